@@ -1,0 +1,1 @@
+"""Measuring: operations, latency, and what the demo shows."""

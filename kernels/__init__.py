@@ -1,0 +1,1 @@
+"""Per-pixel isotropic convolution and SFT modulation: reference, CUDA, TensorRT plugins."""

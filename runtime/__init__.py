@@ -1,0 +1,1 @@
+"""Running an exported model on frames: no torch, no onnx, no exporter."""

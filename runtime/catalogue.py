@@ -1,0 +1,39 @@
+"""The names of all models, known without importing torch.
+
+`train.models` holds an implementation for each name; a test compares the two lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from allfocus.runtime.errors import UnknownModelError, nearest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue: a model's name and where it comes from."""
+
+    name: str
+    summary: str
+    paper: str
+
+
+_DIDANET_PAPER = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
+
+MODELS: dict[str, Entry] = {
+    e.name: e
+    for e in (
+        Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _DIDANET_PAPER),
+        Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _DIDANET_PAPER),
+        Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _DIDANET_PAPER),
+    )
+}
+
+
+def entry(name: str) -> Entry:
+    """The catalogue's line for `name`; raises UnknownModelError with the nearest names."""
+    try:
+        return MODELS[name]
+    except KeyError:
+        raise UnknownModelError(f"unknown model {name!r}: {nearest(name, MODELS)}") from None

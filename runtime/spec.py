@@ -1,0 +1,177 @@
+"""What a caller must know of a model (`Spec`) and of one export of it (`Graph`).
+
+Both are written as JSON into the ONNX file's metadata and into the manifest beside an engine,
+and read back by the runtime, which has neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from allfocus.runtime.errors import ArtefactError, UsageError
+
+SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
+GRAPH_KEY = "allfocus.graph"
+
+Io = Literal["frame", "float"]
+Precision = Literal["fp32", "fp16"]
+Color = Literal["rgb", "bgr"]
+
+T = TypeVar("T")
+
+
+def from_fields(kind: type[T], data: Any, what: str) -> T:
+    """Build the flat dataclass `kind` from `data`, naming missing and unknown keys."""
+    if not isinstance(data, dict):
+        raise ArtefactError(f"{what}: expected an object, got {type(data).__name__}")
+    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    missing, extra = sorted(names - set(data)), sorted(set(data) - names)
+    if missing or extra:
+        raise ArtefactError(
+            f"{what}: missing keys {missing}, unknown keys {extra}; it was written by another "
+            "version of allfocus: export it again with `allfocus export --force`"
+        )
+    return kind(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """The whole truth about a model that a caller needs."""
+
+    name: str
+    version: int
+    multiple: int  # height and width must be multiples of this many pixels
+    halo: int  # receptive-field radius in pixels: context a tile needs to equal the whole image
+    global_context: bool  # True where something is pooled over the whole image
+    color: str  # channel order the net was trained on; always "rgb"
+    max_radius: float  # blur radius in pixels at map value 1; 0 where the model gives no map
+    parameters: int
+    macs_per_pixel: float  # multiply-accumulates per input pixel
+    weights: str  # where the weights come from, in a sentence
+    weights_sha256: str  # of the checkpoint's tensors; see train.checkpoint.fingerprint
+    license: str  # terms of the weights
+    paper: str
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys, so that equal Specs have equal text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """Inverse of `to_json`; raises ArtefactError on anything else."""
+        return from_fields(cls, _parse(text, "Spec"), "Spec")
+
+
+@dataclass(frozen=True, order=True)
+class Size:
+    """A picture's size in pixels. Its text form is WIDTHxHEIGHT, as cameras write it."""
+
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise UsageError(f"size {self}: width and height must be at least 1")
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Read "600x400"; raises UsageError."""
+        parts = text.lower().split("x")
+        if len(parts) != 2 or not all(p.isdecimal() for p in parts):
+            raise UsageError(f"size {text!r}: expected WIDTHxHEIGHT in pixels, such as 600x400")
+        return cls(int(parts[0]), int(parts[1]))
+
+    def padded(self, multiple: int) -> Size:
+        """The smallest size not under this one whose sides are multiples of `multiple`."""
+        return Size(-(-self.width // multiple) * multiple, -(-self.height // multiple) * multiple)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes a graph or engine takes: from `min` to `max`, tuned for `opt`."""
+
+    min: Size
+    opt: Size
+    max: Size
+
+    def __post_init__(self) -> None:
+        for small, large, names in ((self.min, self.opt, "min, opt"), (self.opt, self.max, "opt, max")):
+            if small.width > large.width or small.height > large.height:
+                raise UsageError(f"sizes {names}: {small} is not within {large}")
+
+    @classmethod
+    def static(cls, size: Size) -> Shapes:
+        """Shapes of a graph that takes one size only."""
+        return cls(size, size, size)
+
+    @property
+    def is_static(self) -> bool:
+        """True where only one size is taken."""
+        return self.min == self.max
+
+    def __str__(self) -> str:
+        return str(self.opt) if self.is_static else f"{self.min}-{self.opt}-{self.max}"
+
+    def to_list(self) -> list[str]:
+        """`[min, opt, max]` as text, for JSON."""
+        return [str(self.min), str(self.opt), str(self.max)]
+
+    @classmethod
+    def from_list(cls, items: list[str]) -> Shapes:
+        """Inverse of `to_list`."""
+        if len(items) != 3:
+            raise ArtefactError(f"shapes: expected [min, opt, max], got {items!r}")
+        return cls(*(Size.parse(i) for i in items))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """One export of a model: the face it shows, its precision and the sizes it takes.
+
+    `frame`: input `image` uint8 [1, H, W, 3] in `color` order; outputs `sharp` uint8 [1, H, W, 3]
+    and `defocus` float32 [1, H, W].
+    `float`: input `image` float32 [1, 3, H, W] in [0, 1], always RGB; outputs `sharp` float32
+    [1, 3, H, W], not clipped, and `defocus` float32 [1, 1, H, W].
+    The map is 0 in focus and 1 at a blur radius of `Spec.max_radius` pixels. Models without a map
+    have no output `defocus`.
+    """
+
+    io: Io
+    precision: Precision
+    color: Color
+    shapes: Shapes | None  # None: any size that is a multiple of Spec.multiple
+
+    def to_json(self) -> str:
+        """One line of JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        shapes = self.shapes.to_list() if self.shapes else None
+        return {"io": self.io, "precision": self.precision, "color": self.color, "shapes": shapes}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Graph:
+        """Inverse of `to_dict`; raises ArtefactError on anything else."""
+        raw = from_fields(cls, data, "Graph")
+        shapes = raw.shapes
+        if shapes is not None:
+            shapes = Shapes.from_list(shapes)  # type: ignore[arg-type]
+        return cls(io=raw.io, precision=raw.precision, color=raw.color, shapes=shapes)
+
+    @classmethod
+    def from_json(cls, text: str) -> Graph:
+        """Inverse of `to_json`; raises ArtefactError on anything else."""
+        return cls.from_dict(_parse(text, "Graph"))
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ArtefactError(f"{what}: not JSON ({error})") from None

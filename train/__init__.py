@@ -1,0 +1,1 @@
+"""Nets, data, losses and recipes: from a paper to a checkpoint."""

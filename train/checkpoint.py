@@ -1,0 +1,165 @@
+"""Reading and writing weights: safetensors with the Spec inside, and the public code's pickles.
+
+Pickles are only read through `torch.load(weights_only=True)`, so that a file cannot run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from allfocus.runtime.errors import CheckpointError
+from allfocus.runtime.files import publish
+from allfocus.runtime.spec import SPEC_KEY, Spec
+from allfocus.train.models import build, variant
+from allfocus.train.models.base import Deblurrer, describe
+from allfocus.train.models.didanet import from_public_name
+
+State = dict[str, Tensor]
+PUBLIC_NAMES: dict[str, Callable[[str], str]] = {"didanet-released": from_public_name}
+
+
+def fingerprint(state: Mapping[str, Tensor]) -> str:
+    """Hex SHA-256 over names, dtypes, shapes and bytes of all tensors, in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(path: Path, name: str, net: Deblurrer, *, weights: str, license: str) -> Spec:
+    """Write `net` as float16 safetensors with its Spec in the metadata; returns the Spec."""
+    state = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in net.state_dict().items()}
+    _check_finite(path, state)
+    spec = describe(
+        name,
+        net,
+        version=variant(name).version,
+        weights=weights,
+        weights_sha256=fingerprint(state),
+        license=license,
+    )
+    with publish(path) as temporary:
+        save_file(state, temporary, metadata={SPEC_KEY: spec.to_json()})
+    return spec
+
+
+def load(name: str, path: Path) -> tuple[Deblurrer, Spec]:
+    """The net `name` with the weights of `path` (safetensors, or a pickle of tensors), in float32.
+
+    Raises CheckpointError where the file is damaged, wants to run code, belongs to another model,
+    lacks or adds tensors, has another shape, or holds NaN or infinity.
+    """
+    state, spec = _read(path)
+    if spec is not None and spec.name != name:
+        raise CheckpointError(
+            f"{path}: these are weights of {spec.name!r}, not of {name!r}; "
+            f"use `--model {spec.name}` or other weights"
+        )
+    rename = PUBLIC_NAMES.get(name)
+    if spec is None and rename is not None:
+        state = {rename(key): value for key, value in state.items()}
+    net = build(name)
+    _check_keys(path, name, net.state_dict(), state)
+    _check_finite(path, state)
+    net.load_state_dict({key: value.float() for key, value in state.items()})
+    if spec is None:
+        spec = describe(
+            name,
+            net,
+            version=variant(name).version,
+            weights=f"given by the user: {path.name}",
+            weights_sha256=fingerprint(state),
+            license="unknown: ask whoever made the file",
+        )
+    return net, spec
+
+
+def random(name: str, seed: int) -> tuple[Deblurrer, Spec]:
+    """The net `name` with random weights in every layer: for tests and timings only."""
+    net = build(name)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in net.parameters():
+        fan_in = max(1, parameter[0].numel())
+        with torch.no_grad():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 / fan_in) ** 0.5)
+    spec = describe(
+        name,
+        net,
+        version=variant(name).version,
+        weights=f"random, seed {seed}: for tests and timings only",
+        weights_sha256=fingerprint(net.state_dict()),
+        license="none needed",
+    )
+    return net, spec
+
+
+def _read(path: Path) -> tuple[State, Spec | None]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give --weights FILE (.safetensors or .pth)")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return _read_pickle(path), None
+
+
+def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
+    text = metadata.get(SPEC_KEY)
+    return state, Spec.from_json(text) if text else None
+
+
+def _read_pickle(path: Path) -> State:
+    try:
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: this pickle holds more than tensors and would run code when loaded, or is "
+            f"damaged; save its state_dict as safetensors instead ({str(error).splitlines()[0]})"
+        ) from None
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint, or cut short ({error})") from None
+    if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
+        data = data["state_dict"]
+    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise CheckpointError(f"{path}: expected a state_dict of tensors, or {{'state_dict': ...}}")
+    return {str(key).removeprefix("module."): value for key, value in data.items()}
+
+
+def _check_keys(path: Path, name: str, wanted: Mapping[str, Tensor], state: State) -> None:
+    missing, extra = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+    if missing or extra:
+        raise CheckpointError(
+            f"{path}: not weights of {name!r}: {_some('missing', missing)}, {_some('extra', extra)}"
+        )
+    for key, tensor in wanted.items():
+        if tensor.shape != state[key].shape:
+            raise CheckpointError(
+                f"{path}: not weights of {name!r}: {key} is {list(state[key].shape)}, "
+                f"expected {list(tensor.shape)}"
+            )
+
+
+def _some(what: str, keys: list[str]) -> str:
+    shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
+    return f"{len(keys)} {what} ({shown})" if keys else f"0 {what}"
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    bad = [key for key, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise CheckpointError(f"{path}: NaN or infinity in {', '.join(bad[:4])}; use other weights")

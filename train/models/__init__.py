@@ -1,0 +1,27 @@
+"""The registry of nets: one file a system, one line here.
+
+Names and summaries stand in `allfocus.runtime.catalogue`, which needs no torch.
+"""
+
+from __future__ import annotations
+
+from allfocus.runtime.catalogue import entry
+from allfocus.train.models import didanet
+from allfocus.train.models.base import Deblurrer, Variant
+
+_VARIANTS: dict[str, Variant] = {**didanet.VARIANTS}
+
+
+def variant(name: str) -> Variant:
+    """The registered variant `name`; raises UnknownModelError with the nearest names."""
+    return _VARIANTS[entry(name).name]
+
+
+def build(name: str) -> Deblurrer:
+    """A new net with freshly initialised weights."""
+    return variant(name).build()
+
+
+def names() -> tuple[str, ...]:
+    """All registered names."""
+    return tuple(_VARIANTS)

@@ -1,0 +1,195 @@
+"""DID-ANet: Ma et al., "Defocus Image Deblurring Network With Defocus Map Estimation as Auxiliary
+Task", IEEE TIP 2021. A map estimator, and a deblurrer guided by its map.
+
+`didanet` follows the paper (section III-A): a map four times smaller than the image, then 12
+residual blocks of 128 features at full resolution. Its blocks have no batch normalisation, as in
+the public code. `didanet-released` is the public code's net: a map at full resolution, 16 blocks,
+of which those from the fifth on are scaled by 0.1.
+
+The paper's "19.2 million parameters" and "570 billion FLOPs" at 600x400 do not fit this text: its
+12 blocks of 128 features alone hold 3.5 million weights, which run at each of 240,000 pixels.
+Counted here: 4,069,444 parameters and 892 GMAC (1,785 GFLOP); the public code's net has 5,213,188
+and 1,250 GMAC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from allfocus.train.models.base import Deblurrer, Variant
+
+MAX_RADIUS = 8.0  # pixels of blur radius at map value 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Widths and depths of both sub-nets."""
+
+    map_scale: int = 4  # the map is this many times smaller than the image: 1 or 4
+    map_features: int = 64
+    map_blocks: int = 4
+    features: int = 128
+    blocks: int = 12
+    scaled_from: int | None = None  # first block (counted from 0) whose branch is scaled ...
+    scale: float = 0.1  # ... by this
+
+    def __post_init__(self) -> None:
+        if self.map_scale not in (1, 4):
+            raise ValueError(f"map_scale: expected 1 or 4, got {self.map_scale}")
+        for name in ("map_features", "map_blocks", "features", "blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+    def block_scale(self, index: int) -> float:
+        """Factor of the branch of residual block `index`, counted from 0."""
+        return self.scale if self.scaled_from is not None and index >= self.scaled_from else 1.0
+
+
+def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size (divided by `stride`)."""
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+
+
+class ResidualBlock(nn.Module):
+    """`x + scale * conv(relu(conv(x)))`, [N, C, H, W] -> same.
+
+    The second convolution starts at zero, so that a new block is the identity: depth can be
+    switched on during training without changing what the net computes.
+    """
+
+    def __init__(self, features: int, scale: float) -> None:
+        super().__init__()
+        self.conv1 = conv(features, features)
+        self.conv2 = conv(features, features)
+        self.scale = scale
+        nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
+        for parameter in (self.conv1.bias, self.conv2.weight, self.conv2.bias):
+            assert parameter is not None
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]."""
+        branch = self.conv2(F.relu(self.conv1(x)))
+        return x + branch if self.scale == 1.0 else x + self.scale * branch
+
+
+class MapEstimator(nn.Module):
+    """Image [N, 3, H, W] -> defocus map [N, 1, H, W], estimated at 1/map_scale and upsampled."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.map_features
+        self.map_scale = config.map_scale
+        if config.map_scale == 1:
+            self.head: nn.Module = conv(3, width)
+        else:
+            self.head = nn.Sequential(conv(3, width, 2), nn.ReLU(), conv(width, width, 2))
+        self.blocks = nn.Sequential(*(ResidualBlock(width, 1.0) for _ in range(config.map_blocks)))
+        self.body = conv(width, width)
+        self.tail = conv(width, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, 1, H, W]."""
+        small = self.tail(self.body(self.blocks(self.head(image))))
+        if self.map_scale == 1:
+            return small
+        return F.interpolate(
+            small, scale_factor=float(self.map_scale), mode="bilinear", align_corners=False
+        )
+
+
+class Restorer(nn.Module):
+    """Image [N, 3, H, W] and map [N, 1, H, W] -> sharp image [N, 3, H, W] (input + residual)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        width = config.features
+        self.head = conv(4, width)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, config.block_scale(i)) for i in range(config.blocks)
+        )
+        self.body = conv(width, width)
+        self.tail = conv(width, 3)
+        self.depth = config.blocks  # blocks in use; training may start with fewer
+        nn.init.zeros_(self.tail.weight)  # so that an untrained net returns its input
+        assert self.tail.bias is not None
+        nn.init.zeros_(self.tail.bias)
+
+    def forward(self, image: Tensor, defocus: Tensor) -> Tensor:
+        """[N, 3, H, W], [N, 1, H, W] -> [N, 3, H, W]."""
+        features = self.head(torch.cat((image, defocus), dim=1))
+        for block in self.blocks[: self.depth]:
+            features = block(features)
+        return image + self.tail(self.body(features))
+
+
+class DidANet(Deblurrer):
+    """Both sub-nets of DID-ANet; see the module's text."""
+
+    max_radius = MAX_RADIUS
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.multiple = config.map_scale
+        self.halo = _halo(config)
+        self.estimator = MapEstimator(config)
+        self.restorer = Restorer(config)
+
+    def estimate(self, image: Tensor) -> Tensor:
+        """Defocus map [N, 1, H, W] of an image [N, 3, H, W]."""
+        defocus: Tensor = self.estimator(image)
+        return defocus
+
+    def restore(self, image: Tensor, defocus: Tensor) -> Tensor:
+        """Sharp image [N, 3, H, W] from an image and its map [N, 1, H, W]."""
+        sharp: Tensor = self.restorer(image, defocus)
+        return sharp
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 3, H, W] -> ([N, 3, H, W], [N, 1, H, W]); H, W multiples of `multiple`."""
+        defocus = self.estimate(image)
+        return self.restore(image, defocus), defocus
+
+
+def _halo(config: Config) -> int:
+    restorer = 2 * config.blocks + 3
+    convs = 2 * config.map_blocks + 2  # at the map's resolution
+    # At 1/4: the two strided convolutions reach 3 pixels, each further one 4, and the farther of
+    # the two map samples that a pixel is interpolated from lies up to 5 pixels away.
+    estimator = convs + 1 if config.map_scale == 1 else 4 * convs + 3 + 5
+    return restorer + estimator
+
+
+def from_public_name(key: str) -> str:
+    """This project's name of a parameter of the public code, such as `convRes03b.2.weight`.
+
+    Names of another kind come back unchanged, so that the check of keys can report them.
+    """
+    layer, _, rest = key.partition(".")
+    net = {"a": "estimator", "b": "restorer"}.get(layer[-1:])
+    simple = {"conv01": "head", "conv02": "body", "conv03": "tail"}
+    if net and layer[:-1] in simple:
+        return f"{net}.{simple[layer[:-1]]}.{rest}"
+    number, (position, _, kind) = layer[len("convRes") : -1], rest.partition(".")
+    if net and layer.startswith("convRes") and number.isdecimal() and position in ("0", "2"):
+        part = {"0": "conv1", "2": "conv2"}[position]
+        return f"{net}.blocks.{int(number) - 1}.{part}.{kind}"
+    return key
+
+
+def _build(config: Config) -> Deblurrer:
+    return DidANet(config)
+
+
+_CONFIGS = {
+    "didanet": Config(),
+    "didanet-released": Config(map_scale=1, blocks=16, scaled_from=4),
+    "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
+}
+VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in _CONFIGS.items()}
