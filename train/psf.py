@@ -1,0 +1,103 @@
+"""Point spread functions of an out-of-focus lens, as kernels that sum to one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kernel = NDArray[np.float32]
+Shape = Literal["disc", "soft", "polygon", "ring", "gaussian"]
+SHAPES: tuple[Shape, ...] = ("disc", "soft", "polygon", "ring", "gaussian")
+_SAMPLES = 5  # each pixel is sampled at 5x5 points, so that radii between pixels differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aperture:
+    """A lens's opening: the shape of its blur, of whatever radius.
+
+    disc: an ideal lens wide open. soft: `softness` of the radius fades out (spherical aberration).
+    polygon: a stopped-down iris of `blades` blades, turned by `angle` radians, of the disc's area.
+    ring: brighter by `softness` at the edge (over-corrected lens). gaussian: of the standard
+    deviation of a disc of the same radius, radius / 2; what many papers blur with.
+    """
+
+    shape: Shape = "disc"
+    softness: float = 0.3
+    blades: int = 6
+    angle: float = 0.0
+
+    def reach(self, radius: float) -> int:
+        """Pixels from the kernel's centre to its edge."""
+        factor = {"gaussian": 1.5, "soft": 1.0 + self.softness, "polygon": 1.3}.get(self.shape, 1.0)
+        return math.ceil(factor * radius)
+
+    def kernel(self, radius: float) -> Kernel:
+        """The blur kernel [K, K] of `radius` pixels, K odd; its sum is 1. Radius 0 is one pixel."""
+        if radius < 0 or not math.isfinite(radius):
+            raise ValueError(f"radius: expected pixels, at least 0, got {radius}")
+        reach = self.reach(radius)
+        steps = (np.arange((2 * reach + 1) * _SAMPLES) + 0.5) / _SAMPLES - (reach + 0.5)
+        x, y = np.meshgrid(steps, steps)
+        fine = _PROFILES[self.shape](self, x, y, max(radius, 1e-3))
+        side = 2 * reach + 1
+        coarse = fine.reshape(side, _SAMPLES, side, _SAMPLES).sum(axis=(1, 3))
+        total = coarse.sum()
+        if total <= 0:  # smaller than the sampling grid: all of it is in the middle pixel
+            coarse[reach, reach] = total = 1.0
+        return (coarse / total).astype(np.float32)
+
+
+def random_aperture(rng: np.random.Generator) -> Aperture:
+    """An aperture drawn at random: what a training crop was 'photographed' with."""
+    return Aperture(
+        shape=SHAPES[int(rng.integers(len(SHAPES)))],
+        softness=float(rng.uniform(0.1, 0.5)),
+        blades=int(rng.integers(5, 10)),
+        angle=float(rng.uniform(0, 2 * math.pi)),
+    )
+
+
+_Grid = NDArray[np.float64]
+
+
+def _disc(_: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:
+    return (np.hypot(x, y) <= radius).astype(np.float64)
+
+
+def _soft(lens: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:
+    low, high = radius * (1 - lens.softness), radius * (1 + lens.softness)
+    return np.clip((high - np.hypot(x, y)) / (high - low), 0, 1)
+
+
+def _polygon(lens: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:
+    # The apothem of the regular polygon whose area is the disc's.
+    apothem = radius * math.sqrt(math.pi / (lens.blades * math.tan(math.pi / lens.blades)))
+    inside = np.ones_like(x)
+    for blade in range(lens.blades):
+        angle = lens.angle + 2 * math.pi * blade / lens.blades
+        inside *= x * math.cos(angle) + y * math.sin(angle) <= apothem
+    return inside
+
+
+def _ring(lens: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:
+    edge = (np.hypot(x, y) / radius) ** 2
+    return _disc(lens, x, y, radius) * (1 + 2 * lens.softness * edge)
+
+
+def _gaussian(_: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:
+    sigma = radius / 2
+    return np.exp(-(x**2 + y**2) / (2 * sigma**2))
+
+
+_PROFILES: dict[Shape, Callable[[Aperture, _Grid, _Grid, float], _Grid]] = {
+    "disc": _disc,
+    "soft": _soft,
+    "polygon": _polygon,
+    "ring": _ring,
+    "gaussian": _gaussian,
+}
