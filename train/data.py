@@ -5,6 +5,7 @@ A sample is a function of (seed, index) alone, so that a resumed run sees what i
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,3 +228,18 @@ def _one_thread(_: int) -> None:
     cv2.setNumThreads(1)  # workers are the parallelism; more threads fight with the training step
 
 
+
+
+def hold_out(samples: Samples, seed: int, every: int = 10) -> tuple[Samples, Samples]:
+    """Split off every tenth photo or pair; the rest stays for training.
+
+    Raises InputError where there are fewer than two.
+    """
+    items: list[object] = list(samples.photos if isinstance(samples, PhotoSamples) else samples.pairs)
+    if len(items) < 2:
+        raise InputError("one picture cannot be both trained and validated on; give more, or --val")
+    held, kept = copy.copy(samples), copy.copy(samples)
+    held.seed = seed
+    for part, chosen in ((held, items[::every]), (kept, [x for i, x in enumerate(items) if i % every])):
+        setattr(part, "photos" if isinstance(part, PhotoSamples) else "pairs", chosen)
+    return kept, held

@@ -13,7 +13,7 @@ from allfocus.train import losses
 from allfocus.train.data import Batch
 from allfocus.train.models.didanet import DidANet
 
-EPOCHS = {1: 400, 2: 200, 3: 400}
+EPOCHS = (400, 200, 400)  # of stages 1, 2, 3
 EPOCH_SAMPLES = 1012  # the size of the paper's training set: an epoch, whatever the data
 MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
 
@@ -22,7 +22,7 @@ MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
 class Plan:
     """What is trained, in which order and for how long. The defaults are the paper's.
 
-    `scale` multiplies all epochs. `offset` is W0 of eq. 4. `depths`: blocks of the deblurrer that
+    `scale` multiplies the `epochs` of all three stages. `offset` is W0 of eq. 4. `depths`: blocks of the deblurrer that
     stage 1 runs with, in equal shares of its steps; empty: all. It saves time on small machines,
     and since new blocks start as the identity, switching them on changes no output.
     """
@@ -32,6 +32,7 @@ class Plan:
     learning_rate: float = 1e-4
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: int = 0  # steps over which the learning rate rises from zero
+    epochs: tuple[int, ...] = EPOCHS
     scale: float = 1.0
     offset: float = 1 / 9
     depths: tuple[int, ...] = ()
@@ -41,15 +42,17 @@ class Plan:
         for name in ("batch", "crop", "learning_rate", "scale"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if len(self.epochs) != len(EPOCHS):
+            raise UsageError(f"epochs: expected one number for each of 3 stages, got {self.epochs}")
 
     def stage_steps(self, stage: int) -> int:
         """Steps of a stage (1, 2 or 3)."""
-        return max(1, round(EPOCHS[stage] * self.scale * EPOCH_SAMPLES / self.batch))
+        return max(1, round(self.epochs[stage - 1] * self.scale * EPOCH_SAMPLES / self.batch))
 
     @property
     def steps(self) -> int:
         """Steps of all stages together."""
-        return sum(self.stage_steps(s) for s in EPOCHS)
+        return sum(self.stage_steps(s) for s in (1, 2, 3))
 
     def stage(self, step: int) -> int:
         """The stage that `step`, counted from 0, belongs to."""
