@@ -1,0 +1,121 @@
+"""What the benchmarks share: statistics, rounds, the papers' figures, and where results go."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from allfocus.benchmarks.schema import FlopsReport, LatencyReport, Quoted, Stats, encode
+from allfocus.runtime.files import publish
+from allfocus.runtime.spec import Size
+
+T = TypeVar("T")
+MIN_ROUNDS, MAX_ROUNDS = 3, 200
+
+_DIDANET = Quoted(
+    source="Ma et al., IEEE TIP 2021",
+    size="600x400",
+    seconds=0.27,
+    hardware="GTX 1080 Ti",
+    flops=570_000_000_000,
+    parameters=19_200_000,
+    note=(
+        "The paper's 570 GFLOP and 19.2 M parameters do not fit its own text: 12 residual blocks "
+        "of 128 features at full resolution are 3.5 M weights that run at each of 240,000 pixels, "
+        "850 GMAC in the blocks alone. The public code prints its size in MB (5.2 M float32 "
+        "weights are 20 MB), which may be where 19.2 comes from."
+    ),
+)
+QUOTED: dict[str, Quoted] = {"didanet": _DIDANET, "didanet-released": _DIDANET}
+
+
+def stats(samples: Sequence[float]) -> Stats:
+    """Median, 5th and 95th percentile (linear interpolation) and MAD of at least one sample."""
+    middle = statistics.median(samples)
+    low, high = np.percentile(samples, (5, 95))
+    mad = statistics.median(abs(s - middle) for s in samples)
+    return Stats(median=middle, p05=float(low), p95=float(high), mad=mad)
+
+
+def rounds(
+    contenders: dict[str, Callable[[], T]],
+    *,
+    warmup: int,
+    repeats: int | None,
+    seconds: float,
+    tick: Callable[[int], None] = lambda _: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[T]]:
+    """Call every contender once a round, in turn (A B A B ...), so that drift hits all alike.
+
+    After `warmup` rounds that are thrown away come `repeats` rounds or, where that is None, as
+    many as fit in `seconds` with the warm-up: at least MIN_ROUNDS, at most MAX_ROUNDS. `tick` is
+    told each round's number, counted from 0, before the round.
+    """
+    start = clock()
+    samples: dict[str, list[T]] = {name: [] for name in contenders}
+    done = 0
+    longest = 0.0
+    while True:
+        counted = done - warmup
+        if counted >= 0 and _enough(counted, repeats, seconds - (clock() - start) - longest):
+            return samples
+        tick(done)
+        begun = clock()
+        for name, call in contenders.items():
+            value = call()
+            if counted >= 0:
+                samples[name].append(value)
+        longest = max(longest, clock() - begun)
+        done += 1
+
+
+def _enough(counted: int, repeats: int | None, left: float) -> bool:
+    if repeats is not None:
+        return counted >= repeats
+    return counted >= MAX_ROUNDS or (counted >= MIN_ROUNDS and left < 0)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--json` and `--out`, alike in all benchmarks."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
+
+
+def size(text: str) -> Size:
+    """An argparse type: WIDTHxHEIGHT in pixels."""
+    try:
+        return Size.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def deliver(report: FlopsReport | LatencyReport, text: str, args: argparse.Namespace) -> None:
+    """Print the JSON or the text, and write the JSON to `--out` where it is given."""
+    encoded = encode(report)
+    if args.out is not None:
+        with publish(args.out) as temporary:
+            temporary.write_text(encoded, encoding="utf-8")
+        print(f"wrote {args.out}", file=sys.stderr)
+    print(encoded if args.json else text, end="" if args.json else "\n")
+
+
+def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Text columns under the first row's headings; the first `left` columns are left-aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

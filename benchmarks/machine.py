@@ -1,0 +1,138 @@
+"""Describing the machine a figure was measured on, without importing any engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from allfocus.benchmarks.schema import Clock, Gpu, Machine
+from allfocus.runtime.cpus import available_cpus
+from allfocus.runtime.gpu import find_gpus
+
+PACKAGES = (
+    "allfocus",
+    "numpy",
+    "opencv-python-headless",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt-rtx",
+    "cuda-python",
+)
+_FEATURES = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"),
+)
+_CLOCK_QUERY = "name,clocks.sm,clocks.mem,temperature.gpu"
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def describe() -> Machine:
+    """This machine now; call `finish` on it when the measurement is over."""
+    cpu, features = _cpu()
+    load = load_average()
+    found = find_gpus()
+    return Machine(
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        cpu=cpu,
+        cores=available_cpus(),
+        features=features,
+        memory_bytes=_memory(),
+        os=platform.platform(),
+        python=platform.python_version(),
+        packages=_packages(),
+        gpus=tuple(
+            Gpu(name=g.name, target=g.target, memory_bytes=g.memory_bytes) for g in found.devices
+        ),
+        driver=found.driver,
+        clocks=clocks(),
+        load_start=load,
+        load_end=load,
+    )
+
+
+def finish(machine: Machine) -> Machine:
+    """`machine` with the load average and the GPUs' clocks at the end of the measurement."""
+    return dataclasses.replace(machine, clocks=clocks(), load_end=load_average())
+
+
+def load_average() -> float | None:
+    """Runnable processes, averaged over the last minute; None where the OS does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def clocks() -> tuple[Clock, ...]:
+    """The GPUs' clocks now, by nvidia-smi; none where it is not installed or finds no driver."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return ()
+    query = [command, f"--query-gpu={_CLOCK_QUERY}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        return ()
+    return parse_clocks(done.stdout)
+
+
+def parse_clocks(text: str) -> tuple[Clock, ...]:
+    """nvidia-smi's CSV, one GPU a line; a value it does not know, "[N/A]", becomes None."""
+    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line]
+    return tuple(
+        Clock(gpu=name, sm_mhz=_whole(sm), memory_mhz=_whole(memory), celsius=_whole(celsius))
+        for name, sm, memory, celsius in rows
+    )
+
+
+def summary(machine: Machine) -> str:
+    """One line for people."""
+    gpu = ", ".join(g.name for g in machine.gpus) or "no NVIDIA GPU"
+    load = "" if machine.load_start is None else f", load {machine.load_start}-{machine.load_end}"
+    return f"{machine.cpu}, {machine.cores} cores, {gpu}, {machine.os}{load}"
+
+
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    if not _CPUINFO.is_file():
+        return platform.processor() or platform.machine(), ()
+    return parse_cpuinfo(_CPUINFO.read_text(encoding="utf-8"))
+
+
+def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
+    """Model name and those of the CPU's features that matter here, from /proc/cpuinfo."""
+    lines = (line.partition(":") for line in text.splitlines())
+    found = {key.strip().lower(): value.strip() for key, _, value in lines}
+    flags = set(found.get("flags", found.get("features", "")).split())
+    name = found.get("model name") or platform.processor() or platform.machine()
+    if {"cpu family", "model", "stepping"} <= set(found):  # hypervisors shorten the name
+        name += f" (family {found['cpu family']}, model {found['model']})"
+    return name, tuple(f for f in _FEATURES if f in flags)
+
+
+def _memory() -> int:
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+from allfocus.benchmarks import machine
+from allfocus.benchmarks.schema import Clock
+
+CPUINFO = """\
+processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 17
+model name\t: AMD EPYC
+stepping\t: 1
+flags\t\t: fpu sse2 fma avx2 avx512f avx512_vnni
+
+processor\t: 1
+"""
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU implementer\t: 0x41\n"
+
+
+def test_this_machine_is_described() -> None:
+    found = machine.describe()
+    assert found.cpu
+    assert found.cores >= 1
+    assert found.memory_bytes > 100 << 20
+    assert found.python == platform.python_version()
+    assert {"allfocus", "numpy", "torch", "onnxruntime"} <= set(found.packages)
+
+
+def test_the_load_at_the_end_is_taken_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "getloadavg"):
+        pytest.skip("this system has no load average")
+    loads = iter([(0.5, 0.0, 0.0), (1.75, 0.0, 0.0)])
+    monkeypatch.setattr(os, "getloadavg", lambda: next(loads))
+    finished = machine.finish(machine.describe())
+    assert (finished.load_start, finished.load_end) == (0.5, 1.75)
+    assert "load 0.5-1.75" in machine.summary(finished)
+
+
+def test_cpuinfo_of_x86_gives_name_and_features() -> None:
+    name, features = machine.parse_cpuinfo(CPUINFO)
+    assert name == "AMD EPYC (family 25, model 17)"
+    assert features == ("avx2", "fma", "avx512f", "avx512_vnni")
+
+
+def test_cpuinfo_of_arm_gives_features_and_the_platforms_name() -> None:
+    name, features = machine.parse_cpuinfo(ARM)
+    assert name in (platform.processor(), platform.machine())
+    assert features == ("asimd", "asimddp", "i8mm")
+
+
+def test_clocks_are_read_and_unknown_ones_are_none() -> None:
+    text = "NVIDIA GeForce RTX 4090, 2520, 10501, 61\nNVIDIA H200, [N/A], 3201, 40\n"
+    assert machine.parse_clocks(text) == (
+        Clock(gpu="NVIDIA GeForce RTX 4090", sm_mhz=2520, memory_mhz=10501, celsius=61),
+        Clock(gpu="NVIDIA H200", sm_mhz=None, memory_mhz=3201, celsius=40),
+    )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for nvidia-smi is a shell script")
+@pytest.mark.parametrize(
+    ("script", "clocks"), [("echo GPU A, 1, 2, 3", 1), ("echo no driver; exit 9", 0)]
+)
+def test_nvidia_smi_is_asked_and_may_fail(
+    script: str, clocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert len(machine.clocks()) == clocks
+
+
+def test_without_nvidia_smi_there_are_no_clocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.clocks() == ()

@@ -1,0 +1,178 @@
+"""The nets: their known figures, their halo measured on pixels, and what a wrong Config says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.errors import UnknownModelError
+from allfocus.train.checkpoint import random
+from allfocus.train.models import build, names, variant
+from allfocus.train.models.base import Deblurrer, describe
+from allfocus.train.models.count import count_layers, count_macs, count_parameters
+from allfocus.train.models.didanet import MAX_RADIUS, Config, DidANet
+
+TINY = Config(map_features=8, map_blocks=1, features=16, blocks=2)
+# The same depths as the registered models, at widths that a test can afford.
+THIN = {
+    "didanet": Config(map_features=2, features=2),
+    "didanet-released": Config(map_scale=1, map_features=2, features=2, blocks=16, scaled_from=4),
+    "didanet-tiny": Config(map_features=2, map_blocks=1, features=2, blocks=2),
+}
+
+
+def test_the_registry_is_the_catalogue() -> None:
+    assert set(names()) == set(MODELS)
+    for name in names():
+        assert variant(name).name == name
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    with pytest.raises(UnknownModelError, match="did you mean 'didanet-tiny'"):
+        build("didanet-tine")
+
+
+def _conv(inputs: int, outputs: int, positions: int) -> tuple[int, int]:
+    """Parameters and MACs of a 3x3 convolution with bias at so many output positions."""
+    return 9 * inputs * outputs + outputs, 9 * inputs * outputs * positions
+
+
+def test_didanet_costs_what_the_papers_text_adds_up_to() -> None:
+    half, quarter, full = 200 * 300, 100 * 150, 400 * 600
+    layers = [_conv(3, 64, half), *[_conv(64, 64, quarter)] * 10, _conv(64, 1, quarter)]
+    layers += [_conv(4, 128, full), *[_conv(128, 128, full)] * 25, _conv(128, 3, full)]
+    net = build("didanet")
+    assert count_parameters(net) == sum(p for p, _ in layers) == 4_069_444
+    assert count_macs(net, torch.zeros(1, 3, 400, 600, device="meta")) == sum(m for _, m in layers)
+
+
+def test_didanet_released_costs_what_the_public_codes_layers_add_up_to() -> None:
+    # One 64->64 convolution fewer than SYSTEMS.md's 5.25 M and 1,259 GMAC; see test_flops.py.
+    pixels = 400 * 600
+    layers = [_conv(3, 64, pixels), *[_conv(64, 64, pixels)] * 9, _conv(64, 1, pixels)]
+    layers += [_conv(4, 128, pixels), *[_conv(128, 128, pixels)] * 33, _conv(128, 3, pixels)]
+    net = build("didanet-released")
+    assert count_parameters(net) == sum(p for p, _ in layers) == 5_213_188
+    assert count_macs(net, torch.zeros(1, 3, 400, 600, device="meta")) == sum(m for _, m in layers)
+
+
+def test_the_spec_carries_the_counted_figures() -> None:
+    net = build("didanet-tiny")
+    spec = describe("didanet-tiny", net, version=1, weights="w", weights_sha256="0", license="l")
+    assert spec.parameters == count_parameters(net)
+    assert spec.macs_per_pixel * 96 * 64 == count_macs(net, torch.zeros(1, 3, 64, 96))
+    assert (spec.multiple, spec.halo, spec.max_radius) == (4, net.halo, MAX_RADIUS)
+
+
+def test_counting_leaves_the_net_as_it_was() -> None:
+    net = build("didanet-tiny").train()
+    rows = count_layers(net, torch.zeros(1, 3, 16, 16))
+    assert len(rows) == 5 + 1 + 6 + 1
+    assert net.training
+    assert all(p.device.type == "cpu" for p in net.parameters())
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_shapes_and_a_new_net_returns_its_input(name: str) -> None:
+    net = build(name).eval()
+    image = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        sharp, defocus = net(image)
+    assert (sharp.shape, defocus.shape) == (image.shape, (2, 1, 8, 12))
+    torch.testing.assert_close(sharp, image, rtol=0, atol=0)
+
+
+def test_blocks_not_yet_in_use_change_nothing_and_cost_nothing() -> None:
+    net, _ = random("didanet-tiny", 0)
+    assert isinstance(net, DidANet)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    nn.init.zeros_(net.restorer.blocks[1].conv2.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.zeros_(net.restorer.blocks[1].conv2.bias)  # type: ignore[union-attr, arg-type]
+    with torch.no_grad():
+        whole = net(image)[0]
+        all_macs = count_macs(net, image)
+        net.restorer.depth = 1
+        torch.testing.assert_close(net(image)[0], whole, rtol=0, atol=0)
+    assert all_macs - count_macs(net, image) == 2 * 16 * 16 * 9 * 16 * 16
+
+
+def test_the_released_nets_later_blocks_are_scaled() -> None:
+    net = DidANet(THIN["didanet-released"])
+    scales = [block.scale for block in net.restorer.blocks]  # type: ignore[union-attr]
+    assert scales == [1.0] * 4 + [0.1] * 12
+
+
+def _linear(net: Deblurrer) -> Deblurrer:
+    """Positive weights and no biases: no ReLU cuts, nothing cancels, nothing explodes."""
+    for parameter in net.parameters():
+        with torch.no_grad():
+            parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else 0.0)
+    return net.double().eval()
+
+
+def _reach(net: Deblurrer, row: int, side: int) -> int:
+    """The farthest row, in pixels, at which an output changes when one pixel of `row` does."""
+    image = torch.zeros(1, 3, side, side, dtype=torch.float64)  # so that 1e-90 is still a change
+    changed = image.clone()
+    changed[..., row, side // 2] = 1.0
+    with torch.no_grad():
+        pairs = zip(net(image), net(changed), strict=True)
+        rows = [((a - b).abs() > 0).any(dim=3).nonzero()[:, 2] for a, b in pairs]
+    return int((torch.cat(rows) - row).abs().max())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_halo_is_the_farthest_a_changed_pixel_reaches(name: str) -> None:
+    net = _linear(DidANet(THIN[name]))
+    assert net.halo == build(name).halo  # depth alone decides
+    side = 4 * (net.halo // 2 + 3)
+    reached = [_reach(net, side // 2 + offset, side) for offset in range(net.multiple)]
+    assert max(reached) == net.halo
+
+
+def test_a_tile_with_its_halo_equals_the_whole_image() -> None:
+    net, _ = random("didanet-tiny", 0)
+    net = net.double().eval()
+    margin = -(-net.halo // net.multiple) * net.multiple
+    image = torch.rand(
+        1,
+        3,
+        16 + 2 * margin + 24,
+        40,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(2),
+    )
+    core = slice(margin + 8, margin + 24)  # rows of the whole image
+    with torch.no_grad():
+        whole = net(image)
+        tile = net(image[:, :, core.start - margin : core.stop + margin])
+    for of_whole, of_tile in zip(whole, tile, strict=True):
+        expected: Tensor = of_whole[:, :, core]
+        torch.testing.assert_close(of_tile[:, :, margin:-margin], expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("map_scale", 2, "map_scale: expected 1 or 4, got 2"),
+        ("blocks", 0, "blocks: expected at least 1, got 0"),
+        ("features", -1, "features: expected at least 1, got -1"),
+        ("map_blocks", 0, "map_blocks: expected at least 1, got 0"),
+        ("map_features", 0, "map_features: expected at least 1, got 0"),
+    ],
+)
+def test_a_wrong_config_says_which_value(field: str, value: int, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Config(**{field: value})  # type: ignore[arg-type]
+
+
+def test_an_unknown_config_key_is_refused() -> None:
+    with pytest.raises(TypeError, match="depth"):
+        Config(depth=3)  # type: ignore[call-arg]
+
+
+def test_tiny_is_small_enough_for_every_test() -> None:
+    assert count_parameters(DidANet(TINY)) == count_parameters(build("didanet-tiny")) < 20_000
