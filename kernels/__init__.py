@@ -1,1 +1,1 @@
-"""Per-pixel isotropic convolution and SFT modulation: reference, CUDA, TensorRT plugins."""
+"""Per-pixel isotropic convolution and SFT modulation in CUDA: not written yet, see CHANGELOG.md."""

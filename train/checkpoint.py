@@ -39,7 +39,9 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 def save(path: Path, name: str, net: Deblurrer, *, weights: str, license: str) -> Spec:
     """Write `net` as float16 safetensors with its Spec in the metadata; returns the Spec."""
-    state = {k: v.detach().cpu().to(torch.float16).contiguous() for k, v in net.state_dict().items()}
+    state = {
+        k: v.detach().cpu().to(torch.float16).contiguous() for k, v in net.state_dict().items()
+    }
     _check_finite(path, state)
     spec = describe(
         name,
@@ -90,9 +92,9 @@ def random(name: str, seed: int) -> tuple[Deblurrer, Spec]:
     net = build(name)
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
-        fan_in = max(1, parameter[0].numel())
+        spread = (0.5 / max(1, parameter[0].numel())) ** 0.5  # keeps activations near 1
         with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * (0.5 / fan_in) ** 0.5)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
     spec = describe(
         name,
         net,

@@ -5,10 +5,10 @@ A sample is a function of (seed, index) alone, so that a resumed run sees what i
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -130,9 +130,10 @@ class PairSamples(Dataset[Sample]):
         rng = np.random.default_rng([self.seed, index])
         pair = self.pairs[int(rng.integers(len(self.pairs)))]
         blurry, sharp = read_rgb(pair.blurry), read_rgb(pair.sharp)
-        maps = [read_rgb(pair.defocus)[..., :1]] if pair.defocus else [np.zeros_like(sharp)[..., :1]]
-        _check_pair(pair, [blurry, sharp, *maps], self.side)
-        stack = np.concatenate((blurry, sharp, *maps), axis=2).astype(np.float32) / 255
+        defocus = read_rgb(pair.defocus) if pair.defocus else np.zeros_like(sharp)
+        _check_pair(pair, [blurry, sharp, defocus], self.side)
+        stack = np.concatenate((blurry, sharp, defocus[..., :1]), axis=2).astype(np.float32)
+        stack /= 255
         y = int(rng.integers(stack.shape[0] - self.side + 1))
         x = int(rng.integers(stack.shape[1] - self.side + 1))
         crop = _turn(rng, stack[y : y + self.side, x : x + self.side])
@@ -174,29 +175,47 @@ def _first(folder: Path, *names: str) -> list[Path]:
 
 
 Samples = PhotoSamples | PairSamples
+Items = list[Path] | list[Pair]
 
 
-def open_folder(folder: Path, side: int, seed: int, recipe: Recipe) -> Samples:
-    """The data set in `folder`; raises InputError, naming the layouts, where there is none."""
+def find(folder: Path) -> Items:
+    """The pairs or the photos of `folder`; raises InputError, naming the layouts, without any."""
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; {LAYOUT}")
-    pairs = find_pairs(folder)
+    items: Items = find_pairs(folder) or list_images(folder)
+    if not items:
+        raise InputError(f"{folder}: no pictures in it; {LAYOUT}")
+    return items
+
+
+def hold_out(items: Items, every: int = 10) -> tuple[Items, Items]:
+    """(to train on, to validate on): every tenth photo or pair, the first among them, is kept back.
+
+    Raises InputError where there are fewer than two.
+    """
+    if len(items) < 2:
+        raise InputError("one picture cannot be both trained and validated on; give more, or --val")
+    kept = [item for index, item in enumerate(items) if index % every]
+    return kept, items[::every]  # type: ignore[return-value]
+
+
+def make_samples(items: Items, side: int, seed: int, recipe: Recipe) -> Samples:
+    """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs."""
+    pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
         return PairSamples(pairs, side, seed, recipe.max_radius)
-    photos = list_images(folder)
-    if not photos:
-        raise InputError(f"{folder}: no pictures in it; {LAYOUT}")
-    return PhotoSamples(photos, side, seed, recipe)
+    return PhotoSamples([i for i in items if isinstance(i, Path)], side, seed, recipe)
 
 
 def batches(
     samples: Samples, *, start: int, stop: int, batch: int, max_radius: float, workers: int
 ) -> Iterator[Batch]:
     """Batches of the steps `start` up to `stop`; step k holds the samples k*batch ... ."""
-    loader: DataLoader[Batch] = DataLoader(
-        samples,
+    dataset: Dataset[Sample] = samples
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
         batch_size=batch,
-        sampler=range(start * batch, stop * batch),  # type: ignore[arg-type]
+        sampler=range(start * batch, stop * batch),
         num_workers=workers,
         collate_fn=_Collate(max_radius, samples.has_map),
         worker_init_fn=_one_thread,
@@ -226,20 +245,3 @@ def _stack(images: list[Image]) -> Tensor:
 
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(1)  # workers are the parallelism; more threads fight with the training step
-
-
-
-
-def hold_out(samples: Samples, seed: int, every: int = 10) -> tuple[Samples, Samples]:
-    """Split off every tenth photo or pair; the rest stays for training.
-
-    Raises InputError where there are fewer than two.
-    """
-    items: list[object] = list(samples.photos if isinstance(samples, PhotoSamples) else samples.pairs)
-    if len(items) < 2:
-        raise InputError("one picture cannot be both trained and validated on; give more, or --val")
-    held, kept = copy.copy(samples), copy.copy(samples)
-    held.seed = seed
-    for part, chosen in ((held, items[::every]), (kept, [x for i, x in enumerate(items) if i % every])):
-        setattr(part, "photos" if isinstance(part, PhotoSamples) else "pairs", chosen)
-    return kept, held

@@ -49,7 +49,8 @@ class Aperture:
         total = coarse.sum()
         if total <= 0:  # smaller than the sampling grid: all of it is in the middle pixel
             coarse[reach, reach] = total = 1.0
-        return (coarse / total).astype(np.float32)
+        kernel: Kernel = (coarse / total).astype(np.float32)
+        return kernel
 
 
 def random_aperture(rng: np.random.Generator) -> Aperture:

@@ -22,9 +22,10 @@ MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
 class Plan:
     """What is trained, in which order and for how long. The defaults are the paper's.
 
-    `scale` multiplies the `epochs` of all three stages. `offset` is W0 of eq. 4. `depths`: blocks of the deblurrer that
-    stage 1 runs with, in equal shares of its steps; empty: all. It saves time on small machines,
-    and since new blocks start as the identity, switching them on changes no output.
+    `scale` multiplies the `epochs` of all three stages. `offset` is W0 of eq. 4. `depths`: blocks
+    of the deblurrer that stage 1 runs with, in equal shares of its steps; empty: all. It saves
+    time on small machines, and since new blocks start as the identity, switching them on changes
+    no output.
     """
 
     batch: int = 16
@@ -71,7 +72,9 @@ class Plan:
     def rate(self, step: int) -> float:
         """Learning rate at `step`."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0
+        if self.schedule == "constant":
+            return self.learning_rate * rise
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         return self.learning_rate * rise * max(fall, 0.01)
 
 

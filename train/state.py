@@ -14,14 +14,18 @@ from allfocus.runtime.files import publish
 from allfocus.train.recipe import Plan
 
 
-def save_state(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, step: int, run: Any) -> None:
+def save_state(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, step: int, run: dict[str, Any]
+) -> None:
     """Write everything a resumed run needs; a former state survives a failed write."""
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "run": run}
     with publish(path) as temporary:
         torch.save(state, temporary)
 
 
-def load_state(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: Any) -> int:
+def load_state(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: dict[str, Any]
+) -> int:
     """Load a state into `net` and `optimizer`; returns the next step.
 
     Raises CheckpointError where the state was written by a run with other settings.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,7 +115,7 @@ def draw(rng: np.random.Generator, texture: Texture, side: int, recipe: Recipe) 
     gain = rng.uniform(0.5, 1.3)
     cut = (slice(margin, margin + side),) * 2
     blurry, sharp, radius = (part[cut] for part in render(layers, lens))
-    clean, taken = to_srgb(np.clip(sharp * gain, 0, 1)), _camera(rng, blurry * gain, recipe)
+    clean, taken = to_srgb(_clip(sharp * gain)), _camera(rng, blurry * gain, recipe)
     return Sample(taken, _target(clean, taken, radius), np.ascontiguousarray(radius))
 
 
@@ -139,7 +140,7 @@ def _draw_plane(rng: np.random.Generator, side: int, recipe: Recipe) -> Image:
     angle, slope = rng.uniform(0, 2 * math.pi), rng.uniform(0, 6.0) / side
     y, x = np.mgrid[:side, :side].astype(np.float32) - side / 2
     signed = middle + slope * (math.cos(angle) * x + math.sin(angle) * y)
-    return np.minimum(np.abs(signed), recipe.max_radius).astype(np.float32)
+    return np.asarray(np.minimum(np.abs(signed), recipe.max_radius), np.float32)
 
 
 def _draw_coverage(rng: np.random.Generator, side: int) -> Image:
@@ -148,11 +149,16 @@ def _draw_coverage(rng: np.random.Generator, side: int) -> Image:
         angle = rng.uniform(0, 2 * math.pi)
         y, x = np.mgrid[:side, :side].astype(np.float32) - side / 2
         distance = math.cos(angle) * x + math.sin(angle) * y + rng.uniform(-0.2, 0.2) * side
-        return np.clip(distance + 0.5, 0, 1).astype(np.float32)
+        return _clip(distance + 0.5)
     cells = int(rng.integers(3, 8))
     noise = rng.standard_normal((cells, cells)).astype(np.float32)
     field = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
-    return np.clip(field * (0.5 * side / cells) + 0.5, 0, 1).astype(np.float32)
+    return _clip(field * (0.5 * side / cells) + 0.5)
+
+
+def _clip(values: NDArray[Any]) -> Image:
+    """To [0, 1], as float32."""
+    return np.asarray(np.clip(values, 0, 1), np.float32)
 
 
 def _camera(rng: np.random.Generator, linear: Image, recipe: Recipe) -> Image:
@@ -160,12 +166,14 @@ def _camera(rng: np.random.Generator, linear: Image, recipe: Recipe) -> Image:
     shot, read = 10 ** rng.uniform(-5.0, -3.2), 10 ** rng.uniform(-3.5, -2.3)
     spread = np.sqrt(np.maximum(linear, 0) * shot + read**2)
     noisy = linear + spread * rng.standard_normal(linear.shape, dtype=np.float32)
-    code = np.rint(255 * to_srgb(np.clip(noisy, 0, 1).astype(np.float32))).astype(np.uint8)
+    code = np.rint(255 * to_srgb(_clip(noisy))).astype(np.uint8)
     if rng.random() < recipe.jpeg_share:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(75, 99))]
         coded = cv2.imencode(".jpg", code[..., ::-1], quality)[1]  # OpenCV's order is BGR
-        code = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]
-    return code.astype(np.float32) / 255
+        decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        code = decoded[..., ::-1].astype(np.uint8)
+    return code.astype(np.float32) / np.float32(255)
 
 
 def _target(clean: Image, taken: Image, radius: Image) -> Image:
@@ -174,6 +182,6 @@ def _target(clean: Image, taken: Image, radius: Image) -> Image:
     A deblurrer that is taught to denoise and to undo JPEG everywhere changes what was in focus; its
     user wants that part as it was taken. Between radii of 0.4 and 1 pixel one fades to the other.
     """
-    t = np.clip((radius - 0.4) / 0.6, 0, 1)[..., None]
+    t = _clip((radius - 0.4) / 0.6)[..., None]
     fade = t * t * (3 - 2 * t)
-    return (taken + fade * (clean - taken)).astype(np.float32)
+    return np.asarray(taken + fade * (clean - taken), np.float32)

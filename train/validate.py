@@ -53,7 +53,11 @@ def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
         ):
             sharp, defocus = net(batch.blurry)
             out = torch.round(sharp.clamp(0, 1) * 255) / 255
-            rows.append(tuple(t[0].numpy() for t in (batch.blurry, out, batch.sharp, batch.defocus, defocus)))
+            rows.append(
+                tuple(
+                    t[0].numpy() for t in (batch.blurry, out, batch.sharp, batch.defocus, defocus)
+                )
+            )
     net.train()
     before = float(np.mean([min(99.0, psnr(b, s)) for b, _, s, _, _ in rows]))
     after = float(np.mean([min(99.0, psnr(o, s)) for _, o, s, _, _ in rows]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from allfocus.runtime.spec import Spec
 from allfocus.train.models.count import count_macs, count_parameters
 
 
-class Deblurrer(nn.Module):
+class Deblurrer(nn.Module, ABC):
     """A single-image deblurring net.
 
     `forward(image [N, 3, H, W] in [0, 1]) -> (sharp [N, 3, H, W], defocus [N, 1, H, W])`, where H
@@ -25,9 +26,9 @@ class Deblurrer(nn.Module):
     global_context: bool = False
     max_radius: float  # pixels
 
+    @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Deblur; see the class."""
-        raise TypeError(f"{type(self).__name__} does not define forward()")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, C, H, W]."""
-        branch = self.conv2(F.relu(self.conv1(x)))
+        branch: Tensor = self.conv2(F.relu(self.conv1(x)))
         return x + branch if self.scale == 1.0 else x + self.scale * branch
 
 
@@ -95,7 +95,7 @@ class MapEstimator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, H, W]."""
-        small = self.tail(self.body(self.blocks(self.head(image))))
+        small: Tensor = self.tail(self.body(self.blocks(self.head(image))))
         if self.map_scale == 1:
             return small
         return F.interpolate(
@@ -125,7 +125,8 @@ class Restorer(nn.Module):
         features = self.head(torch.cat((image, defocus), dim=1))
         for block in self.blocks[: self.depth]:
             features = block(features)
-        return image + self.tail(self.body(features))
+        residual: Tensor = self.tail(self.body(features))
+        return image + residual
 
 
 class DidANet(Deblurrer):

@@ -1,0 +1,40 @@
+# Two commands: `make demo` and `make test`. Each makes .venv first and installs what it needs.
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_FLAGS)
+
+.PHONY: demo test lint types pytest clean
+
+demo: $(VENV)/demo.done
+	$(BIN)/python -m allfocus.benchmarks.demo --out demo-out
+
+test: lint types pytest
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy cannot see an editable install, so it checks a copy of the installed package.
+types: $(VENV)/test.done
+	rm -rf out/types build
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target out/types .
+	MYPYPATH=out/types $(BIN)/mypy -p allfocus
+
+pytest: $(VENV)/test.done
+	$(BIN)/python -m pytest
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[export,trt-rtx]"
+	touch $@
+
+$(VENV)/test.done: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e ".[dev,trt-rtx]"
+	touch $@ $(VENV)/demo.done
+
+clean:
+	rm -rf $(VENV) out build demo-out

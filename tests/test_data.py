@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from allfocus.runtime.errors import InputError
+from allfocus.train.data import Pair, batches, find, hold_out, make_samples
+from allfocus.train.synthetic import Recipe
+
+
+def picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def ded(folder: Path, count: int = 3, maps: bool = True) -> Path:
+    for i in range(count):
+        picture(folder / "image" / f"image_{i}.png", seed=i)
+        picture(folder / "sharp" / f"sharp_{i}.png", seed=10 + i)
+        if maps:
+            picture(folder / "filtered" / f"defocus_filterd_{i}.png", seed=20 + i)
+    return folder
+
+
+def test_photos_are_found_and_blurred(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / f"{i}.png", seed=i)
+    samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=3))
+    batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=3, workers=0))
+    assert batch.blurry.shape == batch.sharp.shape == (2, 3, 16, 16)
+    assert batch.defocus.shape == (2, 1, 16, 16)
+    assert batch.has_map
+
+
+def test_a_later_start_gives_the_same_samples(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / f"{i}.png", seed=i)
+    samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=3))
+    whole = list(batches(samples, start=0, stop=3, batch=2, max_radius=3, workers=0))
+    rest = list(batches(samples, start=2, stop=3, batch=2, max_radius=3, workers=0))
+    assert torch.equal(whole[2].blurry, rest[0].blurry)
+
+
+def test_pairs_are_found_in_the_published_layout(tmp_path: Path) -> None:
+    items = find(ded(tmp_path))
+    assert len(items) == 3
+    first = items[0]
+    assert isinstance(first, Pair)
+    assert (first.blurry.name, first.sharp.name) == ("image_0.png", "sharp_0.png")
+    assert first.defocus is not None
+    samples = make_samples(items, 16, 0, Recipe())
+    assert samples.has_map
+
+
+def test_a_pair_is_cropped_at_one_place(tmp_path: Path) -> None:
+    for name in ("blurry", "sharp", "defocus"):
+        picture(tmp_path / name / "a.png", seed=1)  # the same picture three times
+    samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=8))
+    sample = samples[4]
+    np.testing.assert_array_equal(sample.blurry, sample.sharp)
+    assert sample.radius.max() <= 8
+
+
+def test_pairs_without_maps_say_so(tmp_path: Path) -> None:
+    samples = make_samples(find(ded(tmp_path, maps=False)), 16, 0, Recipe())
+    assert not samples.has_map
+
+
+def test_every_tenth_is_held_out(tmp_path: Path) -> None:
+    items = [tmp_path / f"{i}.png" for i in range(21)]
+    kept, held = hold_out(items)
+    assert [p.stem for p in held if isinstance(p, Path)] == ["0", "10", "20"]
+    assert len(kept) == 18
+    with pytest.raises(InputError, match="--val"):
+        hold_out(items[:1])
+
+
+def test_no_folder_and_no_pictures_name_the_layouts(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "none", tmp_path):
+        with pytest.raises(InputError, match="sharp/"):
+            find(wrong)
+
+
+def test_uneven_pairs_are_refused(tmp_path: Path) -> None:
+    ded(tmp_path)
+    picture(tmp_path / "image" / "one_more.png")
+    with pytest.raises(InputError, match="4 blurry, 3 sharp"):
+        find(tmp_path)
+
+
+def test_pairs_of_different_size_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "blurry" / "a.png", 40, 60)
+    picture(tmp_path / "sharp" / "a.png", 40, 50)
+    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    with pytest.raises(InputError, match="sizes differ"):
+        samples[0]
+
+
+def test_a_crop_larger_than_the_picture_is_refused(tmp_path: Path) -> None:
+    samples = make_samples(find(ded(tmp_path)), 64, 0, Recipe())
+    with pytest.raises(InputError, match="--crop"):
+        samples[0]
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"a\.png"):
+        make_samples(find(tmp_path), 16, 0, Recipe())

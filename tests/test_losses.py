@@ -1,0 +1,45 @@
+"""The paper's equations on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from allfocus.train import losses
+
+
+def maps(*values: float) -> torch.Tensor:
+    return torch.tensor(values).reshape(1, 1, 1, len(values))
+
+
+def test_map_loss_is_the_mean_absolute_error() -> None:
+    assert losses.map_loss(maps(0.0, 0.5), maps(0.5, 0.5)).item() == pytest.approx(0.25)
+
+
+def test_weight_is_the_map_over_its_mean_plus_an_offset() -> None:
+    weight = losses.defocus_weight(maps(0.25, 0.75), 1 / 9)
+    assert weight.flatten().tolist() == pytest.approx([0.5 + 1 / 9, 1.5 + 1 / 9])
+
+
+def test_the_mean_is_taken_over_each_image() -> None:
+    pair = torch.cat((maps(0.2, 0.2), maps(0.2, 0.6)))
+    weight = losses.defocus_weight(pair, 0.0)
+    assert weight[:, 0, 0].tolist() == [pytest.approx([1, 1]), pytest.approx([0.5, 1.5])]
+
+
+def test_a_crop_in_focus_weighs_the_offset_alone() -> None:
+    assert losses.defocus_weight(maps(0.0, -0.1), 0.5).flatten().tolist() == [0.5, 0.5]
+
+
+def test_no_gradient_reaches_the_estimator_through_the_weight() -> None:
+    estimated = maps(0.2, 0.4).requires_grad_()
+    assert not losses.defocus_weight(estimated, 0.1).requires_grad
+
+
+def test_weighted_loss_squares_weight_and_error() -> None:
+    value = losses.weighted_deblur_loss(maps(0.5, 0.0), maps(0.0, 0.0), maps(2.0, 1.0))
+    assert value.item() == pytest.approx(0.5)
+
+
+def test_reevaluation_compares_two_maps() -> None:
+    assert losses.reevaluation_loss(maps(0.3, 0.1), maps(0.1, 0.1)).item() == pytest.approx(0.1)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allfocus.runtime.errors import UsageError
+from allfocus.train.data import Batch
+from allfocus.train.models.didanet import Config, DidANet
+from allfocus.train.recipe import Plan, loss
+
+TINY = Config(map_features=4, map_blocks=1, features=8, blocks=3)
+
+
+def batch(*, has_map: bool = True) -> Batch:
+    blurry, sharp = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return Batch(blurry, sharp, torch.full((2, 1, 16, 16), 0.5), has_map)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    plan = Plan()
+    assert [plan.stage_steps(s) for s in (1, 2, 3)] == [25300, 12650, 25300]
+    assert (plan.batch, plan.crop, plan.offset) == (16, 256, 1 / 9)
+
+
+def test_stages_follow_one_another() -> None:
+    plan = Plan(scale=0.01)
+    first, second = plan.stage_steps(1), plan.stage_steps(2)
+    steps = (0, first - 1, first, first + second - 1, first + second, plan.steps - 1)
+    assert [plan.stage(s) for s in steps] == [1, 1, 2, 2, 3, 3]
+
+
+@given(st.floats(1e-4, 3), st.sampled_from(["constant", "cosine"]), st.integers(0, 50))
+def test_the_rate_stays_within_its_bounds(scale: float, schedule: str, warmup: int) -> None:
+    plan = Plan(scale=scale, schedule=schedule, warmup=warmup)  # type: ignore[arg-type]
+    for step in (0, plan.steps // 2, plan.steps - 1):
+        assert 0 < plan.rate(step) <= plan.learning_rate
+
+
+def test_depth_grows_in_stage_one_and_is_full_afterwards() -> None:
+    plan = Plan(scale=0.01, depths=(1, 2, 99))
+    first = plan.stage_steps(1)
+    steps = (0, first // 2, first - 1, first, plan.steps - 1)
+    assert [plan.depth(s, 3) for s in steps] == [1, 2, 3, 3, 3]
+
+
+def test_switching_blocks_on_changes_no_output() -> None:
+    net = DidANet(TINY)
+    torch.nn.init.normal_(net.restorer.tail.weight)
+    image, defocus = torch.rand(1, 3, 8, 8), torch.rand(1, 1, 8, 8)
+    net.restorer.depth = 1
+    shallow = net.restore(image, defocus)
+    net.restorer.depth = 3
+    torch.testing.assert_close(net.restore(image, defocus), shallow)
+
+
+def test_stage_one_feeds_the_true_map() -> None:
+    net = DidANet(TINY)
+    seen: list[torch.Tensor] = []
+    net.restorer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    data = batch()
+    for stage in (1, 2):
+        loss(net, data, stage, 1 / 9)
+    assert torch.equal(seen[0], data.defocus)
+    assert not torch.equal(seen[1], data.defocus)
+
+
+def test_each_stage_has_its_losses() -> None:
+    net = DidANet(TINY)
+    parts = {stage: set(loss(net, batch(), stage, 1 / 9)[1]) for stage in (1, 2, 3)}
+    assert parts == {1: {"deblur", "map"}, 2: {"deblur", "map"}, 3: {"deblur", "reevaluation"}}
+
+
+def test_without_maps_there_is_no_map_loss() -> None:
+    assert set(loss(DidANet(TINY), batch(has_map=False), 1, 1 / 9)[1]) == {"deblur"}
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"scale": -1.0}, {"epochs": (1, 2)}])
+def test_a_plan_without_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        Plan(**wrong)  # type: ignore[arg-type]

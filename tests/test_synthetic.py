@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allfocus.train.psf import Aperture
+from allfocus.train.synthetic import (
+    Image,
+    Layer,
+    Recipe,
+    draw,
+    render,
+    to_linear,
+    to_srgb,
+)
+
+SIDE = 48
+
+
+def noise(rng: np.random.Generator, side: int) -> Image:
+    return rng.random((side, side, 3), dtype=np.float32)
+
+
+def flat(value: float, coverage: Image | None = None, radius: float = 0.0) -> Layer:
+    everything = np.ones((SIDE, SIDE), np.float32)
+    return Layer(
+        np.full((SIDE, SIDE, 3), value, np.float32),
+        everything if coverage is None else coverage,
+        np.full((SIDE, SIDE), radius, np.float32),
+    )
+
+
+def left_half() -> Image:
+    coverage = np.zeros((SIDE, SIDE), np.float32)
+    coverage[:, : SIDE // 2] = 1
+    return coverage
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 1, width=32))
+def test_the_srgb_curve_has_its_inverse(value: float) -> None:
+    code = np.array([value], np.float32)
+    assert to_srgb(to_linear(code))[0] == pytest.approx(value, abs=1e-5)
+
+
+def test_known_points_of_the_srgb_curve() -> None:
+    assert to_linear(np.array([0.5], np.float32))[0] == pytest.approx(0.21404, abs=1e-4)
+
+
+def test_in_focus_nothing_changes() -> None:
+    image = noise(np.random.default_rng(0), SIDE)
+    layer = Layer(image, np.ones((SIDE, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32))
+    blurry, sharp, radius = render([layer], Aperture())
+    np.testing.assert_array_equal(blurry, image)
+    np.testing.assert_array_equal(sharp, image)
+    assert radius.max() == 0
+
+
+def test_a_point_of_light_keeps_its_energy() -> None:
+    image = np.zeros((SIDE, SIDE, 3), np.float32)
+    image[SIDE // 2, SIDE // 2] = 1
+    plane = np.full((SIDE, SIDE), 5.0, np.float32)
+    blurry, _, _ = render([Layer(image, np.ones_like(plane), plane)], Aperture(shape="polygon"))
+    assert blurry.sum() == pytest.approx(3, rel=1e-4)
+    assert blurry.max() < 0.05
+
+
+def test_a_sharp_edge_in_front_is_not_smeared_by_the_blur_behind() -> None:
+    blurry, sharp, radius = render([flat(0.2, radius=6), flat(0.9, left_half())], Aperture())
+    np.testing.assert_allclose(blurry, sharp, atol=1e-5)
+    assert radius[0, 0] == 0
+    assert radius[0, -1] == 6
+
+
+def test_a_blurred_edge_in_front_does_smear_over_what_is_behind() -> None:
+    blurry, sharp, _ = render([flat(0.2), flat(0.9, left_half(), radius=6)], Aperture())
+    beyond = SIDE // 2 + 2
+    assert sharp[24, beyond, 0] == pytest.approx(0.2)
+    assert blurry[24, beyond, 0] > 0.3
+    assert blurry[24, beyond + 8, 0] == pytest.approx(0.2, abs=1e-5)
+
+
+def test_blur_grows_along_a_slanted_plane() -> None:
+    image = noise(np.random.default_rng(1), SIDE)
+    ramp = np.tile(np.linspace(0, 6, SIDE, dtype=np.float32), (SIDE, 1))
+    blurry, _, _ = render([Layer(image, np.ones_like(ramp), ramp)], Aperture())
+    detail = np.abs(np.diff(blurry[..., 0], axis=0)).mean(axis=0)
+    assert detail[:6].mean() > 4 * detail[-6:].mean()
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_a_sample_is_a_function_of_its_seed(index: int) -> None:
+    first, second = (
+        draw(np.random.default_rng([7, index]), noise, SIDE, Recipe()) for _ in range(2)
+    )
+    for a, b in zip(vars(first).values(), vars(second).values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first.blurry.shape == first.sharp.shape == (SIDE, SIDE, 3)
+    assert 0 <= first.radius.min() <= first.radius.max() <= Recipe().max_radius
+    assert 0 <= first.sharp.min() <= first.sharp.max() <= 1
+
+
+def test_what_is_in_focus_is_to_be_left_as_it_was_taken() -> None:
+    sample = draw(np.random.default_rng(3), noise, SIDE, Recipe(sharp_share=1.0))
+    np.testing.assert_array_equal(sample.sharp, sample.blurry)

@@ -1,0 +1,116 @@
+"""The training command end to end on a tiny net: learns, resumes, and refuses what it must."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
+from allfocus.train import checkpoint, loop
+from allfocus.train.models import build
+from allfocus.train.models.didanet import DidANet
+from allfocus.train.train import main
+
+STEPS = ["--epochs", "4,2,4", "--scale", "0.002", "--batch", "2", "--crop", "32"]  # 4 + 2 + 4 steps
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        coarse = rng.integers(0, 256, (20, 20, 3), np.uint8)
+        photo = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(folder / f"{i}.png"), photo)
+    return folder
+
+
+def command(photos: Path, out: Path, *more: str) -> list[str]:
+    fixed = ["--model", "didanet-tiny", "--workers", "0", "--val-crops", "2", "--device", "cpu"]
+    return ["--data", str(photos), "--out", str(out), *fixed, *STEPS, *more]
+
+
+def losses(out: Path) -> list[tuple[str, str]]:
+    with (out / "log.csv").open(newline="") as file:
+        return [(row["stage"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_writes_weights_that_load(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command(photos, tmp_path), "--json", "--note", "Noise."]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    net, spec = checkpoint.load("didanet-tiny", tmp_path / "didanet-tiny.safetensors")
+    assert spec.weights_sha256 == summary["sha256"]
+    assert spec.weights.endswith("Noise.")
+    assert [stage for stage, _ in losses(tmp_path)] == ["1"] * 4 + ["2"] * 2 + ["3"] * 4
+    assert summary["validation"]["crops"] == 2
+    fresh = build("didanet-tiny").state_dict()
+    assert any((fresh[k] != v).any() for k, v in net.state_dict().items())
+
+
+def test_a_killed_run_resumes_to_the_same_losses(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(command(photos, tmp_path / "whole")) == 0
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)  # save at every step
+    real, calls = loop._step, []
+
+    def killed(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", killed)
+    assert main(command(photos, tmp_path / "parts")) == 130
+    assert len(losses(tmp_path / "parts")) == 5
+    assert main(command(photos, tmp_path / "parts")) == 0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_resuming_with_other_settings_is_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(photos, tmp_path)) == 0
+    assert main(command(photos, tmp_path, "--lr", "0.5")) == CheckpointError.exit_code
+    assert "learning_rate: 0.0001 then, 0.5 now" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def poisoned(name: str) -> DidANet:
+        net = build(name)
+        assert isinstance(net, DidANet)
+        assert net.restorer.tail.bias is not None
+        net.restorer.tail.bias.data.fill_(float("nan"))
+        return net
+
+    monkeypatch.setattr("allfocus.train.models.build", poisoned)
+    assert main(command(photos, tmp_path)) == AllfocusError.exit_code
+    assert "step 0: the loss is nan" in capsys.readouterr().err
+    assert not (tmp_path / "didanet-tiny.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--model", "didant"], "did you mean 'didanet'"),
+        (["--device", "quantum"], "expected auto, cpu"),
+        (["--scale", "0"], "scale: expected more than 0"),
+    ],
+)
+def test_wrong_use_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    assert main(command(photos, tmp_path, *more)) == UsageError.exit_code
+    assert said in capsys.readouterr().err
