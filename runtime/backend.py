@@ -72,6 +72,17 @@ class Backend(ABC):
         self.calls += 1
         return self._infer(np.ascontiguousarray(image))
 
+    def infer_device(self, frame: Any) -> Outputs:
+        """Run the graph on a frame that lies in GPU memory; the outputs lie there too.
+
+        `frame` offers `__cuda_array_interface__` or a CUDA `__dlpack__`. Only TensorRT engines take
+        such frames; the others raise InputError.
+        """
+        raise InputError(
+            f"frame on a GPU ({type(frame).__name__}): the backend {self.name!r} takes frames in "
+            "host memory; copy it there, or load a TensorRT engine (`allfocus export` makes one)"
+        )
+
     def size_for(self, size: Size) -> Size:
         """The size a frame of `size` must be padded to; raises InputError where none fits."""
         padded = size.padded(self.spec.multiple)

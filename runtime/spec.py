@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from allfocus.runtime.errors import ArtefactError, UsageError
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 def from_fields(kind: type[T], data: Any, what: str) -> T:
-    """Build the flat dataclass `kind` from `data`, naming missing and unknown keys."""
+    """Build the flat dataclass `kind` from `data`, naming missing or unknown keys, wrong types."""
     if not isinstance(data, dict):
         raise ArtefactError(f"{what}: expected an object, got {type(data).__name__}")
     names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
@@ -33,7 +33,23 @@ def from_fields(kind: type[T], data: Any, what: str) -> T:
             f"{what}: missing keys {missing}, unknown keys {extra}; it was written by another "
             "version of allfocus: export it again with `allfocus export --force`"
         )
+    for name, hint in get_type_hints(kind).items():
+        if not _fits(data[name], hint):
+            expected = getattr(hint, "__name__", hint)
+            raise ArtefactError(f"{what}: {name}: expected {expected}, got {data[name]!r}")
     return kind(**data)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value suits a field's type; nested dataclasses are checked by their own."""
+    origin = get_origin(hint)
+    if origin is Literal:
+        return value in get_args(hint)
+    if origin in (tuple, dict):
+        return isinstance(value, list if origin is tuple else dict)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return hint not in (str, bool) or isinstance(value, hint)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +116,10 @@ class Shapes:
     max: Size
 
     def __post_init__(self) -> None:
-        for small, large, names in ((self.min, self.opt, "min, opt"), (self.opt, self.max, "opt, max")):
+        for small, large, names in (
+            (self.min, self.opt, "min, opt"),
+            (self.opt, self.max, "opt, max"),
+        ):
             if small.width > large.width or small.height > large.height:
                 raise UsageError(f"sizes {names}: {small} is not within {large}")
 
@@ -124,9 +143,11 @@ class Shapes:
     @classmethod
     def from_list(cls, items: list[str]) -> Shapes:
         """Inverse of `to_list`."""
-        if len(items) != 3:
-            raise ArtefactError(f"shapes: expected [min, opt, max], got {items!r}")
-        return cls(*(Size.parse(i) for i in items))
+        try:
+            smallest, tuned, largest = (Size.parse(item) for item in items)
+            return cls(smallest, tuned, largest)
+        except (UsageError, TypeError, ValueError, AttributeError):
+            raise ArtefactError(f"shapes: expected [min, opt, max], got {items!r}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,65 @@
+"""Finding what `allfocus export` made: engines and ONNX files in the cache and in the package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+import allfocus
+from allfocus.runtime.cachedir import cache_dir
+from allfocus.runtime.errors import ArtefactError
+from allfocus.runtime.manifest import Manifest
+
+log = logging.getLogger("allfocus")
+
+
+def find_engines(name: str, flavour: str) -> list[Path]:
+    """Engines of the model `name` for one flavour of TensorRT, newest first.
+
+    Only manifests are read here; the backend checks the engine. A manifest that cannot be read is
+    logged as a warning. Raises ArtefactError where there is no engine.
+    """
+    folder = cache_dir()
+    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, name, flavour)]
+    if not manifests:
+        raise ArtefactError(
+            f"no engine of {name!r} in {folder}: make one with "
+            f"`allfocus export --model {name} --backend {flavour}`"
+        )
+    return [path.with_suffix(".engine") for path in _newest_first(manifests)]
+
+
+def find_onnx(name: str) -> Path:
+    """The ONNX file of the model `name`: the package's own, else the newest one in the cache.
+
+    Raises ArtefactError with the command that makes one.
+    """
+    packaged = packaged_onnx(name)
+    if packaged.is_file():
+        return packaged
+    # Files are named MODEL-PRECISION-SIZE: "didanet-*" would find those of didanet-tiny too.
+    cached = _newest_first(cache_dir().glob(f"*/{name}-fp[13]*.onnx"))
+    if not cached:
+        raise ArtefactError(
+            f"{name!r} is not exported on this machine yet: run `allfocus export --model {name}`"
+        )
+    return cached[0]
+
+
+def packaged_onnx(name: str) -> Path:
+    """Where the package carries a model, if it carries it."""
+    return Path(allfocus.__file__).parent / "data" / f"{name}.onnx"
+
+
+def _is_for(path: Path, name: str, flavour: str) -> bool:
+    try:
+        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
+    except (ArtefactError, OSError, UnicodeDecodeError) as error:
+        log.warning("%s: passed over: %s", path, error)
+        return False
+    return manifest.spec.name == name and manifest.flavour == flavour
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)

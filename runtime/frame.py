@@ -1,0 +1,116 @@
+"""Frames as callers give them: what is accepted, and how grey and alpha pass a net of 3 channels.
+
+A frame is [H, W] or [H, W, C] with C = 1 (grey), 3 (colour) or 4 (colour and alpha); uint8, uint16
+or float32 in [0, 1]. `peak` is the value of white.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from allfocus.runtime.backend import Array
+from allfocus.runtime.errors import InputError
+from allfocus.runtime.spec import Io, Size
+
+_PEAKS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
+_EXPECTED = "expected uint8 [H, W, 3] (or uint16, or float32 in [0, 1]; grey or with alpha)"
+_CUDA_DEVICES = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
+
+
+def peak(dtype: np.dtype[Any]) -> int:
+    """The value that stands for white in a frame of `dtype`: 255, 65535 or 1."""
+    return _PEAKS[dtype]
+
+
+def size_of(frame: Array) -> Size:
+    """Width and height in pixels of a frame [H, W] or [H, W, C]."""
+    return Size(frame.shape[1], frame.shape[0])
+
+
+def on_device(frame: Any) -> bool:
+    """Whether `frame` lies in GPU memory: a CUDA tensor of PyTorch, CuPy, Numba, PyCUDA, ..."""
+    if isinstance(frame, np.ndarray):
+        return False
+    if hasattr(frame, "__dlpack_device__"):
+        return int(frame.__dlpack_device__()[0]) in _CUDA_DEVICES
+    return hasattr(frame, "__cuda_array_interface__")
+
+
+def checked(frame: Any, io: Io) -> Array:
+    """`frame` as a plain array, if a graph with the face `io` can take it; else InputError."""
+    if not isinstance(frame, np.ndarray):
+        raise InputError(
+            f"{_EXPECTED}, got {type(frame).__name__}: make it a NumPy array with "
+            'np.asarray(...); pictures from PIL are RGB and need color="rgb"'
+        )
+    _check_shape(frame.shape)
+    if frame.dtype not in _PEAKS:
+        raise InputError(f"{_EXPECTED}, got {frame.dtype} {list(frame.shape)}: {_mend(frame)}")
+    if io == "frame" and frame.dtype != np.uint8:
+        raise InputError(
+            f"this model was exported for uint8 frames, got {frame.dtype} {list(frame.shape)}: "
+            "convert the frame to uint8, or export the model with `--io float`"
+        )
+    if frame.dtype == np.float32:
+        _check_range(frame)
+    return np.asarray(frame)
+
+
+def to_color(frame: Array) -> Array:
+    """A checked frame as contiguous [H, W, 3]: grey is repeated, alpha left out."""
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        grey = np.ascontiguousarray(frame.reshape(frame.shape[:2]))
+        return np.asarray(cv2.merge((grey, grey, grey)))
+    return np.ascontiguousarray(frame[:, :, :3])
+
+
+def from_color(image: Array, frame: Array) -> Array:
+    """The inverse of `to_color` for a result [H, W, 3]: the shape and the alpha of `frame`.
+
+    Grey is the mean of the three channels.
+    """
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        grey = cv2.transform(image, np.full((1, 3), 1 / 3))
+        return np.asarray(grey).reshape(frame.shape)
+    if frame.shape[2] == 4:
+        return np.dstack((image, frame[:, :, 3]))
+    return image
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    found = f"{_EXPECTED}, got shape {list(shape)}"
+    if len(shape) == 4:
+        raise InputError(f"{found}: give one frame at a time, such as frames[0]")
+    if len(shape) not in (2, 3):
+        raise InputError(f"{found}: a frame has two or three dimensions")
+    if 0 in shape:
+        raise InputError(f"{found}: the frame is empty")
+    if len(shape) == 2 or shape[2] in (1, 3, 4):
+        return
+    if shape[0] in (1, 3, 4):
+        raise InputError(
+            f"{found}, which has its channels first: turn it with frame.transpose(1, 2, 0)"
+        )
+    raise InputError(f"{found}: a frame has 1, 3 or 4 channels, not {shape[2]}")
+
+
+def _mend(frame: Array) -> str:
+    if frame.dtype == np.bool_:
+        return "convert a mask with frame.astype(np.uint8) * 255"
+    if np.issubdtype(frame.dtype, np.floating):
+        return "convert it with frame.astype(np.float32)"
+    return "convert it with frame.astype(np.uint8), or np.uint16 for 16 bits a channel"
+
+
+def _check_range(frame: Array) -> None:
+    low, high = float(frame.min()), float(frame.max())
+    if np.isnan(low):
+        raise InputError("float frame with NaN: replace it first, such as with np.nan_to_num")
+    if low < 0 or high > 1:
+        raise InputError(
+            f"float frame with values from {low:g} to {high:g}, expected [0, 1]: divide by the "
+            "value of white (255 or 65535), or clip small overshoots with np.clip(frame, 0, 1)"
+        )

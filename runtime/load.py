@@ -1,0 +1,174 @@
+"""`allfocus.load`: from a model's name or a file to a Deblurrer on the best engine there is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import get_args
+
+from allfocus.runtime.artefacts import find_engines, find_onnx
+from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.catalogue import entry
+from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.errors import (
+    AllfocusError,
+    ArtefactError,
+    BackendError,
+    UsageError,
+    nearest,
+)
+from allfocus.runtime.manifest import Flavour, read_manifest
+from allfocus.runtime.probe import BACKENDS, candidate
+from allfocus.runtime.spec import Color
+
+log = logging.getLogger("allfocus")
+
+_FLAVOURS: tuple[str, ...] = get_args(Flavour)
+_ONNX = tuple(name for name in BACKENDS if name not in _FLAVOURS)
+_CHOICES = {"auto": BACKENDS, "onnxruntime": _ONNX, **{name: (name,) for name in BACKENDS}}
+
+Find = Callable[[str], Sequence[Path]]  # a backend's name -> artefacts for it, best first
+
+
+def load(
+    model: str | Path = "didanet",
+    *,
+    backend: str = "auto",
+    color: Color = "bgr",
+    device: int = 0,
+    threads: int = 0,
+) -> Deblurrer:
+    """Load a model and return the object that deblurs frames.
+
+    `model`: a name (see `allfocus.runtime.catalogue`), or a path to an .onnx or .engine file.
+    `backend`: "tensorrt", "tensorrt-rtx", "cuda" or "cpu" (ONNX Runtime on a GPU or the CPU),
+    "onnxruntime" (the better of those two), or "auto": the first of all four, in this order, that
+    runs here; `Deblurrer.reasons` says why the others before it were not taken.
+    `color`: the channel order of the frames, "bgr" as OpenCV gives them or "rgb".
+    `device`: index of the GPU. `threads`: of the CPU backend; 0 takes every CPU there is.
+
+    Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
+    this machine is logged as a warning and passed over. Raises UnknownModelError or UsageError for
+    what cannot be meant, ArtefactError for a file that is missing, damaged or made for something
+    else, and BackendError where no engine runs here.
+    """
+    wanted = _wanted(backend)
+    _check(color, device, threads)
+    path = _as_path(model)
+    if path is None:
+        name = str(model)
+        find = _by_name(name)
+    else:
+        name = str(path)
+        wanted = _fitting(path, wanted, backend)
+        find = _only(path)
+    return _first(name, wanted, find, Options(device=device, threads=threads), color)
+
+
+def _first(
+    model: str, wanted: Sequence[str], find: Find, options: Options, color: Color
+) -> Deblurrer:
+    """The first backend of `wanted` that loads, with the reasons against those before it."""
+    problems: list[tuple[str, AllfocusError]] = []
+    refused: list[AllfocusError] = []
+    for name in wanted:
+        try:
+            artefacts = _usable(name, find)
+        except (ArtefactError, BackendError) as error:
+            problems.append((name, error))
+            continue
+        for artefact in artefacts:
+            try:
+                loaded = _open(name, artefact, options)
+            except (ArtefactError, BackendError) as error:
+                problems.append((name, error))
+                refused.append(error)
+                continue
+            _warn(refused)
+            reasons = [(other, str(error)) for other, error in problems]
+            return Deblurrer(loaded, color=color, reasons=reasons)
+    failure = _nothing_works(model, problems)
+    _warn(error for error in refused if error is not failure)
+    raise failure
+
+
+def _warn(refused: Iterable[AllfocusError]) -> None:
+    for error in refused:
+        log.warning("passed over: %s", error)
+
+
+def _usable(name: str, find: Find) -> Sequence[Path]:
+    found = candidate(name)
+    if not found.usable:
+        raise BackendError(found.reason)
+    return find(name)
+
+
+def _open(name: str, artefact: Path, options: Options) -> Backend:
+    if name in _FLAVOURS:
+        from allfocus.runtime.trt import TrtBackend
+
+        return TrtBackend(artefact, options)
+    from allfocus.runtime.ort import OrtBackend, OrtCudaBackend
+
+    return (OrtCudaBackend if name == "cuda" else OrtBackend)(artefact, options)
+
+
+def _nothing_works(model: str, problems: Sequence[tuple[str, AllfocusError]]) -> AllfocusError:
+    """One error for all `problems`; where one cause stopped every backend left, that one."""
+    last = problems[-1][1]
+    if len(problems) == 1 or isinstance(last, ArtefactError):
+        return last
+    causes = "; ".join(f"{name}: {error}" for name, error in problems)
+    return BackendError(f"no engine can run {model} here. {causes}")
+
+
+def _by_name(name: str) -> Find:
+    return lambda b: find_engines(name, b) if b in _FLAVOURS else [find_onnx(name)]
+
+
+def _only(path: Path) -> Find:
+    return lambda _: [path]
+
+
+def _fitting(path: Path, wanted: Sequence[str], asked: str) -> tuple[str, ...]:
+    """Those of `wanted` that can run the file `path`."""
+    if path.suffix == ".engine":
+        able: tuple[str, ...] = (read_manifest(path).flavour,)
+    elif path.suffix == ".onnx":
+        able = _ONNX
+    else:
+        raise UsageError(
+            f"{path}: expected a model's name, an .onnx or an .engine file; weights are exported "
+            "first: `allfocus export --model NAME --weights FILE`"
+        )
+    fitting = tuple(name for name in wanted if name in able)
+    if not fitting:
+        raise UsageError(
+            f"{path}: runs in {' or '.join(able)}, not in {asked!r}; leave the backend at 'auto', "
+            f"or make a file for it with `allfocus export --backend ...`"
+        )
+    return fitting
+
+
+def _as_path(model: str | Path) -> Path | None:
+    """`model` as a path, or None where it is a name of the catalogue (which has no dots)."""
+    path = Path(model)
+    if isinstance(model, Path) or path.suffix or len(path.parts) != 1:
+        return path.expanduser()
+    entry(model)
+    return None
+
+
+def _wanted(backend: str) -> tuple[str, ...]:
+    if backend not in _CHOICES:
+        raise UsageError(f"unknown backend {backend!r}: {nearest(backend, _CHOICES)}")
+    return _CHOICES[backend]
+
+
+def _check(color: str, device: int, threads: int) -> None:
+    if color not in get_args(Color):
+        raise UsageError(f'color: expected "bgr" or "rgb", got {color!r}')
+    if device < 0 or threads < 0:
+        raise UsageError(f"expected device and threads of 0 or more, got {device} and {threads}")
