@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Backend(ABC):
     Subclasses set `name`, and override `_load`, `_infer` and `_close`.
     """
 
-    name: ClassVar[str]
+    name: str
 
     def __init__(self, artefact: Path, options: Options) -> None:
         self.artefact = artefact
