@@ -1,0 +1,241 @@
+"""Engines of TensorRT and of TensorRT for RTX: one backend, frames from the host or in GPU memory.
+
+Frames in GPU memory come from CuPy, PyTorch, Numba, PyCUDA or any other library with DLPack or
+`__cuda_array_interface__`; see `device_array` for how results go back to them.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from allfocus.runtime.backend import Array, Backend, Outputs
+from allfocus.runtime.cuda import Device, Memory, PinnedMemory, Stream, load_runtime
+from allfocus.runtime.device_array import DeviceArray, view
+from allfocus.runtime.errors import BackendError
+from allfocus.runtime.manifest import Manifest, read_manifest
+from allfocus.runtime.planes import (
+    Plane,
+    copy,
+    frame_planes,
+    image_planes,
+    image_shape,
+    image_type,
+    map_plane,
+    map_shape,
+    reflect,
+)
+from allfocus.runtime.rtx import RtxSettings
+from allfocus.runtime.spec import Graph, Size, Spec
+from allfocus.runtime.trt_engine import (
+    FLAVOURS,
+    LoadedEngine,
+    check_target,
+    check_version,
+    import_flavour,
+)
+from allfocus.runtime.trt_runner import Runner
+
+
+class TrtBackend(Backend):
+    """An .engine file on the GPU `Options.device`; its manifest says which flavour runs it.
+
+    Calls from several threads wait for each other. The calling thread's current CUDA device is
+    `Options.device` afterwards. `copies` counts the copies between host and GPU of the last call.
+    """
+
+    name = "tensorrt"  # or "tensorrt-rtx", once the manifest is read
+
+    def _load(self) -> tuple[Spec, Graph]:
+        self.copies = 0
+        self._lock = Lock()
+        manifest = read_manifest(self.artefact)
+        self.name = manifest.flavour
+        # What needs no GPU comes first, so that each of these mistakes is told everywhere.
+        trt = import_flavour(manifest.flavour)
+        cuda = load_runtime(FLAVOURS[manifest.flavour].extra)
+        check_version(self.artefact, manifest, trt)
+        device = Device(cuda, self.options.device)
+        check_target(self.artefact, manifest, device, trt)
+        with ExitStack() as stack:
+            self._start(stack, manifest, device, trt)
+            # Also where nobody calls close: at the last reference, or at exit. RTX saves then.
+            self._release = weakref.finalize(self, stack.pop_all().close)
+        return manifest.spec, manifest.graph
+
+    def _start(self, stack: ExitStack, manifest: Manifest, device: Device, trt: Any) -> None:
+        """Make everything that lives on the GPU; `stack` gives it back in reverse order."""
+        device.use()
+        self._stream = Stream(device)
+        stack.callback(self._stream.destroy)
+        loaded = LoadedEngine(self.artefact, manifest, trt)
+        stack.callback(loaded.close)
+        settings = None
+        if manifest.flavour == "tensorrt-rtx":
+            settings = RtxSettings(loaded, device, cuda_graph=self.options.cuda_graph)
+            stack.callback(settings.close)
+        context = _create_context(loaded, settings)
+        self._built_in_graph = settings is not None and settings.cuda_graph
+        captures = settings is None and self.options.cuda_graph
+        self._runner = Runner(loaded, context, self._stream, captures=captures)
+        stack.callback(self._runner.close)
+        if settings is not None:
+            stack.callback(settings.save)
+        self._staging = Staging(device)
+        stack.callback(self._staging.free)
+        self._outputs = loaded.outputs
+
+    @property
+    def cuda_graph(self) -> bool:
+        """Whether repeated frames of one size are replayed as a CUDA graph."""
+        return self._built_in_graph or self._runner.captures
+
+    def _infer(self, image: Array) -> Outputs:
+        size = self._size_of(image)
+        with self._turn():
+            self._runner.prepare(image.shape)
+            self._upload(image)
+            self._runner.run()
+            waiting = [self._download(name, size) for name in self._outputs]
+            self._stream.synchronize()
+            self.copies = 1 + len(waiting)
+            # Copied once more: the next call overwrites the pinned memory.
+            return Outputs(*_pair([array.copy() for array in waiting]))
+
+    def infer_device(self, frame: Any) -> Outputs:
+        """Run the graph on a frame in GPU memory, of any size: nothing is copied to the host.
+
+        `frame` is uint8 [H, W, 3] in the graph's colour order, or float32 [3, H, W] where the graph
+        shows the face "float"; with or without a leading 1, which the outputs then have too. Its
+        rows may have gaps between them. It is padded by reflection and the outputs are cropped
+        again. They are `DeviceArray`s with memory of their own, finished when this returns.
+
+        Raises InputError where the frame is on another GPU or has another type or layout.
+        """
+        self.check_open()
+        with self._turn():
+            given = view(frame, self._stream)
+            sources = frame_planes(self.graph.io, given)
+            size = sources[0].size
+            padded = self.size_for(size)
+            self._runner.prepare(image_shape(self.graph.io, padded))
+            results = [self._result(name, size, len(given.shape)) for name in self._outputs]
+            for target, source in zip(self._planes("image", padded), sources, strict=True):
+                copy(self._stream, target, source)
+                reflect(self._stream, target, size)
+            self._runner.run()
+            for name, result in zip(self._outputs, results, strict=True):
+                self._crop(name, padded, result.pointer, size)
+            self._stream.synchronize()
+            self.calls += 1
+            self.copies = 0
+        return Outputs(*_pair(results))
+
+    def _close(self) -> None:
+        with self._lock:
+            self._release()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call's turn on the GPU. It ends with `synchronize`, here where it ends with an error:
+        no queued work may touch a frame or a buffer after it.
+        """
+        with self._lock:
+            self.check_open()  # it may have been closed while this call waited
+            self._stream.device.use()
+            try:
+                yield
+            except BaseException:
+                self._stream.synchronize()
+                raise
+
+    def _upload(self, image: Array) -> None:
+        staged = self._staging.array("image", image.shape, image.dtype)
+        np.copyto(staged, image)
+        self._stream.copy(self._runner.address("image"), staged.ctypes.data, staged.nbytes)
+
+    def _download(self, name: str, size: Size) -> Array:
+        staged = self._staging.array(name, self._shape_of(name, size), self._type_of(name))
+        self._stream.copy(staged.ctypes.data, self._runner.address(name), staged.nbytes)
+        return staged
+
+    def _result(self, name: str, size: Size, ndim: int) -> DeviceArray:
+        shape = self._shape_of(name, size)
+        dtype = self._type_of(name)
+        memory = Memory(self._stream.device, math.prod(shape) * dtype.itemsize)
+        return DeviceArray(memory, shape if ndim == 4 else shape[1:], dtype)
+
+    def _crop(self, name: str, padded: Size, target: int, size: Size) -> None:
+        """Queue the copy of an output's first pixels to contiguous memory at `target`."""
+        targets = _planes_at(self.graph, name, target, size)
+        for whole, part in zip(self._planes(name, padded), targets, strict=True):
+            copy(self._stream, part, whole.part(0, 0, size))
+
+    def _planes(self, name: str, size: Size) -> list[Plane]:
+        return _planes_at(self.graph, name, self._runner.address(name), size)
+
+    def _shape_of(self, name: str, size: Size) -> tuple[int, ...]:
+        io = self.graph.io
+        return map_shape(io, size) if name == "defocus" else image_shape(io, size)
+
+    def _type_of(self, name: str) -> np.dtype[Any]:
+        return np.dtype(np.float32) if name == "defocus" else image_type(self.graph.io)
+
+    def _size_of(self, image: Array) -> Size:
+        height, width = image.shape[1:3] if self.graph.io == "frame" else image.shape[2:4]
+        return Size(width, height)
+
+
+class Staging:
+    """Pinned host memory for each tensor, grown when a larger one comes.
+
+    Copies between ordinary host memory and the GPU are slower and hold up the caller.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._kept: dict[str, PinnedMemory] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Memory for the tensor `name`; the next call with this name gives the same."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        kept = self._kept.get(name)
+        if kept is None or kept.nbytes < nbytes:
+            if kept is not None:
+                self._kept.pop(name).free()
+            kept = self._kept[name] = PinnedMemory(self._device, nbytes)
+        return kept.array(shape, dtype)
+
+    def free(self) -> None:
+        """Give all of it back."""
+        for memory in self._kept.values():
+            memory.free()
+        self._kept.clear()
+
+
+def _create_context(loaded: LoadedEngine, settings: RtxSettings | None) -> Any:
+    create = loaded.engine.create_execution_context
+    context = create() if settings is None else create(settings.config)
+    if context is None:
+        raise BackendError(
+            f"{FLAVOURS[loaded.manifest.flavour].title} cannot make room for the engine "
+            f"({loaded.log.tail()}): free GPU memory, or export it for smaller frames"
+        )
+    return context
+
+
+def _planes_at(graph: Graph, name: str, pointer: int, size: Size) -> list[Plane]:
+    if name == "defocus":
+        return [map_plane(pointer, size)]
+    return image_planes(graph.io, pointer, size)
+
+
+def _pair(outputs: list[Any]) -> tuple[Any, Any | None]:
+    """`sharp` and, where there is one, `defocus`."""
+    return outputs[0], outputs[1] if len(outputs) > 1 else None

@@ -1,0 +1,209 @@
+"""From an engine file to a deserialised engine, for both flavours of TensorRT.
+
+The flavours have one Python interface; what differs is in `FLAVOURS` and in `rtx.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from allfocus.runtime.cuda import Device
+from allfocus.runtime.errors import ArtefactError, BackendError
+from allfocus.runtime.manifest import Flavour, Manifest
+from allfocus.runtime.spec import Io
+
+log = logging.getLogger("allfocus")
+
+
+@dataclass(frozen=True)
+class _Names:
+    title: str
+    module: str
+    extra: str  # of pip install "allfocus[...]"
+
+
+FLAVOURS: dict[Flavour, _Names] = {
+    "tensorrt": _Names("TensorRT", "tensorrt", "trt"),
+    "tensorrt-rtx": _Names("TensorRT for RTX", "tensorrt_rtx", "trt-rtx"),
+}
+
+
+def import_flavour(flavour: Flavour) -> Any:
+    """The Python module of a flavour."""
+    names = FLAVOURS[flavour]
+    try:
+        return import_module(names.module)
+    except (ImportError, OSError) as error:  # OSError: a library of it is missing
+        raise BackendError(
+            f'{names.title} cannot be imported ({error}): pip install "allfocus[{names.extra}]"'
+        ) from error
+
+
+def check_version(engine: Path, manifest: Manifest, trt: Any) -> None:
+    """Refuse an engine of another release than the one installed.
+
+    NVIDIA: RTX engines "are not compatible between different releases", those of TensorRT "only
+    with the version used to build them" (unless built version-compatible, which costs speed and is
+    not done here). A release is major.minor.patch; the build number after it changes with the
+    package, and TensorRT itself has the last word on it.
+    """
+    if _release(manifest.flavour_version) != _release(trt.__version__):
+        raise ArtefactError(
+            f"{engine}: built by {FLAVOURS[manifest.flavour].title} {manifest.flavour_version}, "
+            f"{trt.__version__} is installed, and engines fit one release only; {again(manifest)}"
+        )
+
+
+def check_target(engine: Path, manifest: Manifest, device: Device, trt: Any) -> None:
+    """Refuse an engine that was built for other GPUs than this one."""
+    if device.target in manifest.targets:
+        return
+    mismatch = (
+        f"{engine}: built for {', '.join(manifest.targets)}, GPU {device.index} "
+        f"({device.name}) is {device.target}"
+    )
+    if manifest.flavour == "tensorrt":
+        raise ArtefactError(f"{mismatch}; on this machine, {again(manifest)}")
+    known = {name.lower() for name in trt.ComputeCapability.__members__}
+    if device.target not in known:
+        raise ArtefactError(
+            f"{mismatch}, which TensorRT for RTX {trt.__version__} cannot build for; use TensorRT: "
+            f"`allfocus export --model {manifest.spec.name} --backend tensorrt`"
+        )
+    targets = ",".join((*manifest.targets, device.target))
+    raise ArtefactError(f"{mismatch}; {again(manifest, f'--target {targets} ')}")
+
+
+def again(manifest: Manifest, option: str = "") -> str:
+    """The command that mends an engine."""
+    return (
+        f"export it again with `allfocus export --model {manifest.spec.name} "
+        f"--backend {manifest.flavour} {option}--force`"
+    )
+
+
+class LoadedEngine:
+    """A deserialised engine with the runtime it needs."""
+
+    def __init__(self, path: Path, manifest: Manifest, trt: Any) -> None:
+        self.trt = trt
+        self.manifest = manifest
+        self.log = error_log(trt)
+        self.log.forget()
+        self.runtime = trt.Runtime(self.log.logger)
+        data = path.read_bytes()
+        self.engine = self.runtime.deserialize_cuda_engine(data)
+        if self.engine is None:
+            raise ArtefactError(
+                f"{path}: {FLAVOURS[manifest.flavour].title} {trt.__version__} cannot load it: "
+                f"{self._diagnosis(data)}{self.log.tail()}; {again(manifest)}"
+            )
+        self._check_tensors(path)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs the engine has, in the order of `Outputs`."""
+        names = self._names()
+        return tuple(name for name in ("sharp", "defocus") if name in names)
+
+    def close(self) -> None:
+        """Give the engine's memory back; contexts made from it must be gone."""
+        del self.engine
+        del self.runtime
+
+    def _names(self) -> list[str]:
+        return [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+
+    def _check_tensors(self, path: Path) -> None:
+        io = self.manifest.graph.io
+        found = {name: _describe(self.engine, name, io) for name in self._names()}
+        expected = _TENSORS[io]
+        wanted = {name: expected[name] for name in expected if name in {"image", "sharp", *found}}
+        if found != wanted:
+            raise ArtefactError(
+                f"{path}: its tensors are {found}, a graph with the face {io!r} has {wanted}; "
+                f"{again(self.manifest)}"
+            )
+
+    def _diagnosis(self, data: bytes) -> str:
+        """What the engine's header says against this machine; only RTX can tell."""
+        if self.manifest.flavour == "tensorrt":
+            return ""
+        header = data[: self.runtime.engine_header_size]
+        validity, flags = self.runtime.get_engine_validity(header)
+        if validity != self.trt.EngineValidity.INVALID:
+            return ""
+        causes = self.trt.EngineInvalidityDiagnostics.__members__
+        return ", ".join(name for name, cause in causes.items() if flags & cause.value) + "; "
+
+
+_TENSORS: dict[Io, dict[str, str]] = {
+    "frame": {
+        "image": "INPUT UINT8 [1, H, W, 3]",
+        "sharp": "OUTPUT UINT8 [1, H, W, 3]",
+        "defocus": "OUTPUT FLOAT [1, H, W]",
+    },
+    "float": {
+        "image": "INPUT FLOAT [1, 3, H, W]",
+        "sharp": "OUTPUT FLOAT [1, 3, H, W]",
+        "defocus": "OUTPUT FLOAT [1, 1, H, W]",
+    },
+}
+
+
+def _describe(engine: Any, name: str, io: Io) -> str:
+    """A tensor as `_TENSORS` names it, whatever its height and width."""
+    shape: list[object] = list(engine.get_tensor_shape(name))
+    height = 1 if io == "frame" else 2
+    if len(shape) > height + 1:
+        shape[height : height + 2] = "H", "W"
+    axes = ", ".join(str(extent) for extent in shape)
+    return f"{engine.get_tensor_mode(name).name} {engine.get_tensor_dtype(name).name} [{axes}]"
+
+
+class ErrorLog:
+    """TensorRT's messages: warnings go to Python's log, errors are kept for the next exception."""
+
+    def __init__(self, trt: Any) -> None:
+        self._errors: deque[str] = deque(maxlen=3)
+        self.logger = _make_logger(trt, self._errors)
+
+    def forget(self) -> None:
+        """Leave out of `tail` what came so far."""
+        self._errors.clear()
+
+    def tail(self) -> str:
+        """The last errors in one line."""
+        return " | ".join(self._errors) or "TensorRT gave no reason"
+
+
+@cache
+def error_log(trt: Any) -> ErrorLog:
+    """The one log of a flavour: TensorRT keeps the first logger of a process and never lets go."""
+    return ErrorLog(trt)
+
+
+def _make_logger(trt: Any, errors: deque[str]) -> Any:
+    severity = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # pybind11 asks for this form
+
+        def log(self, level: Any, message: str) -> None:
+            if level in (severity.INTERNAL_ERROR, severity.ERROR):
+                errors.append(message.strip())
+            elif level == severity.WARNING:
+                log.warning("TensorRT: %s", message.strip())
+
+    return Logger()
+
+
+def _release(version: str) -> tuple[str, ...]:
+    return tuple(version.split(".")[:3])

@@ -1,0 +1,111 @@
+"""One execution context at work: its stream, its buffers in GPU memory, and its CUDA graph."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from allfocus.runtime.cuda import CudaGraph, Device, Memory, Stream
+from allfocus.runtime.errors import BackendError
+from allfocus.runtime.planes import FLOAT_BYTES, image_type
+from allfocus.runtime.trt_engine import LoadedEngine
+
+log = logging.getLogger("allfocus")
+
+
+class Runner:
+    """Runs a loaded engine on `stream`. Not safe for threads: its owner holds a lock.
+
+    `captures`: whether frames are replayed as a CUDA graph. A graph holds a size and the addresses
+    of all buffers, and must not be launched after its context was changed, so there is one at a
+    time, for the size that is in use: its first frame runs plainly (TensorRT prepares itself for a
+    size then, which cannot be captured), its second is captured, and from there on the graph is
+    launched. Frames whose sizes alternate run without graphs.
+    """
+
+    def __init__(
+        self, loaded: LoadedEngine, context: Any, stream: Stream, *, captures: bool
+    ) -> None:
+        self.captures = captures
+        self._loaded = loaded
+        self._context = context
+        self._stream = stream
+        pixel = image_type(loaded.manifest.graph.io).itemsize
+        self._element = {"image": pixel, "sharp": pixel, "defocus": FLOAT_BYTES}
+        self._buffers: dict[str, Memory] = {}
+        self._shape: tuple[int, ...] | None = None
+        self._ran = False  # at this shape
+        self._graph: CudaGraph | None = None
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Make ready for an `image` of `shape`; free of cost where the last one had it too."""
+        if shape == self._shape:
+            return
+        self._forget_shape()
+        if not self._context.set_input_shape("image", shape):
+            raise BackendError(f"TensorRT refuses an image of {shape}: {self._loaded.log.tail()}")
+        for name in ("image", *self._loaded.outputs):
+            self._bind(name)
+        self._shape = shape
+
+    def address(self, name: str) -> int:
+        """Where the tensor `name` lies in GPU memory until the next `prepare`."""
+        return self._buffers[name].pointer
+
+    def run(self) -> None:
+        """Queue one inference from the buffer `image` into those of the outputs."""
+        if self.captures and self._ran and self._graph is None:
+            self._capture()
+        if self._graph is not None:
+            self._graph.launch()
+        else:
+            self._enqueue()
+        self._ran = True
+
+    def close(self) -> None:
+        """Free the graph, the context and the buffers, in this order; the stream must be idle."""
+        self._forget_shape()
+        del self._context
+        for buffer in self._buffers.values():
+            buffer.free()
+        self._buffers.clear()
+
+    def _forget_shape(self) -> None:
+        self._shape = None
+        self._ran = False
+        if self._graph is not None:
+            self._graph.destroy()
+            self._graph = None
+
+    def _bind(self, name: str) -> None:
+        shape = tuple(self._context.get_tensor_shape(name))
+        if min(shape) < 0:
+            raise BackendError(f"TensorRT left the shape of {name!r} open: {shape}")
+        nbytes = math.prod(shape) * self._element[name]
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.nbytes < nbytes:
+            if buffer is not None:
+                self._buffers.pop(name).free()  # first: both at once may not fit
+            buffer = self._buffers[name] = Memory(self._device, nbytes)
+        if not self._context.set_tensor_address(name, buffer.pointer):
+            raise BackendError(f"TensorRT refuses a buffer for {name!r}: {self._loaded.log.tail()}")
+
+    @property
+    def _device(self) -> Device:
+        return self._stream.device
+
+    def _enqueue(self) -> None:
+        self._loaded.log.forget()
+        if not self._context.execute_async_v3(self._stream.handle):
+            raise BackendError(f"TensorRT cannot run the engine: {self._loaded.log.tail()}")
+
+    def _capture(self) -> None:
+        """Record an inference; where that fails, say so once and go on without graphs."""
+        try:
+            self._graph = self._stream.capture(self._enqueue)
+        except BackendError as error:
+            self.captures = False
+            log.warning(
+                "CUDA graph not captured (%s): every frame's kernels are launched one by one", error
+            )
