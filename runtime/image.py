@@ -1,0 +1,195 @@
+"""Image files in and out: PNG, JPEG, TIFF, WebP and BMP, 8 and 16 bit, with their metadata.
+
+OpenCV decodes and encodes the pixels. What it does not do is done here: files that are cut short
+or too large are refused before they are decoded, and EXIF, colour profile and XMP are carried over
+(OpenCV's own functions for that leave out TIFF).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from allfocus.runtime import png, tiff
+from allfocus.runtime.errors import AllfocusError, InputError
+from allfocus.runtime.files import publish
+from allfocus.runtime.formats import Format, format_for, format_of
+from allfocus.runtime.metadata import Header, Metadata, orientation, upright
+
+Pixels = NDArray[Any]
+
+MAX_PIXELS = 200_000_000  # of one picture, unless the caller allows more
+OPENCV_MAX_PIXELS = 1 << 30  # OpenCV decodes no more
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Picture:
+    """A picture as its file stores it: not turned, colours as they are.
+
+    `pixels` is uint8 or uint16: [H, W] grey, [H, W, 2] grey and alpha, [H, W, 3] BGR, or
+    [H, W, 4] BGRA.
+    """
+
+    pixels: Pixels
+    metadata: Metadata
+    format: str  # a name in FORMATS
+    lossless: bool  # the file held the exact pixels
+    notes: tuple[str, ...] = ()  # what the file had that cannot be carried over
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a picture as it is stored; the format comes from the content, not from the name.
+
+    Raises InputError where the file is missing, no picture, damaged, cut short, over `max_pixels`
+    (width times height), or of a kind that would not be read rightly.
+    """
+    try:
+        form, data = _read_bytes(path)
+        header = form.inspect(data)
+        _check_size(header, max_pixels)
+        pixels = _decode(tiff.for_opencv(data) if form.name == "TIFF" else data, header)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Picture(
+        pixels=pixels,
+        metadata=header.metadata,
+        format=form.name,
+        lossless=header.lossless,
+        notes=header.notes,
+    )
+
+
+def write_image(path: Path, picture: Picture, *, quality: int = 95) -> tuple[str, ...]:
+    """Write `picture` in the format that `path` names; return notes of what that cannot hold.
+
+    `quality` 1 to 100 counts for JPEG, whose chroma stays at full size, and for WebP where the
+    source was lossy. The file is whole or not there.
+    """
+    data, notes = encode_image(picture, format_for(path), quality)
+    with publish(path) as temporary:
+        temporary.write_bytes(data)
+    return notes
+
+
+def encode_image(picture: Picture, form: Format, quality: int) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of `picture` as a file of `form`, and notes of what that cannot hold."""
+    metadata = picture.metadata
+    if form.name != picture.format:
+        if picture.pixels.ndim == 3 and metadata.tiff_alpha == tiff.ASSOCIATED:
+            raise InputError("its colours are multiplied by alpha, as only TIFF can say: keep TIFF")
+        metadata = replace(metadata, native=(), tiff_alpha=tiff.STRAIGHT)
+    pixels, notes = _fit(picture.pixels, form)
+    if not form.exif:
+        pixels = upright(pixels, orientation(metadata))
+    if form.name == "PNG" and pixels.ndim == 3 and pixels.shape[2] == 2:
+        data = png.encode_grey_alpha(pixels)
+    else:
+        data = _encode(pixels, form, quality, picture.lossless)
+    data, lost = form.embed(data, metadata)
+    return data, notes + lost
+
+
+def _read_bytes(path: Path) -> tuple[Format, bytes]:
+    """The format and all bytes of a file; what is no picture is not read in whole."""
+    if path.is_dir():
+        raise InputError("a folder, where a picture was expected")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            if not head:
+                raise InputError("empty (0 bytes); get a whole copy of the file")
+            return format_of(head), head + file.read()
+    except FileNotFoundError:
+        raise InputError("no such file") from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}") from error
+
+
+def _check_size(header: Header, max_pixels: int) -> None:
+    pixels, size = header.width * header.height, f"{header.width}x{header.height}"
+    if header.width < 1 or header.height < 1:
+        raise InputError(f"declares {size} pixels; get a whole copy of the file")
+    if pixels > max_pixels:
+        advice = "cut it into parts"
+        if pixels <= OPENCV_MAX_PIXELS:
+            advice = f"if it is meant to be, allow it with --max-pixels {pixels}"
+        raise InputError(f"{size} is {pixels:,} pixels, the limit is {max_pixels:,}; {advice}")
+
+
+def _decode(data: bytes, header: Header) -> Pixels:
+    with _silent():
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            pixels = None
+    if pixels is None:
+        raise InputError(
+            "damaged, or of a kind OpenCV cannot decode; open it in an image editor and save it "
+            "anew as PNG"
+        )
+    if pixels.shape[:2] != (header.height, header.width) or pixels.dtype not in (
+        np.uint8,
+        np.uint16,
+    ):
+        raise InputError(
+            f"decoded as {pixels.dtype} {list(pixels.shape)} where the file declares "
+            f"{header.width}x{header.height} of 8 or 16 bits; save it anew as PNG"
+        )
+    return _compact(pixels, header.channels)
+
+
+def _compact(pixels: Pixels, channels: int) -> Pixels:
+    """`pixels` without the channels that OpenCV added to those of the file."""
+    if channels == 2:
+        return np.ascontiguousarray(pixels[..., 2:])
+    return np.ascontiguousarray(pixels[..., :channels]) if channels else pixels
+
+
+def _fit(pixels: Pixels, form: Format) -> tuple[Pixels, tuple[str, ...]]:
+    """`pixels` in a depth and with channels that `form` can hold, and notes of what is lost."""
+    notes = []
+    if pixels.dtype == np.uint16 and not form.deep:
+        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        notes.append(f"16 bits became 8: a {form.name} holds no more")
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4) and not form.alpha:
+        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., :3]
+        notes.append(f"its transparency was left out: a {form.name} holds none")
+    if pixels.ndim == 3 and pixels.shape[2] == 2 and form.name != "PNG":
+        pixels = pixels[..., (0, 0, 0, 1)]
+    return np.ascontiguousarray(pixels), tuple(notes)
+
+
+def _encode(pixels: Pixels, form: Format, quality: int, lossless: bool) -> bytes:
+    options = {
+        "JPEG": [
+            *(cv2.IMWRITE_JPEG_QUALITY, quality),
+            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        ],
+        "WebP": [cv2.IMWRITE_WEBP_QUALITY, 101 if lossless else quality],  # over 100: lossless
+    }
+    with _silent():
+        try:
+            done, data = cv2.imencode(form.suffixes[0], pixels, options.get(form.name, []))
+        except cv2.error:
+            done = False
+    if not done:
+        height, width = pixels.shape[:2]
+        raise AllfocusError(f"OpenCV cannot write {width}x{height} as {form.name}; choose PNG")
+    return data.tobytes()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep OpenCV from printing what is raised as an error of ours."""
+    level = cv2.utils.logging.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
