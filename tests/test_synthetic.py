@@ -98,7 +98,7 @@ def test_a_sample_is_a_function_of_its_seed(index: int) -> None:
     for a, b in zip(vars(first).values(), vars(second).values(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert first.blurry.shape == first.sharp.shape == (SIDE, SIDE, 3)
-    assert 0 <= first.radius.min() <= first.radius.max() <= Recipe().max_radius
+    assert 0 <= first.radius.min() <= first.radius.max() <= Recipe().beyond_radius
     assert 0 <= first.sharp.min() <= first.sharp.max() <= 1
 
 

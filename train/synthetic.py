@@ -26,9 +26,15 @@ _LEVEL_STEP = 0.75  # pixels of radius between the blurs that a slanted plane is
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Shares and ranges that crops are drawn from; radii in pixels."""
+    """Shares and ranges that crops are drawn from; radii in pixels.
+
+    Real photos hold blur beyond what a net can undo. A net that has never seen it takes it for less
+    and paints ripples, so a share of the planes lies there.
+    """
 
     max_radius: float = 8.0
+    beyond_radius: float = 16.0
+    beyond_share: float = 0.15  # planes blurred by max_radius to beyond_radius
     sharp_share: float = 0.15  # crops in focus all over
     layered_share: float = 0.4  # crops with something in front
     slanted_share: float = 0.4  # planes whose blur changes across the crop
@@ -109,7 +115,8 @@ def _blur(image: Image, kernel: Image) -> Image:
 
 def draw(rng: np.random.Generator, texture: Texture, side: int, recipe: Recipe) -> Sample:
     """One sample of `side` x `side` pixels, drawn from `rng` alone."""
-    margin = math.ceil(1.5 * recipe.max_radius) + 1  # what blurs into the crop from outside it
+    largest = max(recipe.max_radius, recipe.beyond_radius)
+    margin = math.ceil(1.5 * largest) + 1  # what blurs into the crop from outside it
     lens = random_aperture(rng)
     layers = _draw_layers(rng, texture, side + 2 * margin, recipe)
     gain = rng.uniform(0.5, 1.3)
@@ -134,6 +141,10 @@ def _draw_layers(
 
 def _draw_plane(rng: np.random.Generator, side: int, recipe: Recipe) -> Image:
     """Radii [side, side] of a plane: signed blur grows linearly, through focus at times."""
+    if rng.random() < recipe.beyond_share:
+        return np.full(
+            (side, side), rng.uniform(recipe.max_radius, recipe.beyond_radius), np.float32
+        )
     middle = recipe.max_radius * rng.random() ** recipe.small_radii
     if rng.random() >= recipe.slanted_share:
         return np.full((side, side), middle, np.float32)

@@ -13,7 +13,7 @@ from allfocus.train.data import Samples, batches
 from allfocus.train.metrics import psnr
 from allfocus.train.models.base import Deblurrer
 
-BANDS = ((0.0, 0.5), (0.5, 2.0), (2.0, 4.0), (4.0, math.inf))  # pixels of blur radius
+BANDS = ((0.0, 0.5), (0.5, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, math.inf))  # pixels of blur radius
 
 
 @dataclass(frozen=True)
