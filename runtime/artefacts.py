@@ -54,9 +54,10 @@ def packaged_onnx(name: str) -> Path:
 
 def _is_for(path: Path, name: str, flavour: str) -> bool:
     try:
-        manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
-    except (ArtefactError, OSError, UnicodeDecodeError) as error:
-        log.warning("%s: passed over: %s", path, error)
+        text = path.read_text(encoding="utf-8", errors="replace")
+        manifest = Manifest.from_json(text, f"manifest {path}")
+    except (ArtefactError, OSError) as error:
+        log.warning("passed over: %s", error)
         return False
     return manifest.spec.name == name and manifest.flavour == flavour
 

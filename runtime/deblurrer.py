@@ -26,8 +26,9 @@ class Result:
     radius in pixels, or None where the model estimates none. `timings` are milliseconds: `pre`
     (checks, padding, conversion), `infer` and `post`.
 
-    For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, in GPU memory and
-    in the layout that `Graph` names: there the map is 1 at `Spec.max_radius` pixels.
+    For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
+    size, in GPU memory and in the layout that `Graph` names: the map is 1 at `Spec.max_radius`
+    pixels, and `infer` is the whole time.
     """
 
     image: Any

@@ -42,19 +42,19 @@ class Manifest:
         return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
-        """Inverse of `to_json`; raises ArtefactError on anything else."""
+    def from_json(cls, text: str, what: str = "manifest") -> Manifest:
+        """Inverse of `to_json`; raises ArtefactError, which names `what`, on anything else."""
         try:
             data: Any = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ArtefactError(f"manifest: not JSON ({error}); {_AGAIN}") from None
+            raise ArtefactError(f"{what}: not JSON ({error}); {_AGAIN}") from None
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             raise ArtefactError(
-                f"manifest: schema {data.get('schema')!r}, this version reads {SCHEMA}; {_AGAIN}"
+                f"{what}: schema {data.get('schema')!r}, this version reads {SCHEMA}; {_AGAIN}"
             )
-        raw = from_fields(cls, data, "manifest")
+        raw = from_fields(cls, data, what)
         changed = {
-            "spec": from_fields(Spec, raw.spec, "manifest: spec"),
+            "spec": from_fields(Spec, raw.spec, f"{what}: spec"),
             "graph": Graph.from_dict(raw.graph),
             "targets": tuple(raw.targets),
         }
@@ -91,7 +91,8 @@ def read_manifest(engine: Path) -> Manifest:
             f"{engine}: its manifest {beside.name} is missing, so nothing says what the engine is "
             f"for; {_AGAIN}"
         )
-    manifest = Manifest.from_json(beside.read_text(encoding="utf-8"))
+    text = beside.read_text(encoding="utf-8", errors="replace")  # bytes that are no text: no JSON
+    manifest = Manifest.from_json(text, f"manifest {beside}")
     size = engine.stat().st_size
     if size != manifest.engine_bytes:
         raise ArtefactError(

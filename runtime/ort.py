@@ -98,8 +98,15 @@ class OrtBackend(Backend):
                 f"{self.artefact}: exported without allfocus' metadata, so its sizes and layout "
                 "are not known: export it with `allfocus export`"
             )
-        spec = Spec.from_json(metadata[SPEC_KEY])
-        graph = Graph.from_json(metadata[GRAPH_KEY])
+        try:
+            spec = Spec.from_json(metadata[SPEC_KEY])
+            graph = Graph.from_json(metadata[GRAPH_KEY])
+        except ArtefactError as error:
+            raise ArtefactError(f"{self.artefact}: {error}") from None
+        self._check_face(graph)
+        return spec, graph
+
+    def _check_face(self, graph: Graph) -> None:
         inputs = {i.name: i.type for i in self._session.get_inputs()}
         names = {o.name for o in self._session.get_outputs()}
         if inputs != {"image": _INPUT_TYPES[graph.io]} or "sharp" not in names:
@@ -108,7 +115,6 @@ class OrtBackend(Backend):
                 f"metadata (face {graph.io!r}); export it again with `allfocus export --force`"
             )
         self._outputs = [name for name in ("sharp", "defocus") if name in names]
-        return spec, graph
 
 
 class OrtCudaBackend(OrtBackend):

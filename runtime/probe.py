@@ -36,7 +36,7 @@ def _tensorrt_problem(module: str, extra: str) -> str:
     return (
         find_gpus().reason
         or _import_problem(module, extra)
-        or _import_problem("cuda.bindings.driver", extra)
+        or _import_problem("cuda.bindings.runtime", extra)
     )
 
 

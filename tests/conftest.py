@@ -1,0 +1,54 @@
+"""What several test modules share: settings of hypothesis, and didanet-tiny as ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from allfocus.runtime.spec import Color, Graph, Io, Spec
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("repeatable")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """didanet-tiny with random weights: the net, and one ONNX file a face, for any size."""
+
+    net: Any  # torch.nn.Module, float32, in eval mode
+    spec: Spec
+    float: Path
+    frame: Path  # in BGR order
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test away from the user's cache: each has an empty one of its own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ALLFOCUS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """didanet-tiny, exported once a session."""
+    pytest.importorskip("torch", reason="exporting needs torch")
+    pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
+    from allfocus.export.to_onnx import export, write
+    from allfocus.train.checkpoint import random
+
+    folder = tmp_path_factory.mktemp("tiny")
+    net, spec = random("didanet-tiny", seed=1)
+    net.eval()
+    faces: dict[Io, Path] = {
+        "float": folder / "didanet-tiny-fp32.onnx",
+        "frame": folder / "didanet-tiny-fp32-frame.onnx",
+    }
+    for io, path in faces.items():
+        color: Color = "rgb" if io == "float" else "bgr"
+        write(export(net, spec, Graph(io=io, precision="fp32", color=color, shapes=None)), path)
+    return Exported(net, spec, faces["float"], faces["frame"])

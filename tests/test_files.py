@@ -1,0 +1,114 @@
+"""A published file is whole or not there, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.files import publish
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.engine"
+    with publish(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent  # the same disk: renaming is one step
+        assert temporary.suffix == ".engine"
+    assert path.read_bytes() == b"whole"
+    assert listing(path.parent) == ["x.engine"]
+
+
+def test_a_former_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("old")
+    with publish(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt(), SystemExit(1)])
+@pytest.mark.parametrize("former", [True, False])
+def test_an_error_leaves_nothing(tmp_path: Path, error: BaseException, former: bool) -> None:
+    path = tmp_path / "x.engine"
+    if former:
+        path.write_text("old")
+    with pytest.raises(type(error)), publish(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert listing(tmp_path) == (["x.engine"] if former else [])
+    assert not former or path.read_text() == "old"
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.engine"
+    with pytest.raises(AllfocusError, match=r"x\.engine: .*[Nn]o space.*--out"), publish(path) as t:
+        t.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert listing(tmp_path) == []
+
+
+def test_a_full_disk_at_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, target: Path) -> Path:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(AllfocusError, match="cannot write"), publish(tmp_path / "x") as temporary:
+        temporary.write_text("whole")
+    assert listing(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
+def test_a_device_that_is_really_full(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AllfocusError, match="No space left"),
+        publish(tmp_path / "x") as temporary,
+        Path("/dev/full").open("w") as full,
+    ):
+        temporary.write_text("half")
+        full.write("more")
+    assert listing(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(AllfocusError, match=r"cannot write .*--out"),
+        publish(tmp_path / "file" / "x.engine"),
+    ):
+        pytest.fail("nothing may be written")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(AllfocusError, match="Permission denied"), publish(tmp_path / "x"):
+        pytest.fail("nothing may be written")
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    with pytest.raises(AllfocusError, match="cannot write"), publish(tmp_path / "x") as temporary:
+        temporary.write_text("whole")
+    assert listing(tmp_path) == ["x"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file modes")
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        with publish(tmp_path / "x"):
+            pass
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644

@@ -1,0 +1,286 @@
+"""From a name or a file to a backend, with a reason for each that was not taken."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import allfocus
+from allfocus.runtime import artefacts
+from allfocus.runtime import load as load_module
+from allfocus.runtime.backend import Backend, Outputs
+from allfocus.runtime.errors import (
+    ArtefactError,
+    BackendError,
+    UnknownModelError,
+    UsageError,
+)
+from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, read_manifest, sha256
+from allfocus.runtime.probe import BACKENDS, Candidate
+from allfocus.runtime.spec import Graph, Spec
+
+if TYPE_CHECKING:
+    from conftest import Exported
+
+NAME = "didanet-tiny"
+GRAPH = Graph(io="frame", precision="fp16", color="bgr", shapes=None)
+
+
+@dataclass
+class World:
+    """A pretended machine: which backends work, and which engines TensorRT refuses."""
+
+    usable: set[str]
+    refused: set[str]
+
+    def candidate(self, name: str) -> Candidate:
+        usable = name in self.usable
+        return Candidate(name, usable, "" if usable else f"no {name} on this machine", None)
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """Only the CPU works; TensorRT, once it is made usable, loads any engine it is not told to."""
+    made = World({"cpu"}, set())
+
+    class TrtBackend(Backend):
+        name = "tensorrt"
+
+        def _load(self) -> tuple[Spec, Graph]:
+            manifest = read_manifest(self.artefact)
+            if self.artefact.stem in made.refused:
+                raise ArtefactError(f"{self.artefact}: made for another GPU")
+            return manifest.spec, manifest.graph
+
+        def _infer(self, image: Any) -> Outputs:
+            return Outputs(image, None)
+
+        def _close(self) -> None:
+            pass
+
+    module = ModuleType("allfocus.runtime.trt")
+    module.TrtBackend = TrtBackend  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "allfocus.runtime.trt", module)
+    monkeypatch.setattr(load_module, "candidate", made.candidate)
+    return made
+
+
+@pytest.fixture
+def packaged(tiny: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """didanet-tiny as if the package carried it."""
+    path = tmp_path / f"{NAME}.onnx"
+    shutil.copy(tiny.float, path)
+    monkeypatch.setattr(artefacts, "packaged_onnx", lambda name: tmp_path / f"{name}.onnx")
+    return path
+
+
+def put_engine(
+    cache: Path, spec: Spec, stem: str, *, age: int = 0, flavour: Any = "tensorrt"
+) -> Path:
+    folder = cache / stem
+    folder.mkdir()
+    engine = folder / f"{stem}.engine"
+    engine.write_bytes(stem.encode())
+    manifest = Manifest(
+        schema=SCHEMA,
+        allfocus=allfocus.__version__,
+        spec=spec,
+        graph=GRAPH,
+        flavour=flavour,
+        flavour_version="1",
+        targets=("sm86",),
+        key=stem,
+        engine_sha256=sha256(engine),
+        engine_bytes=engine.stat().st_size,
+        onnx="x.onnx",
+        onnx_sha256="",
+        build_seconds=1.0,
+        parity={},
+        options={},
+    )
+    beside = manifest_path(engine)
+    beside.write_text(manifest.to_json())
+    os.utime(beside, (10**9 - age, 10**9 - age))
+    return engine
+
+
+def frame() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+
+
+def test_a_path_to_an_onnx_file(tiny: Exported) -> None:
+    for path in (tiny.float, str(tiny.float)):
+        with allfocus.load(path) as deblur:
+            assert deblur(frame()).image.shape == (9, 14, 3)
+
+
+def test_a_name_takes_the_packages_own_file(packaged: Path, world: World) -> None:
+    with allfocus.load(NAME) as deblur:
+        assert deblur.backend == "cpu"
+        assert deblur.spec.name == NAME
+        assert deblur.reasons == [
+            ("tensorrt", "no tensorrt on this machine"),
+            ("tensorrt-rtx", "no tensorrt-rtx on this machine"),
+            ("cuda", "no cuda on this machine"),
+        ]
+
+
+def test_a_name_takes_the_newest_file_of_the_cache(
+    tiny: Exported, own_cache: Path, world: World
+) -> None:
+    for age, stem in ((9, f"{NAME}-fp32"), (1, f"{NAME}-fp16-64x48"), (0, "didanet-fp16")):
+        folder = own_cache / stem
+        folder.mkdir()
+        shutil.copy(tiny.float, folder / f"{stem}.onnx")
+        os.utime(folder / f"{stem}.onnx", (10**9 - age, 10**9 - age))
+    assert artefacts.find_onnx(NAME).stem == f"{NAME}-fp16-64x48"
+    assert artefacts.find_onnx("didanet-tiny").parent != artefacts.find_onnx("didanet").parent
+    with allfocus.load(NAME) as deblur:
+        assert deblur.backend == "cpu"
+
+
+def test_a_name_without_a_file_says_how_to_make_one(world: World) -> None:
+    with pytest.raises(ArtefactError, match=f"run `allfocus export --model {NAME}`"):
+        allfocus.load(NAME)
+
+
+@pytest.mark.parametrize(("name", "near"), [("didnet", "'didanet'"), ("x", "known: didanet, ")])
+def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UnknownModelError, match=f"{name}.*{near}"):
+        allfocus.load(name)
+
+
+@pytest.mark.parametrize("path", ["net.safetensors", "folder/net.pth", Path("didanet"), "", "a/b"])
+def test_another_kind_of_file(path: str | Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a model's name.*export"):
+        allfocus.load(path)
+
+
+def test_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"none\.onnx: no such"):
+        allfocus.load(tmp_path / "none.onnx", backend="cpu")
+    with pytest.raises(ArtefactError, match=r"none\.engine: no such"):
+        allfocus.load(tmp_path / "none.engine")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"backend": "tensorrtx"}, "unknown backend 'tensorrtx'.*'tensorrt"),
+        ({"backend": "gpu"}, "unknown backend 'gpu'"),
+        ({"color": "gbr"}, 'expected "bgr" or "rgb"'),
+        ({"device": -1}, "0 or more"),
+        ({"threads": -2}, "0 or more"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        allfocus.load(NAME, **options)
+
+
+def test_a_file_for_another_backend(tiny: Exported, own_cache: Path) -> None:
+    with pytest.raises(UsageError, match=r"runs in cuda or cpu, not in 'tensorrt'"):
+        allfocus.load(tiny.float, backend="tensorrt")
+    engine = put_engine(own_cache, tiny.spec, "a", flavour="tensorrt-rtx")
+    for backend in ("cpu", "tensorrt", "onnxruntime"):
+        with pytest.raises(UsageError, match=f"runs in tensorrt-rtx, not in '{backend}'"):
+            allfocus.load(engine, backend=backend)
+
+
+def test_a_backend_asked_for_must_work(tiny: Exported, world: World) -> None:
+    with pytest.raises(BackendError, match="no cuda on this machine"):
+        allfocus.load(tiny.float, backend="cuda")
+    with allfocus.load(tiny.float, backend="onnxruntime") as deblur:
+        assert deblur.backend == "cpu"
+        assert deblur.reasons == [("cuda", "no cuda on this machine")]
+
+
+def test_where_nothing_works_every_reason_is_told(tiny: Exported, world: World) -> None:
+    world.usable.clear()
+    with pytest.raises(BackendError) as error:
+        allfocus.load(NAME)
+    for name in BACKENDS:
+        assert f"{name}: no {name} on this machine" in str(error.value)
+
+
+def test_a_damaged_file_by_path_is_an_error_at_once(tmp_path: Path, world: World) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(ArtefactError, match=r"x\.onnx: damaged"):
+        allfocus.load(path)
+
+
+def test_the_newest_engine_is_taken(tiny: Exported, own_cache: Path, world: World) -> None:
+    world.usable.add("tensorrt")
+    put_engine(own_cache, tiny.spec, "old", age=50)
+    newest = put_engine(own_cache, tiny.spec, "new", age=5)
+    put_engine(own_cache, tiny.spec, "other-flavour", flavour="tensorrt-rtx")
+    with allfocus.load(NAME) as deblur:
+        assert deblur.backend == "tensorrt"
+        assert deblur._backend.artefact == newest
+        assert deblur.reasons == []
+        np.testing.assert_array_equal(deblur(frame()).image, frame())
+
+
+def test_no_engine_is_a_reason_with_its_command(packaged: Path, world: World) -> None:
+    world.usable.add("tensorrt")
+    with allfocus.load(NAME) as deblur:
+        reason = dict(deblur.reasons)["tensorrt"]
+    assert f"allfocus export --model {NAME} --backend tensorrt" in reason
+    with pytest.raises(ArtefactError, match="no engine of 'didanet-tiny'"):
+        allfocus.load(NAME, backend="tensorrt")
+
+
+def test_a_refused_engine_is_not_passed_over_in_silence(
+    tiny: Exported, own_cache: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.usable.add("tensorrt")
+    world.refused.add("new")
+    old = put_engine(own_cache, tiny.spec, "old", age=50)
+    put_engine(own_cache, tiny.spec, "new")
+    with caplog.at_level(logging.WARNING, "allfocus"), allfocus.load(NAME) as deblur:
+        assert deblur._backend.artefact == old
+        assert [name for name, _ in deblur.reasons] == ["tensorrt"]
+    assert len(caplog.records) == 1
+    assert "new.engine: made for another GPU" in caplog.text
+
+
+def test_a_changed_engine_leaves_the_onnx_file(
+    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.usable.add("tensorrt")
+    put_engine(own_cache, tiny.spec, "new").write_bytes(b"now")
+    with caplog.at_level(logging.WARNING, "allfocus"), allfocus.load(NAME) as deblur:
+        assert deblur.backend == "cpu"
+    assert "bytes differ" in dict(deblur.reasons)["tensorrt"]
+    assert "bytes differ" in caplog.text
+
+
+def test_an_engine_given_by_path_must_load(
+    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.usable.add("tensorrt")
+    world.refused.add("new")
+    engine = put_engine(own_cache, tiny.spec, "new")
+    with pytest.raises(ArtefactError, match="made for another GPU"):
+        allfocus.load(engine)
+    assert not caplog.records  # the error says it
+
+
+def test_a_manifest_that_cannot_be_read_is_told(
+    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.usable.add("tensorrt")
+    manifest_path(put_engine(own_cache, tiny.spec, "new")).write_bytes(b"\xff{")
+    with allfocus.load(NAME) as deblur:
+        assert deblur.backend == "cpu"
+    assert "new.json: not JSON" in caplog.text

@@ -1,0 +1,177 @@
+"""ONNX Runtime as a backend: its contract with the file, and files that are damaged."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from allfocus.runtime.backend import Options
+from allfocus.runtime.errors import ArtefactError, BackendError, InputError
+from allfocus.runtime.ort import OrtBackend, OrtCudaBackend
+from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size
+
+if TYPE_CHECKING:
+    from conftest import Exported
+
+pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+
+
+def rewritten(source: Path, target: Path, **metadata: str | None) -> Path:
+    """A copy of an ONNX file with metadata set, or removed where the value is None."""
+    onnx = pytest.importorskip("onnx", reason="changes ONNX files")
+    model = onnx.load(str(source))
+    kept = {p.key: p.value for p in model.metadata_props} | metadata
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {k: v for k, v in kept.items() if v is not None})
+    onnx.save(model, str(target))
+    return target
+
+
+def test_spec_and_graph_come_from_the_file(tiny: Exported) -> None:
+    with OrtBackend(tiny.float, Options(threads=1)) as backend:
+        assert backend.spec == tiny.spec
+        assert backend.graph == Graph(io="float", precision="fp32", color="rgb", shapes=None)
+
+
+def test_it_computes_what_pytorch_computes(tiny: Exported) -> None:
+    import torch
+
+    image = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
+    with torch.inference_mode():
+        sharp, defocus = tiny.net(torch.from_numpy(image))
+    with OrtBackend(tiny.float, Options(threads=1)) as backend:
+        outputs = backend.infer(image)
+        assert backend.calls == 1
+    np.testing.assert_allclose(outputs.sharp, sharp.numpy(), atol=1e-5)
+    np.testing.assert_allclose(outputs.defocus, defocus.relu().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "says"),
+    [
+        ((1, 3, 32, 47), np.float32, "multiples of 4"),
+        ((1, 3, 32, 48), np.float64, "float64"),
+        ((1, 32, 48, 3), np.float32, "got shape"),
+        ((2, 3, 32, 48), np.float32, "got shape"),
+        ((3, 32, 48), np.float32, "got shape"),
+    ],
+)
+def test_other_inputs_are_refused(
+    tiny: Exported, shape: tuple[int, ...], dtype: type, says: str
+) -> None:
+    with (
+        OrtBackend(tiny.float, Options(threads=1)) as backend,
+        pytest.raises(InputError, match=says),
+    ):
+        backend.infer(np.zeros(shape, dtype))
+
+
+def test_sizes_of_a_graph_with_limits(tiny: Exported, tmp_path: Path) -> None:
+    shapes = Shapes(Size(16, 8), Size(32, 32), Size(64, 48))
+    graph = Graph(io="float", precision="fp32", color="rgb", shapes=shapes)
+    path = rewritten(tiny.float, tmp_path / "x.onnx", **{GRAPH_KEY: graph.to_json()})
+    with OrtBackend(path, Options(threads=1)) as backend:
+        assert backend.size_for(Size(1, 1)) == Size(16, 8)
+        assert backend.size_for(Size(33, 41)) == Size(36, 44)
+        assert backend.size_for(Size(64, 48)) == Size(64, 48)
+        for large in (Size(65, 48), Size(64, 49)):
+            with pytest.raises(InputError, match=r"at most 64x48|takes at most.*64x48"):
+                backend.size_for(large)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"no such ONNX file.*allfocus export"):
+        OrtBackend(tmp_path / "none.onnx", Options())
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "noise", "half", "all but a little"])
+def test_a_damaged_file(tiny: Exported, tmp_path: Path, kind: str) -> None:
+    whole = tiny.float.read_bytes()
+    damaged = {
+        "empty": b"",
+        "text": b"not a graph at all",
+        "noise": np.random.default_rng(0).bytes(4096),
+        "half": whole[: len(whole) // 2],
+        "all but a little": whole[:-100],
+    }
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(damaged[kind])
+    with pytest.raises(ArtefactError, match=r"damaged\.onnx: .*allfocus export"):
+        OrtBackend(path, Options())
+
+
+@pytest.mark.parametrize("key", [SPEC_KEY, GRAPH_KEY])
+def test_a_file_without_metadata(tiny: Exported, tmp_path: Path, key: str) -> None:
+    path = rewritten(tiny.float, tmp_path / "plain.onnx", **{key: None})
+    with pytest.raises(ArtefactError, match=r"plain\.onnx: .*without allfocus' metadata.*export"):
+        OrtBackend(path, Options())
+
+
+def test_metadata_of_another_version(tiny: Exported, tmp_path: Path) -> None:
+    path = rewritten(tiny.float, tmp_path / "old.onnx", **{SPEC_KEY: '{"name": "didanet"}'})
+    with pytest.raises(ArtefactError, match=r"old\.onnx: Spec: missing keys"):
+        OrtBackend(path, Options())
+
+
+def test_metadata_of_another_face(tiny: Exported, tmp_path: Path) -> None:
+    graph = Graph(io="frame", precision="fp32", color="bgr", shapes=None)
+    path = rewritten(tiny.float, tmp_path / "mixed.onnx", **{GRAPH_KEY: graph.to_json()})
+    with pytest.raises(ArtefactError, match=r"mixed\.onnx: .*do not fit.*'frame'"):
+        OrtBackend(path, Options())
+
+
+def test_missing_onnxruntime_names_the_extra(
+    tiny: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r'pip install "allfocus\[cpu\]"'):
+        OrtBackend(tiny.float, Options())
+    with pytest.raises(BackendError, match=r'pip install "allfocus\[gpu\]"'):
+        OrtCudaBackend(tiny.float, Options())
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_threads_are_those_asked_for_or_all_there_are(tiny: Exported, threads: int) -> None:
+    with OrtBackend(tiny.float, Options(threads=threads)) as backend:
+        used = backend._session.get_session_options().intra_op_num_threads
+    expected = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else used
+    assert used == threads or (threads == 0 and 1 <= used <= expected)
+
+
+def test_a_provider_that_does_not_start_is_told(
+    tiny: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime itself goes on with the CPU then, without a word of it to the program."""
+    import onnxruntime
+
+    asked: list[Any] = []
+
+    def quiet(path: str, options: Any, providers: list[Any], enable_fallback: bool) -> Any:
+        asked.extend([Path(path), options.log_severity_level, providers, enable_fallback])
+        return SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", quiet)
+    with pytest.raises(BackendError, match=r"could not start its CUDAExecutionProvider.*cpu"):
+        OrtCudaBackend(tiny.float, Options(device=1))
+    providers = [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
+    assert asked == [tiny.float, 3, providers, False]
+
+
+@pytest.mark.gpu
+def test_cuda_computes_what_the_cpu_computes(tiny: Exported) -> None:
+    from allfocus.runtime.probe import candidate
+
+    found = candidate("cuda")
+    if not found.usable:
+        pytest.skip(found.reason)
+    image = np.random.default_rng(0).random((1, 3, 64, 96), dtype=np.float32)
+    with OrtBackend(tiny.float, Options()) as cpu, OrtCudaBackend(tiny.float, Options()) as cuda:
+        one, other = cpu.infer(image), cuda.infer(image)
+    np.testing.assert_allclose(one.sharp, other.sharp, atol=5e-3)  # TF32 in cuDNN
+    np.testing.assert_allclose(one.defocus, other.defocus, atol=5e-3)
