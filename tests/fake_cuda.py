@@ -9,6 +9,7 @@ freed memory is filled with rubbish, and everything that was made and not given 
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -379,7 +380,10 @@ class FakeCuda:
 
 def install(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda) -> FakeCuda:
     """Make `fake` what `cuda.bindings.runtime` imports."""
-    import sys
-
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", fake)  # type: ignore[arg-type]
     return fake
+
+
+def out_of_memory(cuda: FakeCuda) -> None:
+    """Let every further allocation on the GPU fail."""
+    cuda.failures["cudaMalloc"] = Error.cudaErrorMemoryAllocation

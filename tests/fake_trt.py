@@ -1,6 +1,6 @@
 """A stand-in for `tensorrt` and `tensorrt_rtx`, which computes on the memory of `fake_cuda`.
 
-An "engine file" is a line of JSON (see `engine_file`). The net it stands for inverts the picture
+An "engine file" is a line of JSON (see `engine_files`). The net it stands for inverts the picture
 and gives its first channel as the map. Like the real ones it computes when the stream comes to it,
 from the shapes and addresses of the moment it was queued; refuses sizes out of its profile; must
 run once at a new size before it can be captured; and spoils a graph launched after its context was
@@ -13,16 +13,15 @@ import ctypes
 import json
 import math
 import sys
-from enum import Enum, IntEnum
-from pathlib import Path
+from enum import Enum
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import Error, FakeCuda
+from fake_cuda import FakeCuda
 
-from allfocus.runtime.manifest import SCHEMA, Flavour, Manifest, manifest_path, sha256
-from allfocus.runtime.spec import Graph, Io, Shapes, Size, Spec
+from allfocus.runtime.manifest import Flavour
+from allfocus.runtime.spec import Size
 
 
 class Severity(Enum):
@@ -56,7 +55,7 @@ class EngineValidity(Enum):
     INVALID = 2
 
 
-class EngineInvalidityDiagnostics(IntEnum):
+class EngineInvalidityDiagnostics(Enum):
     VERSION_MISMATCH = 1
     OLD_CUDA_DRIVER = 4
     MALFORMED_ENGINE = 32
@@ -283,7 +282,7 @@ class IExecutionContext:
 
     def _tensor(self, name: str, height: int, width: int) -> tuple[int, ...]:
         given = {"H": height, "W": width}
-        layout = _LAYOUTS[self._facts["io"]][name]
+        layout = LAYOUTS[self._facts["io"]][name]
         return tuple(given.get(str(axis), axis) for axis in layout)  # type: ignore[arg-type]
 
     def _compute(self, size: Size, addresses: dict[str, int]) -> None:
@@ -302,7 +301,7 @@ class IExecutionContext:
         self._trt.events.append("context gone")
 
 
-_LAYOUTS: dict[str, dict[str, tuple[int | str, ...]]] = {
+LAYOUTS: dict[str, dict[str, tuple[int | str, ...]]] = {
     "frame": {"image": (1, "H", "W", 3), "sharp": (1, "H", "W", 3), "defocus": (1, "H", "W")},
     "float": {"image": (1, 3, "H", "W"), "sharp": (1, 3, "H", "W"), "defocus": (1, 1, "H", "W")},
 }
@@ -329,69 +328,3 @@ def install(
     fake = FakeTrt(cuda, version)
     monkeypatch.setitem(sys.modules, module, fake)  # type: ignore[arg-type]
     return fake
-
-
-SPEC = Spec(
-    name="didanet-tiny",
-    version=1,
-    multiple=4,
-    halo=32,
-    global_context=False,
-    color="rgb",
-    max_radius=16.0,
-    parameters=15_000,
-    macs_per_pixel=1.0,
-    weights="none",
-    weights_sha256="0" * 64,
-    license="none",
-    paper="none",
-)
-
-
-def engine_file(
-    folder: Path,
-    *,
-    io: Io = "frame",
-    shapes: tuple[str, str] = ("4x4", "64x64"),
-    flavour: Flavour = "tensorrt",
-    version: str = "10.13.2.6",
-    targets: tuple[str, ...] = ("sm89",),
-    defocus: bool = True,
-    tensors: dict[str, Any] | None = None,
-) -> Path:
-    """Write an engine and its manifest; `shapes` are the smallest and the largest size."""
-    path = folder / "didanet-tiny.engine"
-    smallest, largest = (Size.parse(text) for text in shapes)
-    kind = "UINT8" if io == "frame" else "FLOAT"
-    kinds = {"image": kind, "sharp": kind, "defocus": "FLOAT"}
-    names = [name for name in kinds if defocus or name != "defocus"]
-    dims = {n: [-1 if isinstance(a, str) else a for a in _LAYOUTS[io][n]] for n in names}
-    found = {n: (kinds[n], dims[n]) for n in names} | (tensors or {})
-    facts = {"io": io, "sizes": shapes, "tensors": {n: t for n, t in found.items() if t}}
-    path.write_text(json.dumps(facts), encoding="utf-8")
-    manifest = Manifest(
-        schema=SCHEMA,
-        allfocus="0.1.0",
-        spec=SPEC,
-        graph=Graph(
-            io=io, precision="fp16", color="rgb", shapes=Shapes(smallest, largest, largest)
-        ),
-        flavour=flavour,
-        flavour_version=version,
-        targets=targets,
-        key="key",
-        engine_sha256=sha256(path),
-        engine_bytes=path.stat().st_size,
-        onnx="didanet-tiny.onnx",
-        onnx_sha256="0" * 64,
-        build_seconds=0.1,
-        parity={},
-        options={},
-    )
-    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
-    return path
-
-
-def out_of_memory(cuda: FakeCuda) -> None:
-    """Let every further allocation on the GPU fail."""
-    cuda.failures["cudaMalloc"] = Error.cudaErrorMemoryAllocation

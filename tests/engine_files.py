@@ -1,0 +1,81 @@
+"""Engine files for `fake_trt`, with their manifests, and pictures for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fake_trt import LAYOUTS
+
+from allfocus.runtime.manifest import SCHEMA, Flavour, Manifest, manifest_path, sha256
+from allfocus.runtime.spec import Graph, Io, Shapes, Size, Spec
+
+SPEC = Spec(
+    name="didanet-tiny",
+    version=1,
+    multiple=4,
+    halo=32,
+    global_context=False,
+    color="rgb",
+    max_radius=16.0,
+    parameters=15_000,
+    macs_per_pixel=1.0,
+    weights="none",
+    weights_sha256="0" * 64,
+    license="none",
+    paper="none",
+)
+
+
+def engine_file(
+    folder: Path,
+    *,
+    io: Io = "frame",
+    shapes: tuple[str, str] = ("4x4", "64x64"),
+    flavour: Flavour = "tensorrt",
+    version: str = "10.13.2.6",
+    targets: tuple[str, ...] = ("sm89",),
+    defocus: bool = True,
+    tensors: dict[str, Any] | None = None,
+) -> Path:
+    """Write an engine and its manifest; `shapes` are the smallest and the largest size."""
+    path = folder / "didanet-tiny.engine"
+    smallest, largest = (Size.parse(text) for text in shapes)
+    kind = "UINT8" if io == "frame" else "FLOAT"
+    kinds = {"image": kind, "sharp": kind, "defocus": "FLOAT"}
+    names = [name for name in kinds if defocus or name != "defocus"]
+    dims = {n: [-1 if isinstance(a, str) else a for a in LAYOUTS[io][n]] for n in names}
+    found = {n: (kinds[n], dims[n]) for n in names} | (tensors or {})
+    facts = {"io": io, "sizes": shapes, "tensors": {n: t for n, t in found.items() if t}}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    manifest = Manifest(
+        schema=SCHEMA,
+        allfocus="0.1.0",
+        spec=SPEC,
+        graph=Graph(
+            io=io, precision="fp16", color="rgb", shapes=Shapes(smallest, largest, largest)
+        ),
+        flavour=flavour,
+        flavour_version=version,
+        targets=targets,
+        key="key",
+        engine_sha256=sha256(path),
+        engine_bytes=path.stat().st_size,
+        onnx="didanet-tiny.onnx",
+        onnx_sha256="0" * 64,
+        build_seconds=0.1,
+        parity={},
+        options={},
+    )
+    manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
+    return path
+
+
+def picture(io: Io, size: Size, seed: int = 0) -> np.ndarray[Any, Any]:
+    """A host image in the graph's layout."""
+    random = np.random.default_rng(seed)
+    if io == "frame":
+        return random.integers(0, 256, (1, size.height, size.width, 3), np.uint8)
+    return random.random((1, 3, size.height, size.width), np.float32)
