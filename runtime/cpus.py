@@ -54,9 +54,9 @@ def _upwards(root: Path, group: str, read: Callable[[Path], float | None]) -> It
 def _read_v2(folder: Path) -> float | None:
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # ValueError: "max", which is no limit
         return None
-    return None if quota == "max" else int(quota) / int(period)
 
 
 def _read_v1(folder: Path) -> float | None:
@@ -65,4 +65,4 @@ def _read_v1(folder: Path) -> float | None:
         period = int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return quota / period if quota > 0 else None
+    return quota / period if quota > 0 else None  # -1 is no limit

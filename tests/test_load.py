@@ -123,7 +123,8 @@ def test_a_path_to_an_onnx_file(tiny: Exported) -> None:
             assert deblur(frame()).image.shape == (9, 14, 3)
 
 
-def test_a_name_takes_the_packages_own_file(packaged: Path, world: World) -> None:
+@pytest.mark.usefixtures("packaged", "world")
+def test_a_name_takes_the_packages_own_file() -> None:
     with allfocus.load(NAME) as deblur:
         assert deblur.backend == "cpu"
         assert deblur.spec.name == NAME
@@ -134,9 +135,8 @@ def test_a_name_takes_the_packages_own_file(packaged: Path, world: World) -> Non
         ]
 
 
-def test_a_name_takes_the_newest_file_of_the_cache(
-    tiny: Exported, own_cache: Path, world: World
-) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_name_takes_the_newest_file_of_the_cache(tiny: Exported, own_cache: Path) -> None:
     for age, stem in ((9, f"{NAME}-fp32"), (1, f"{NAME}-fp16-64x48"), (0, "didanet-fp16")):
         folder = own_cache / stem
         folder.mkdir()
@@ -148,7 +148,8 @@ def test_a_name_takes_the_newest_file_of_the_cache(
         assert deblur.backend == "cpu"
 
 
-def test_a_name_without_a_file_says_how_to_make_one(world: World) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_name_without_a_file_says_how_to_make_one() -> None:
     with pytest.raises(ArtefactError, match=f"run `allfocus export --model {NAME}`"):
         allfocus.load(NAME)
 
@@ -196,7 +197,8 @@ def test_a_file_for_another_backend(tiny: Exported, own_cache: Path) -> None:
             allfocus.load(engine, backend=backend)
 
 
-def test_a_backend_asked_for_must_work(tiny: Exported, world: World) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_backend_asked_for_must_work(tiny: Exported) -> None:
     with pytest.raises(BackendError, match="no cuda on this machine"):
         allfocus.load(tiny.float, backend="cuda")
     with allfocus.load(tiny.float, backend="onnxruntime") as deblur:
@@ -204,7 +206,7 @@ def test_a_backend_asked_for_must_work(tiny: Exported, world: World) -> None:
         assert deblur.reasons == [("cuda", "no cuda on this machine")]
 
 
-def test_where_nothing_works_every_reason_is_told(tiny: Exported, world: World) -> None:
+def test_where_nothing_works_every_reason_is_told(world: World) -> None:
     world.usable.clear()
     with pytest.raises(BackendError) as error:
         allfocus.load(NAME)
@@ -212,7 +214,8 @@ def test_where_nothing_works_every_reason_is_told(tiny: Exported, world: World) 
         assert f"{name}: no {name} on this machine" in str(error.value)
 
 
-def test_a_damaged_file_by_path_is_an_error_at_once(tmp_path: Path, world: World) -> None:
+@pytest.mark.usefixtures("world")
+def test_a_damaged_file_by_path_is_an_error_at_once(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(ArtefactError, match=r"x\.onnx: damaged"):
@@ -231,7 +234,8 @@ def test_the_newest_engine_is_taken(tiny: Exported, own_cache: Path, world: Worl
         np.testing.assert_array_equal(deblur(frame()).image, frame())
 
 
-def test_no_engine_is_a_reason_with_its_command(packaged: Path, world: World) -> None:
+@pytest.mark.usefixtures("packaged")
+def test_no_engine_is_a_reason_with_its_command(world: World) -> None:
     world.usable.add("tensorrt")
     with allfocus.load(NAME) as deblur:
         reason = dict(deblur.reasons)["tensorrt"]
@@ -254,8 +258,9 @@ def test_a_refused_engine_is_not_passed_over_in_silence(
     assert "new.engine: made for another GPU" in caplog.text
 
 
+@pytest.mark.usefixtures("packaged")
 def test_a_changed_engine_leaves_the_onnx_file(
-    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+    tiny: Exported, own_cache: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.usable.add("tensorrt")
     put_engine(own_cache, tiny.spec, "new").write_bytes(b"now")
@@ -265,8 +270,9 @@ def test_a_changed_engine_leaves_the_onnx_file(
     assert "bytes differ" in caplog.text
 
 
+@pytest.mark.usefixtures("packaged")
 def test_an_engine_given_by_path_must_load(
-    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+    tiny: Exported, own_cache: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.usable.add("tensorrt")
     world.refused.add("new")
@@ -276,8 +282,9 @@ def test_an_engine_given_by_path_must_load(
     assert not caplog.records  # the error says it
 
 
+@pytest.mark.usefixtures("packaged")
 def test_a_manifest_that_cannot_be_read_is_told(
-    tiny: Exported, own_cache: Path, packaged: Path, world: World, caplog: pytest.LogCaptureFixture
+    tiny: Exported, own_cache: Path, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.usable.add("tensorrt")
     manifest_path(put_engine(own_cache, tiny.spec, "new")).write_bytes(b"\xff{")

@@ -47,9 +47,7 @@ def make(engine: Path) -> Manifest:
         schema=SCHEMA,
         allfocus="0.1.0",
         spec=SPEC,
-        graph=Graph(
-            io="frame", precision="fp16", color="bgr", shapes=Shapes.static(Size(64, 48))
-        ),
+        graph=Graph(io="frame", precision="fp16", color="bgr", shapes=Shapes.static(Size(64, 48))),
         flavour="tensorrt-rtx",
         flavour_version="1.7.1.116",
         targets=("sm86", "sm89"),
