@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -12,11 +13,13 @@ from typing import TypeVar
 
 import numpy as np
 
+import allfocus
 from allfocus.benchmarks.schema import FlopsReport, LatencyReport, Quoted, Stats, encode
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Size
 
 T = TypeVar("T")
+PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"  # 451x300, CC0, shallow focus
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
 
 _DIDANET = Quoted(
@@ -50,14 +53,14 @@ def rounds(
     warmup: int,
     repeats: int | None,
     seconds: float,
-    tick: Callable[[int], None] = lambda _: None,
+    tick: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[T]]:
     """Call every contender once a round, in turn (A B A B ...), so that drift hits all alike.
 
     After `warmup` rounds that are thrown away come `repeats` rounds or, where that is None, as
     many as fit in `seconds` with the warm-up: at least MIN_ROUNDS, at most MAX_ROUNDS. `tick` is
-    told each round's number, counted from 0, before the round.
+    called after each.
     """
     start = clock()
     samples: dict[str, list[T]] = {name: [] for name in contenders}
@@ -67,7 +70,6 @@ def rounds(
         counted = done - warmup
         if counted >= 0 and _enough(counted, repeats, seconds - (clock() - start) - longest):
             return samples
-        tick(done)
         begun = clock()
         for name, call in contenders.items():
             value = call()
@@ -75,6 +77,7 @@ def rounds(
                 samples[name].append(value)
         longest = max(longest, clock() - begun)
         done += 1
+        tick()
 
 
 def _enough(counted: int, repeats: int | None, left: float) -> bool:
@@ -95,6 +98,17 @@ def size(text: str) -> Size:
         return Size.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def duration(text: str) -> float:
+    """An argparse type: a finite number of seconds, more than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text!r}")
+    return value
 
 
 def deliver(report: FlopsReport | LatencyReport, text: str, args: argparse.Namespace) -> None:

@@ -8,37 +8,18 @@ import platform
 import shutil
 import subprocess
 from datetime import datetime, timezone
-from importlib import metadata
-from pathlib import Path
 
 from allfocus.benchmarks.schema import Clock, Gpu, Machine
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.gpu import find_gpus
+from allfocus.runtime.host import describe_cpu, installed_packages
 
-PACKAGES = (
-    "allfocus",
-    "numpy",
-    "opencv-python-headless",
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-rtx",
-    "cuda-python",
-)
-_FEATURES = (
-    *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),
-    *("amx_tile", "amx_int8", "amx_bf16"),
-    *("asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2"),
-)
 _CLOCK_QUERY = "name,clocks.sm,clocks.mem,temperature.gpu"
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe() -> Machine:
     """This machine now; call `finish` on it when the measurement is over."""
-    cpu, features = _cpu()
+    cpu, features = describe_cpu()
     load = load_average()
     found = find_gpus()
     return Machine(
@@ -49,7 +30,7 @@ def describe() -> Machine:
         memory_bytes=_memory(),
         os=platform.platform(),
         python=platform.python_version(),
-        packages=_packages(),
+        packages=installed_packages(),
         gpus=tuple(
             Gpu(name=g.name, target=g.target, memory_bytes=g.memory_bytes) for g in found.devices
         ),
@@ -99,39 +80,12 @@ def summary(machine: Machine) -> str:
     return f"{machine.cpu}, {machine.cores} cores, {gpu}, {machine.os}{load}"
 
 
-def _cpu() -> tuple[str, tuple[str, ...]]:
-    if not _CPUINFO.is_file():
-        return platform.processor() or platform.machine(), ()
-    return parse_cpuinfo(_CPUINFO.read_text(encoding="utf-8"))
-
-
-def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """Model name and those of the CPU's features that matter here, from /proc/cpuinfo."""
-    lines = (line.partition(":") for line in text.splitlines())
-    found = {key.strip().lower(): value.strip() for key, _, value in lines}
-    flags = set(found.get("flags", found.get("features", "")).split())
-    name = found.get("model name") or platform.processor() or platform.machine()
-    if {"cpu family", "model", "stepping"} <= set(found):  # hypervisors shorten the name
-        name += f" (family {found['cpu family']}, model {found['model']})"
-    return name, tuple(f for f in _FEATURES if f in flags)
-
-
 def _memory() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     import psutil
 
     return int(psutil.virtual_memory().total)
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _whole(text: str) -> int | None:

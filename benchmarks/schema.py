@@ -142,9 +142,9 @@ class Row:
     frames_per_second: float
     megapixels_per_second: float
     pre_post_share: float  # (pre + post) / total, of the medians
-    memory: Memory | None
-    speedup: Stats | None  # baseline / this, of calls of the same round; null for the baseline
-    psnr_db: float | None  # against the baseline's picture; null: identical, or no baseline
+    memory: Memory
+    speedup: Stats | None  # time of the baseline on the same device / this one's, round by round
+    max_difference: int | None  # from the baseline's picture, in levels of 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,142 @@
+"""The benchmarks' JSON: what is written is read back, and what does not fit is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allfocus.benchmarks.machine import describe
+from allfocus.benchmarks.schema import (
+    LATENCY,
+    LatencyReport,
+    Machine,
+    Memory,
+    Quoted,
+    Row,
+    Stats,
+    decode,
+    encode,
+)
+from allfocus.runtime.errors import ArtefactError
+
+MACHINE = describe()
+STATS = Stats(median=2.0, p05=1.0, p95=4.0, mad=0.5)
+
+
+def make_report(machine: Machine = MACHINE) -> LatencyReport:
+    row = Row(
+        name="ONNX Runtime, CPU, fp32",
+        role="runtime",
+        precision="fp32",
+        pre_ms=STATS,
+        infer_ms=STATS,
+        post_ms=STATS,
+        total_ms=STATS,
+        samples_ms=(1.0, 2.0, 4.0),
+        frames_per_second=500.0,
+        megapixels_per_second=120.0,
+        pre_post_share=0.01,
+        memory=Memory(rss_bytes=1 << 28, gpu_bytes=None),
+        speedup=STATS,
+        max_difference=1,
+    )
+    return LatencyReport(
+        schema=LATENCY,
+        machine=machine,
+        model="didanet",
+        weights="random",
+        size="600x400",
+        precision="fp32",
+        threads=2,
+        warmup=1,
+        repeats=3,
+        rows=(row, dataclasses.replace(row, role="baseline", speedup=None, max_difference=None)),
+        skipped={"cuda": "no GPU"},
+        paper=None,
+        notes=("a note",),
+    )
+
+
+def test_a_report_goes_out_and_comes_back() -> None:
+    report = make_report()
+    assert decode(LatencyReport, encode(report)) == report
+
+
+@given(
+    st.builds(
+        Quoted,
+        source=st.text(),
+        size=st.text(),
+        seconds=st.floats(allow_nan=False, allow_infinity=False),
+        hardware=st.text(),
+        flops=st.integers(),
+        parameters=st.integers(),
+        note=st.text(),
+    )
+)
+def test_any_text_and_number_survives(paper: Quoted) -> None:
+    report = dataclasses.replace(make_report(), paper=paper)
+    assert decode(LatencyReport, encode(report)) == report
+
+
+def _set(path: str, value: Any) -> Callable[[Any], None]:
+    *parents, last = path.split(".")
+
+    def change(data: Any) -> None:
+        for key in parents:
+            data = data[int(key) if key.isdecimal() else key]
+        data[last] = value
+
+    return change
+
+
+def _without(key: str) -> Callable[[Any], None]:
+    return lambda data: data.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (_without("rows"), r"LatencyReport: missing keys \['rows'\]"),
+        (_set("extra", 1), r"unknown keys \['extra'\]"),
+        (_set("schema", "allfocus/latency/2"), r"LatencyReport.schema: expected one of"),
+        (_set("rows", {}), r"LatencyReport.rows: expected a list, got \{\}"),
+        (
+            _set("rows.1.total_ms.median", "2"),
+            r"rows\[1\].total_ms.median: expected float, got '2'",
+        ),
+        (_set("rows.0.samples_ms", [1.0, None]), r"rows\[0\].samples_ms\[1\]: expected float"),
+        (_set("rows.0.memory", None), r"rows\[0\].memory: expected an object, got None"),
+        (_set("rows.0.role", "winner"), r"rows\[0\].role: expected one of"),
+        (_set("threads", True), r"LatencyReport.threads: expected int, got True"),
+        (_set("threads", 2.0), r"LatencyReport.threads: expected int, got 2.0"),
+        (_set("skipped", ["cuda"]), r"LatencyReport.skipped: expected an object"),
+        (_set("skipped", {"cuda": 1}), r"LatencyReport.skipped.cuda: expected str, got 1"),
+        (_set("machine.load_end", "low"), r"machine.load_end: expected float, got 'low'"),
+    ],
+)
+def test_what_does_not_fit_is_named(damage: Callable[[Any], None], text: str) -> None:
+    data = json.loads(encode(make_report()))
+    damage(data)
+    with pytest.raises(ArtefactError, match=text):
+        decode(LatencyReport, json.dumps(data))
+
+
+def test_text_that_is_not_json_is_refused() -> None:
+    with pytest.raises(ArtefactError, match="LatencyReport: not JSON"):
+        decode(LatencyReport, encode(make_report())[:-20])
+
+
+def test_nan_is_neither_written_nor_read() -> None:
+    report = make_report()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encode(make_report(dataclasses.replace(MACHINE, load_end=float("nan"))))
+    text = encode(report).replace('"pre_post_share": 0.01', '"pre_post_share": NaN')
+    with pytest.raises(ArtefactError, match="pre_post_share: expected float, got nan"):
+        decode(LatencyReport, text)
