@@ -9,19 +9,6 @@ import pytest
 from allfocus.benchmarks import machine
 from allfocus.benchmarks.schema import Clock
 
-CPUINFO = """\
-processor\t: 0
-vendor_id\t: AuthenticAMD
-cpu family\t: 25
-model\t\t: 17
-model name\t: AMD EPYC
-stepping\t: 1
-flags\t\t: fpu sse2 fma avx2 avx512f avx512_vnni
-
-processor\t: 1
-"""
-ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU implementer\t: 0x41\n"
-
 
 def test_this_machine_is_described() -> None:
     found = machine.describe()
@@ -40,18 +27,6 @@ def test_the_load_at_the_end_is_taken_at_the_end(monkeypatch: pytest.MonkeyPatch
     finished = machine.finish(machine.describe())
     assert (finished.load_start, finished.load_end) == (0.5, 1.75)
     assert "load 0.5-1.75" in machine.summary(finished)
-
-
-def test_cpuinfo_of_x86_gives_name_and_features() -> None:
-    name, features = machine.parse_cpuinfo(CPUINFO)
-    assert name == "AMD EPYC (family 25, model 17)"
-    assert features == ("avx2", "fma", "avx512f", "avx512_vnni")
-
-
-def test_cpuinfo_of_arm_gives_features_and_the_platforms_name() -> None:
-    name, features = machine.parse_cpuinfo(ARM)
-    assert name in (platform.processor(), platform.machine())
-    assert features == ("asimd", "asimddp", "i8mm")
 
 
 def test_clocks_are_read_and_unknown_ones_are_none() -> None:
