@@ -17,16 +17,17 @@ class Entry:
     name: str
     summary: str
     paper: str
+    multiple: int  # height and width must be multiples of this many pixels
 
 
-_DIDANET_PAPER = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
+_MA_2021 = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
 
 MODELS: dict[str, Entry] = {
     e.name: e
     for e in (
-        Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _DIDANET_PAPER),
-        Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _DIDANET_PAPER),
-        Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _DIDANET_PAPER),
+        Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _MA_2021, 4),
+        Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _MA_2021, 1),
+        Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _MA_2021, 4),
     )
 }
 

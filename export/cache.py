@@ -1,0 +1,96 @@
+"""The cache of exports: one folder a key, and the key is a hash of everything that goes in.
+
+Asking it imports none of the heavy packages, whose versions it reads from their metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from hashlib import sha256 as new_digest
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import allfocus
+from allfocus.export.plan import Plan
+from allfocus.runtime.cachedir import cache_dir
+from allfocus.runtime.errors import ArtefactError, BackendError
+from allfocus.runtime.manifest import Manifest, read_manifest, sha256
+
+log = logging.getLogger("allfocus")
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")  # what an export needs
+_SOURCES = (  # what decides how a net becomes an engine; a package means all its modules
+    "allfocus.export",
+    "allfocus.train.models",
+    "allfocus.train.checkpoint",
+    "allfocus.runtime.spec",
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages an export needs; raises BackendError where one is missing."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            raise BackendError(
+                f'{name} is not installed, and exporting needs it: pip install "allfocus[export]"'
+            ) from None
+    return found
+
+
+def key_of(plan: Plan) -> str:
+    """The cache key of `plan`, 64 hex digits: equal where the same files would come out."""
+    parts = {
+        "allfocus": allfocus.__version__,
+        "model": plan.model,
+        "weights": plan.weights.identity(),
+        "graph": plan.graph.to_dict(),
+        "target": asdict(plan.target) if plan.target else None,
+        "versions": versions(),
+        "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
+    }
+    return new_digest(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def folder_of(plan: Plan, key: str) -> Path:
+    """The cache's folder for `plan`."""
+    return cache_dir() / f"{plan.model}-{key[:16]}"
+
+
+def find(folder: Path, plan: Plan, key: str) -> Manifest | None:
+    """The manifest of what `plan` made in `folder` before, its files checked; None to make it."""
+    engine = folder / f"{plan.stem}.engine"
+    if not engine.exists():
+        return None
+    try:
+        manifest = read_manifest(engine)
+        if manifest.key != key:
+            return None
+        _check_onnx(folder / manifest.onnx, manifest.onnx_sha256)
+    except ArtefactError as error:
+        log.warning("%s; now it is made again", error)
+        return None
+    return manifest
+
+
+def _sources() -> dict[str, Path]:
+    """Files by module or file name."""
+    files: dict[str, Path] = {}
+    for name in _SOURCES:
+        spec = find_spec(name)
+        assert spec is not None
+        assert spec.origin is not None
+        path = Path(spec.origin)
+        package = spec.submodule_search_locations is not None
+        files |= {f"{name}:{p.name}": p for p in (path.parent.glob("*.py") if package else (path,))}
+    return files
+
+
+def _check_onnx(path: Path, digest: str) -> None:
+    if not path.is_file() or sha256(path) != digest:
+        raise ArtefactError(f"{path}: missing, or not the file the engine was built from")

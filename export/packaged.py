@@ -1,0 +1,192 @@
+"""The pair of files that lets `allfocus.load` work without torch: `NAME.safetensors`, `NAME.onnx`.
+
+`python export/packaged.py --model NAME --weights FILE --out DIR`. The ONNX file (float face, fp32,
+any size) holds no weights: its initializers are references into the safetensors file beside it,
+float16, each followed by a cast that ONNX Runtime computes once, when it loads the graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+try:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from allfocus.export.weights import parse
+    from allfocus.runtime.command import DONE, script
+    from allfocus.runtime.errors import ArtefactError, CheckpointError
+    from allfocus.runtime.files import publish
+    from allfocus.runtime.spec import SPEC_KEY, Graph
+except ModuleNotFoundError as error:
+    sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
+
+if TYPE_CHECKING:
+    import onnx
+
+GRAPH = Graph(io="float", precision="fp32", color="rgb", shapes=None)
+
+_SUFFIX = ".float16"  # of the references' names; what they are cast to has the checkpoint's name
+_SMALL = 16  # values: constants of operators, such as scales and axes, stay in the ONNX file
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a float16 tensor lies in a safetensors file."""
+
+    shape: tuple[int, ...]
+    offset: int  # bytes from the start of the file
+    length: int  # bytes
+
+    def of(self, data: bytes) -> bytes:
+        """The tensor's bytes, where `data` are the file's."""
+        return data[self.offset : self.offset + self.length]
+
+
+def write_pair(model: str, weights: Path, folder: Path) -> dict[str, float]:
+    """Write `folder/MODEL.safetensors`, a copy of `weights`, and `folder/MODEL.onnx`; the parity.
+
+    Raises CheckpointError where `weights` is not what `train.checkpoint.save` writes, and
+    ParityError where the ONNX file does not compute what the net does.
+    """
+    import onnx
+
+    from allfocus.export import to_onnx
+    from allfocus.export.verify import verify
+
+    stored = read_header(weights)
+    net, spec = parse(str(weights), model).load(model)
+    proto = to_onnx.export(net, spec, GRAPH)
+    copy = folder / f"{model}.safetensors"
+    refer(proto, stored, weights.read_bytes(), copy.name)
+    if not (copy.exists() and copy.samefile(weights)):
+        with publish(copy) as draft:
+            shutil.copyfile(weights, draft)
+    with publish(folder / f"{model}.onnx") as draft:
+        draft.write_bytes(proto.SerializeToString(deterministic=True))
+        onnx.checker.check_model(str(draft), full_check=True)
+        return verify(draft, net, GRAPH)
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """The tensors of a safetensors file that `train.checkpoint.save` wrote.
+
+    The format: the header's length as 8 bytes, little end first, the header as JSON, the tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            (size,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(size, path.stat().st_size)))
+        spec = header.pop("__metadata__", {}).get(SPEC_KEY)
+        kinds = {entry["dtype"] for entry in header.values()}
+    except (OSError, struct.error, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
+    if spec is None or kinds != {"F16"}:
+        raise CheckpointError(
+            f"{path}: expected float16 weights with their Spec, as training writes them, got "
+            f"{', '.join(sorted(kinds))} {'without' if spec is None else 'with'} a Spec"
+        )
+    return {name: _stored(entry, 8 + size) for name, entry in header.items()}
+
+
+def refer(model: onnx.ModelProto, stored: dict[str, Stored], data: bytes, location: str) -> None:
+    """Turn the weights inside `model` into references to `stored` in the file `location`.
+
+    `data` are that file's bytes. Raises ArtefactError where the graph's weights and the stored ones
+    are not the same: the file would then compute something else than the net.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    _check_names(weights, stored, data, location)
+    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
+    casts = []
+    for name in (name for name in stored if name in weights):
+        _check_equal(name, weights[name], stored[name], data)
+        kept.append(_reference(name + _SUFFIX, stored[name], location))
+        casts.append(helper.make_node("Cast", [name + _SUFFIX], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    for field, values in ((model.graph.initializer, kept), (model.graph.node, nodes)):
+        del field[:]
+        field.extend(values)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--model", required=True, help="a model's name")
+    parser.add_argument("--weights", type=Path, required=True, help="what training wrote")
+    parser.add_argument("--out", type=Path, required=True, help="folder for both files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write both files and report the parity."""
+    parity = write_pair(args.model, args.weights, args.out)
+    print(f"{args.out / args.model}.onnx: {parity}")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("packaged", "Write the files a package carries.", add_arguments, run, argv)
+
+
+def _stored(entry: dict[str, list[int]], start: int) -> Stored:
+    first, end = entry["data_offsets"]
+    return Stored(tuple(entry["shape"]), start + first, end - first)
+
+
+def _check_names(
+    weights: dict[str, NDArray[Any]], stored: dict[str, Stored], data: bytes, location: str
+) -> None:
+    """Every weight is stored, and every stored tensor is used.
+
+    The exporter drops biases that are zero and keeps one of several small tensors that are equal.
+    """
+    used = {(stored[name].shape, stored[name].of(data)) for name in weights if name in stored}
+    unknown = [name for name, w in weights.items() if w.size > _SMALL and name not in stored]
+    unused = {name: place for name, place in stored.items() if name not in weights}
+    lost = [
+        name
+        for name, place in unused.items()
+        if any(place.of(data)) and (place.shape, place.of(data)) not in used
+    ]
+    if unknown or lost:
+        raise ArtefactError(
+            f"{location}: the graph has weights that are not in it ({unknown}), or lacks some of "
+            f"its tensors ({lost})"
+        )
+
+
+def _check_equal(name: str, weight: NDArray[Any], place: Stored, data: bytes) -> None:
+    value = np.frombuffer(place.of(data), "<f2").reshape(place.shape).astype(np.float32)
+    if not np.array_equal(value, weight):
+        raise ArtefactError(
+            f"{name}: the graph's values are not the checkpoint's, rounded or moved"
+        )
+
+
+def _reference(name: str, place: Stored, location: str) -> onnx.TensorProto:
+    from onnx import TensorProto
+
+    tensor = TensorProto(
+        name=name,
+        data_type=TensorProto.FLOAT16,
+        dims=place.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    entries = {"location": location, "offset": place.offset, "length": place.length}
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+if __name__ == "__main__":
+    sys.exit(main())

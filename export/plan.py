@@ -1,0 +1,112 @@
+"""What an export shall make, settled from its options before any work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from allfocus.export import weights as weights_option
+from allfocus.export.flavour import Target, choose
+from allfocus.export.weights import Weights
+from allfocus.runtime.catalogue import entry
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.spec import Color, Graph, Io, Precision, Shapes, Size
+
+DEFAULT_SIZE = Size(600, 400)  # pixels; the size of the paper's timings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One export: which net, which graph, and for what; `target` None makes the ONNX file alone."""
+
+    model: str
+    weights: Weights
+    graph: Graph
+    target: Target | None
+
+    @property
+    def stem(self) -> str:
+        """File name without ending, such as "didanet-fp16-600x400"."""
+        return f"{self.model}-{self.graph.precision}-{self.graph.shapes}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The command line's options, as text; None where one was not given."""
+
+    model: str
+    weights: str | None = None
+    precision: Precision = "fp16"
+    size: str | None = None
+    min: str | None = None
+    opt: str | None = None
+    max: str | None = None
+    io: Io = "frame"
+    color: Color = "rgb"
+    backend: str = "auto"
+    target: str | None = None
+    onnx_only: bool = False
+
+
+def make_plan(options: Options) -> tuple[Plan, list[str]]:
+    """The Plan of `options`, and notes about what was changed to make them fit.
+
+    Raises UsageError (UnknownModelError, ...) for options that cannot be meant, and BackendError
+    where nothing here can build the engine.
+    """
+    multiple = entry(options.model).multiple
+    shapes, notes = _shapes(options, multiple)
+    check_color(options.io, options.color)
+    plan = Plan(
+        model=options.model,
+        weights=weights_option.parse(options.weights, options.model),
+        graph=Graph(io=options.io, precision=options.precision, color=options.color, shapes=shapes),
+        target=_target(options),
+    )
+    return plan, notes
+
+
+def check_color(io: Io, color: Color) -> None:
+    """Raise UsageError for a face that does not exist: the float face is always RGB."""
+    if io == "float" and color != "rgb":
+        raise UsageError("--color bgr: the float face takes RGB only; use it with --io frame")
+
+
+def input_shape(io: Io, size: Size) -> tuple[int, int, int, int]:
+    """The shape of the input `image` for a picture of `size`, see `Graph`."""
+    if io == "frame":
+        return 1, size.height, size.width, 3
+    return 1, 3, size.height, size.width
+
+
+def _target(options: Options) -> Target | None:
+    if not options.onnx_only:
+        return choose(options.backend, options.target)
+    if options.target is not None or options.backend != "auto":
+        raise UsageError("--onnx-only makes no engine: leave out --backend and --target")
+    return None
+
+
+def _shapes(options: Options, multiple: int) -> tuple[Shapes, list[str]]:
+    ends = {"--min": options.min, "--opt": options.opt, "--max": options.max}
+    if not any(ends.values()):
+        return _static(options.size, multiple)
+    if options.size is not None or not all(ends.values()):
+        raise UsageError(
+            "sizes: give either --size for one size, or --min, --opt and --max for a range"
+        )
+    sizes = [_aligned(name, Size.parse(text or ""), multiple) for name, text in ends.items()]
+    return Shapes(*sizes), []
+
+
+def _static(text: str | None, multiple: int) -> tuple[Shapes, list[str]]:
+    asked = DEFAULT_SIZE if text is None else Size.parse(text)
+    size = asked.padded(multiple)
+    note = f"--size {asked}: rounded up to {size}, multiples of {multiple}; frames are padded to it"
+    return Shapes.static(size), [] if size == asked else [note]
+
+
+def _aligned(name: str, size: Size, multiple: int) -> Size:
+    padded = size.padded(multiple)
+    if padded != size:
+        raise UsageError(f"{name} {size}: not multiples of {multiple}; such as {padded}")
+    return size

@@ -1,0 +1,176 @@
+"""From a net to a labelled ONNX file: `python export/to_onnx.py --model NAME --out FILE`.
+
+The graph holds standard operators only, and neither paths nor traces of the machine that wrote it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+try:
+    from allfocus.export.plan import check_color, input_shape
+    from allfocus.export.weights import OPTION, parse
+    from allfocus.runtime.catalogue import entry
+    from allfocus.runtime.command import DONE, script
+    from allfocus.runtime.files import publish
+    from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
+except ModuleNotFoundError as error:
+    sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
+
+if TYPE_CHECKING:
+    import onnx
+
+    from allfocus.train.models.base import Deblurrer
+
+
+def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
+    """The ONNX model of `net` as `graph` describes it, with both in its metadata.
+
+    Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
+    """
+    import torch
+
+    from allfocus.export import faces
+
+    frame = graph.io == "frame"
+    image = torch.zeros(
+        input_shape(graph.io, _example_size(graph, net.multiple)),
+        dtype=torch.uint8 if frame else torch.float32,
+    )
+    with _quiet():
+        program = torch.onnx.export(
+            faces.face(net, graph).eval(),
+            (image,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["sharp", "defocus"],
+            dynamic_shapes=_dynamic_axes(graph, net.multiple),
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True always returns one
+    model = program.model_proto
+    _clean(model)
+    _name_as_checkpoint(model, faces.PREFIX)
+    _label(model, {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()})
+    return model
+
+
+def write(model: onnx.ModelProto, path: Path) -> None:
+    """Check `model` and write it to `path`, with its weights inside."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--model", required=True, help="a model of the catalogue")
+    parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
+    parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
+    parser.add_argument(
+        "--io", choices=("float", "frame"), default="float", help="the graph's face"
+    )
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
+    parser.add_argument("--color", choices=("rgb", "bgr"), default="rgb", help="of frames")
+    parser.add_argument("--size", help="WIDTHxHEIGHT; default: any size")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, check against PyTorch, write."""
+    from allfocus.export.verify import verify
+
+    multiple = entry(args.model).multiple
+    check_color(args.io, args.color)
+    graph = Graph(
+        io=args.io,
+        precision=args.precision,
+        color=args.color,
+        shapes=Shapes.static(Size.parse(args.size).padded(multiple)) if args.size else None,
+    )
+    net, spec = parse(args.weights, args.model).load(args.model)
+    with publish(args.out) as temporary:
+        write(export(net, spec, graph), temporary)
+        parity = verify(temporary, net, graph)
+    report = {"onnx": str(args.out), "bytes": args.out.stat().st_size, "parity": parity}
+    print(json.dumps(report) if args.json else f"{args.out}: {parity}")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("to_onnx", "Export a model to ONNX.", add_arguments, run, argv)
+
+
+def _example_size(graph: Graph, multiple: int) -> Size:
+    """The size the net is traced at; where sizes are free, any but the special cases 0 and 1."""
+    if graph.shapes is not None and graph.shapes.is_static:
+        return graph.shapes.opt
+    return Size(24 * multiple, 16 * multiple)
+
+
+def _dynamic_axes(graph: Graph, multiple: int) -> tuple[dict[int, Any]] | None:
+    from torch.export import Dim
+
+    if graph.shapes is not None and graph.shapes.is_static:
+        return None
+    height, width = Dim("h"), Dim("w")
+    if multiple > 1:
+        height, width = multiple * height, multiple * width
+    first = 1 if graph.io == "frame" else 2
+    return ({first: height, first + 1: width},)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what torch's exporter says about itself and torchvision, which is not used here."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _clean(model: onnx.ModelProto) -> None:
+    """Remove stack traces, paths and intermediate shapes, which every reader infers for itself."""
+    graph = model.graph
+    del graph.value_info[:]
+    values = (*graph.node, *graph.initializer, *graph.input, *graph.output)
+    for part in (model, graph, *values):
+        del part.metadata_props[:]
+        part.doc_string = ""
+
+
+def _name_as_checkpoint(model: onnx.ModelProto, prefix: str) -> None:
+    """Give the weights the names they have in the checkpoint, without the face's prefix."""
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.removeprefix(prefix)
+    for node in model.graph.node:
+        _replace(node.input, [name.removeprefix(prefix) for name in node.input])
+
+
+def _replace(field: Any, values: Iterable[str]) -> None:
+    del field[:]
+    field.extend(values)
+
+
+def _label(model: onnx.ModelProto, metadata: dict[str, str]) -> None:
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

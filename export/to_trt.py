@@ -1,0 +1,234 @@
+"""From weights to an engine: `python export/to_trt.py --model NAME`, also `allfocus export`.
+
+Weights, ONNX file, parity check, engine, manifest. What was made before from the same things is
+found in the cache; what fails leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+try:
+    import allfocus
+    from allfocus.export import cache
+    from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
+    from allfocus.export.lock import locked
+    from allfocus.export.plan import DEFAULT_SIZE, Options, Plan, make_plan
+    from allfocus.export.steps import Steps
+    from allfocus.export.tolerance import tolerance
+    from allfocus.export.weights import OPTION
+    from allfocus.runtime.command import DONE, script
+    from allfocus.runtime.files import publish
+    from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
+    from allfocus.runtime.spec import Spec
+except ModuleNotFoundError as error:
+    sys.exit(f'{error}; install the project first: pip install -e ".[export,trt-rtx]"')
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from allfocus.train.models.base import Deblurrer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--model", default="didanet", help="a model's name (default didanet)")
+    parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
+    parser.add_argument("--size", help=f"one size, WIDTHxHEIGHT (default {DEFAULT_SIZE})")
+    for end in ("min", "opt", "max"):
+        parser.add_argument(f"--{end}", help="a range of sizes; give --min, --opt and --max")
+    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument(
+        "--target",
+        help=f"GPU generations, of {','.join(RTX_TARGETS)} (default {','.join(DEFAULT_TARGETS)}); "
+        "TensorRT for RTX only",
+    )
+    parser.add_argument(
+        "--io", choices=("frame", "float"), default="frame", help="the graph's face"
+    )
+    parser.add_argument("--color", choices=("rgb", "bgr"), default="rgb", help="order of frames")
+    parser.add_argument("--onnx-only", action="store_true", help="make no engine")
+    parser.add_argument("--out", type=Path, help="folder for the files; default: the cache")
+    parser.add_argument("--force", action="store_true", help="make it again, cached or not")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the files, or find them in the cache, and report."""
+    plan, notes = make_plan(_options(args))
+    for note in notes:
+        print(f"allfocus: {note}", file=sys.stderr)
+    report = export(plan, out=args.out, force=args.force)
+    print(json.dumps(report) if args.json else _table(report))
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("to_trt", "Export a model to ONNX and TensorRT.", add_arguments, run, argv)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an export starts from: the float32 net, its Spec, and its graph."""
+
+    net: Deblurrer
+    spec: Spec
+    onnx: ModelProto
+
+
+def export(plan: Plan, *, out: Path | None = None, force: bool = False) -> dict[str, Any]:
+    """Make what `plan` says, or find it; a report of plain values.
+
+    The files go to `out`, or to the cache's folder of this plan. Two processes with the same plan
+    wait for each other; the second then finds what the first has made.
+    """
+    steps = Steps()
+    with steps("key"):
+        key = cache.key_of(plan)
+    folder = (out or cache.folder_of(plan, key)).absolute()
+    with locked(folder / f".{plan.stem}.lock", lambda: _tell_waiting(plan)):
+        if plan.target is None:
+            return _make_onnx(plan, folder, steps)
+        with steps("cache"):
+            manifest = None if force else cache.find(folder, plan, key)
+        cached = manifest is not None
+        if manifest is None:
+            manifest = _make_engine(plan, plan.target, folder, key, steps)
+    return {
+        **_onnx_report(plan, manifest.spec, folder, manifest.parity),
+        **_engine_report(manifest, folder / f"{plan.stem}.engine"),
+        "cached": cached,
+        "seconds": steps.seconds,
+    }
+
+
+def _make_onnx(plan: Plan, folder: Path, steps: Steps) -> dict[str, Any]:
+    source = _trace(plan, steps)
+    with publish(folder / f"{plan.stem}.onnx") as draft:
+        parity = _write_checked(source, plan, draft, steps)
+    nothing = {"engine": None, "manifest": None, "backend": None, "flavour_version": None}
+    report = _onnx_report(plan, source.spec, folder, parity)
+    return {**report, **nothing, "targets": [], "cached": False, "seconds": steps.seconds}
+
+
+def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Steps) -> Manifest:
+    """Write all files; the manifest comes last, so that it stands beside whole files only."""
+    from allfocus.export.builder import build_engine
+
+    engine, onnx = (folder / f"{plan.stem}{suffix}" for suffix in (".engine", ".onnx"))
+    source = _trace(plan, steps)
+    with publish(onnx) as onnx_draft, publish(engine) as engine_draft:
+        parity = _write_checked(source, plan, onnx_draft, steps)
+        with steps("build"):
+            built = build_engine(onnx_draft, plan.graph, target)
+        engine_draft.write_bytes(built.data)
+        manifest = Manifest(
+            schema=SCHEMA,
+            allfocus=allfocus.__version__,
+            spec=source.spec,
+            graph=plan.graph,
+            flavour=target.flavour,
+            flavour_version=built.version,
+            targets=target.targets,
+            key=key,
+            engine_sha256=sha256(engine_draft),
+            engine_bytes=len(built.data),
+            onnx=onnx.name,
+            onnx_sha256=sha256(onnx_draft),
+            build_seconds=steps.seconds["build"],
+            parity=parity,
+            options={"strongly_typed": True, **cache.versions()},
+        )
+    with publish(manifest_path(engine)) as draft:
+        draft.write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def _trace(plan: Plan, steps: Steps) -> Source:
+    with steps("weights"):
+        net, spec = plan.weights.load(plan.model)
+    with steps("export"):
+        from allfocus.export import to_onnx
+
+        return Source(net, spec, to_onnx.export(net, spec, plan.graph))
+
+
+def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict[str, float]:
+    """Write the ONNX file and compare it with PyTorch: the figures."""
+    from allfocus.export import to_onnx
+    from allfocus.export.verify import verify
+
+    with steps("parity"):
+        to_onnx.write(source.onnx, path)
+        return verify(path, source.net, plan.graph)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    return Options(**{name: getattr(args, name) for name in Options.__dataclass_fields__})
+
+
+def _tell_waiting(plan: Plan) -> None:
+    print(f"allfocus: waiting for another export of {plan.stem} ...", file=sys.stderr)
+
+
+def _onnx_report(plan: Plan, spec: Spec, folder: Path, parity: dict[str, float]) -> dict[str, Any]:
+    onnx = folder / f"{plan.stem}.onnx"
+    return {
+        "model": plan.model,
+        "weights": spec.weights,
+        **plan.graph.to_dict(),
+        "size": str(plan.graph.shapes),
+        "onnx": str(onnx),
+        "onnx_bytes": onnx.stat().st_size,
+        "parity": {**parity, "tolerance": tolerance(plan.graph).to_dict()},
+    }
+
+
+def _engine_report(manifest: Manifest, engine: Path) -> dict[str, Any]:
+    return {
+        "engine": str(engine),
+        "engine_bytes": manifest.engine_bytes,
+        "manifest": str(manifest_path(engine)),
+        "backend": manifest.flavour,
+        "flavour_version": manifest.flavour_version,
+        "targets": list(manifest.targets),
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    """The report for people: what was made, where it is, and how true it is to the net."""
+    parity = report["parity"]
+    face = f"{report['io']} {report['color']}"
+    found = ", from the cache" if report["cached"] else ""
+    lines = [
+        f"{report['model']} {report['precision']} {report['size']}, face {face}{found}",
+        f"onnx     {report['onnx']} ({_megabytes(report['onnx_bytes'])})",
+    ]
+    if report["engine"]:
+        lines += [
+            f"engine   {report['engine']} ({_megabytes(report['engine_bytes'])})",
+            f"built by {report['backend']} {report['flavour_version']} "
+            f"for {', '.join(report['targets'])}",
+        ]
+    allowed = ", ".join(f"{name} {value:.2g}" for name, value in parity["tolerance"].items())
+    lines.append(
+        f"parity   max_abs {parity['max_abs']:.2g}, mean_abs {parity['mean_abs']:.2g}, "
+        f"psnr_db {parity['psnr_db']:.1f} against PyTorch fp32 (allowed: {allowed})"
+    )
+    return "\n".join(lines)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.2f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

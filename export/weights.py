@@ -1,0 +1,81 @@
+"""Where an export's weights come from: the package, a file, or a random generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import allfocus
+from allfocus.runtime.catalogue import entry
+from allfocus.runtime.errors import CheckpointError, UsageError
+from allfocus.runtime.manifest import sha256
+from allfocus.runtime.spec import Spec
+
+if TYPE_CHECKING:
+    from allfocus.train.models.base import Deblurrer
+
+OPTION = "FILE (.safetensors, .pth) or random[:SEED]"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of a model: those of `path`, or random ones from `seed` where `path` is None."""
+
+    path: Path | None
+    seed: int = 0
+
+    def identity(self) -> str:
+        """What the cache key holds: the SHA-256 of the file, or the seed."""
+        return f"random:{self.seed}" if self.path is None else sha256(self.path)
+
+    def load(self, model: str) -> tuple[Deblurrer, Spec]:
+        """The net `model` in float32, ready for inference, and its Spec.
+
+        Raises CheckpointError where the weights do not belong to it.
+        """
+        from allfocus.train import checkpoint
+
+        if self.path is None:
+            net, spec = checkpoint.random(model, self.seed)
+        else:
+            net, spec = checkpoint.load(model, self.path)
+        return net.eval(), spec
+
+
+def packaged_weights(model: str) -> Path:
+    """Where the package carries the weights of `model`, if it carries them."""
+    return Path(allfocus.__file__).parent / "data" / f"{model}.safetensors"
+
+
+def parse(text: str | None, model: str) -> Weights:
+    """Read `--weights`; None means the packaged weights of `model`.
+
+    Raises UnknownModelError, UsageError for a seed that is not a number, and CheckpointError where
+    there is no such file. A file that is called "random" is given as ./random.
+    """
+    entry(model)
+    if text is None:
+        return _packaged(model)
+    kind, colon, seed = text.partition(":")
+    if kind != "random":
+        return _file(Path(text).expanduser())
+    if colon and not seed.isdecimal():
+        raise UsageError(f"--weights {text}: expected random or random:SEED, such as random:0")
+    return Weights(None, int(seed or 0))
+
+
+def _packaged(model: str) -> Weights:
+    path = packaged_weights(model)
+    if not path.is_file():
+        raise CheckpointError(
+            f"the package carries no weights of {model!r}: give --weights FILE, or --weights "
+            "random:0 to try the export alone"
+        )
+    return Weights(path)
+
+
+def _file(path: Path) -> Weights:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; --weights takes {OPTION}")
+    return Weights(path)
