@@ -64,7 +64,10 @@ def to_color(frame: Array) -> Array:
     if frame.ndim == 2 or frame.shape[2] == 1:
         grey = np.ascontiguousarray(frame.reshape(frame.shape[:2]))
         return np.asarray(cv2.merge((grey, grey, grey)))
-    return np.ascontiguousarray(frame[:, :, :3])
+    whole = np.ascontiguousarray(frame)
+    if frame.shape[2] == 4:  # OpenCV: NumPy takes ten times as long to pick three of four
+        return np.asarray(cv2.cvtColor(whole, cv2.COLOR_BGRA2BGR))
+    return whole
 
 
 def from_color(image: Array, frame: Array) -> Array:
