@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +11,7 @@ from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Spec
 
-_LOG_ERRORS = 3  # ONNX Runtime's severity: warnings are about its own graph rewriting
+_LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
 _INPUT_TYPES = {"frame": "tensor(uint8)", "float": "tensor(float)"}
 
 
@@ -39,11 +40,11 @@ class OrtBackend(Backend):
             )
         except self._unreadable as error:
             raise ArtefactError(
-                f"{self.artefact}: damaged, or not an ONNX file ({_first_line(error)}); "
+                f"{self.artefact}: damaged, incomplete, or not an ONNX file ({_cause(error)}); "
                 "export it again with `allfocus export --force`"
             ) from error
         except (*self._errors, RuntimeError) as error:
-            raise BackendError(f"{self.artefact}: {self.name}: {_first_line(error)}") from error
+            raise BackendError(f"{self.artefact}: {self.name}: {_cause(error)}") from error
         self._check_providers()
         return self._read_contract()
 
@@ -53,7 +54,7 @@ class OrtBackend(Backend):
         except (*self._errors, RuntimeError) as error:
             raise BackendError(
                 f"{self.artefact}: {self.name}: cannot run on {list(image.shape)} "
-                f"({_first_line(error)}); if memory is short, use a smaller frame"
+                f"({_cause(error)}); if memory is short, use a smaller frame"
             ) from error
         return Outputs(values[0], values[1] if len(values) > 1 else None)
 
@@ -78,7 +79,7 @@ class OrtBackend(Backend):
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self.options.threads or available_cpus()
-        options.log_severity_level = _LOG_ERRORS
+        options.log_severity_level = _LOG_FATAL
         return options
 
     def _check_providers(self) -> None:
@@ -135,5 +136,7 @@ def _is_error(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, Exception)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _cause(error: Exception) -> str:
+    """The first line of an error of ONNX Runtime, without its numbers for programs."""
+    lines = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error)).split("\n")
+    return lines[0].strip() or type(error).__name__

@@ -102,8 +102,29 @@ def test_a_damaged_file(tiny: Exported, tmp_path: Path, kind: str) -> None:
     }
     path = tmp_path / "damaged.onnx"
     path.write_bytes(damaged[kind])
-    with pytest.raises(ArtefactError, match=r"damaged\.onnx: .*allfocus export"):
+    with pytest.raises(ArtefactError, match=r"damaged\.onnx: .*allfocus export") as error:
         OrtBackend(path, Options())
+    assert "[ONNXRuntimeError]" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "half"])
+def test_weights_in_a_second_file_belong_to_it(
+    tiny: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="changes ONNX files")
+    path, weights = tmp_path / "two.onnx", tmp_path / "two.weights"
+    model = onnx.load(str(tiny.float))
+    outside = {"all_tensors_to_one_file": True, "location": weights.name, "size_threshold": 1024}
+    onnx.save(model, str(path), save_as_external_data=True, **outside)
+    with OrtBackend(path, Options()) as backend:
+        assert backend.spec == tiny.spec
+    half = weights.read_bytes()[: weights.stat().st_size // 2]
+    weights.unlink()
+    if kind == "half":
+        weights.write_bytes(half)
+    with pytest.raises(ArtefactError, match=r"two\.onnx: damaged, incomplete.*[Ee]xternal"):
+        OrtBackend(path, Options())
+    assert capfd.readouterr().err == ""  # ONNX Runtime says nothing beside the error
 
 
 @pytest.mark.parametrize("key", [SPEC_KEY, GRAPH_KEY])
@@ -160,7 +181,7 @@ def test_a_provider_that_does_not_start_is_told(
     with pytest.raises(BackendError, match=r"could not start its CUDAExecutionProvider.*cpu"):
         OrtCudaBackend(tiny.float, Options(device=1))
     providers = [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]
-    assert asked == [tiny.float, 3, providers, False]
+    assert asked == [tiny.float, 4, providers, False]
 
 
 @pytest.mark.gpu
