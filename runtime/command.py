@@ -12,21 +12,56 @@ from allfocus.runtime.errors import AllfocusError
 Add = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
 
+# Which extra of this project brings a package that not every command needs.
+EXTRAS = {
+    "torch": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "polygraphy": "export",
+    "onnxruntime": "cpu",
+    "tensorrt": "trt",
+    "tensorrt_rtx": "trt-rtx",
+    "cuda": "trt-rtx",
+    "matplotlib": "bench",
+    "psutil": "bench",
+}
+
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 
 def guarded(run: Run, args: argparse.Namespace) -> int:
-    """Call `run`; report an AllfocusError as one line (or one JSON object) and its exit code."""
+    """Call `run`; report an AllfocusError as one line (or one JSON object) and its exit code.
+
+    A package that is missing is reported so too, with the extra to install.
+    """
     try:
         return run(args)
     except AllfocusError as error:
-        if getattr(args, "json", False):
-            print(json.dumps({"error": str(error), "kind": type(error).__name__}))
-        print(f"allfocus: {error}", file=sys.stderr)
-        return error.exit_code
+        return _report(error, args)
+    except ModuleNotFoundError as error:
+        return _report(_missing(error), args)
     except KeyboardInterrupt:
         print("allfocus: interrupted; nothing half-written was kept", file=sys.stderr)
         return INTERRUPTED
+
+
+def _report(error: AllfocusError, args: argparse.Namespace) -> int:
+    if getattr(args, "json", False):
+        print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+    print(f"allfocus: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _missing(error: ModuleNotFoundError) -> AllfocusError:
+    """What to install for an optional package; any other missing module is a fault of ours."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        raise error
+    return AllfocusError(
+        f"this command needs {package}, which is not installed: "
+        f'pip install "allfocus[{EXTRAS[package]}]"'
+    )
 
 
 def script(prog: str, description: str, add: Add, run: Run, argv: Sequence[str] | None) -> int:

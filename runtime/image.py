@@ -72,7 +72,11 @@ def write_image(path: Path, picture: Picture, *, quality: int = 95) -> tuple[str
     `quality` 1 to 100 counts for JPEG, whose chroma stays at full size, and for WebP where the
     source was lossy. The file is whole or not there.
     """
-    data, notes = encode_image(picture, format_for(path), quality)
+    form = format_for(path)
+    try:
+        data, notes = encode_image(picture, form, quality)
+    except AllfocusError as error:
+        raise type(error)(f"{path}: {error}") from None
     with publish(path) as temporary:
         temporary.write_bytes(data)
     return notes

@@ -1,0 +1,79 @@
+"""The command `allfocus`: the one place that names all rooms, each imported when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+import allfocus
+from allfocus.runtime.command import DONE, WRONG_USE, guarded
+from allfocus.runtime.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Command:
+    """A module with `add_arguments(parser)` and `run(args)`, and what it is for."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "deblur": Command("allfocus.runtime.deblur_command", "make pictures sharp"),
+    "export": Command("allfocus.export.to_trt", "turn a model into an ONNX file and an engine"),
+    "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
+    "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
+    "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
+    "train": Command("allfocus.train.train", "train a model"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` names: 0 done, 1 failed, 2 wrong use."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--version"]:
+        print(f"allfocus {allfocus.__version__}")
+        return DONE
+    names = _group(words) or list(COMMANDS)
+    rest = words[1:] if _group(words) else words
+    if not rest or rest[0] in ("-h", "--help"):
+        print(_overview(names), file=sys.stdout if rest else sys.stderr)
+        return DONE if rest else WRONG_USE
+    return guarded(partial(_dispatch, words), argparse.Namespace(json="--json" in words))
+
+
+def _dispatch(words: Sequence[str], _: argparse.Namespace) -> int:
+    name = _name(words)
+    command = COMMANDS[name]
+    module = import_module(command.module)
+    about = f"{command.summary[0].upper()}{command.summary[1:]}."
+    parser = argparse.ArgumentParser(prog=f"allfocus {name}", description=about)
+    module.add_arguments(parser)
+    status: int = module.run(parser.parse_args(words[len(name.split()) :]))
+    return status
+
+
+def _name(words: Sequence[str]) -> str:
+    """The command at the beginning of `words`; raises UsageError with the nearest ones."""
+    group = _group(words)
+    asked = " ".join(words[:2]) if group else words[0]
+    if asked not in COMMANDS:
+        raise UsageError(f"unknown command {asked!r}: {nearest(asked, group or COMMANDS)}")
+    return asked
+
+
+def _group(words: Sequence[str]) -> list[str]:
+    """The commands of two words that begin as `words` do."""
+    return [name for name in COMMANDS if words and name.startswith(f"{words[0]} ")]
+
+
+def _overview(names: Sequence[str]) -> str:
+    width = max(map(len, names))
+    usage = (
+        "usage: allfocus COMMAND ...\n       allfocus COMMAND --help\n       allfocus --version\n"
+    )
+    return "\n".join((usage, *(f"  {n:{width}}  {COMMANDS[n].summary}" for n in names)))

@@ -1,0 +1,175 @@
+"""From the words of a command line to a list of pictures to read and files to write.
+
+Everything that can be known to go wrong before the work is found here: two pictures of one name,
+an output that stands already or is an input.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.formats import SUFFIXES, format_for
+
+_ENDS = ("defocus", "defocus-view")
+_NOT_WRITTEN = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".dng", ".ppm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How outputs are named, and which there are beside the picture."""
+
+    suffix: str = ""  # put between name and extension
+    defocus: bool = False  # NAME-defocus.png, the map
+    view: bool = False  # NAME-defocus-view.png, the map in colours
+
+    def __post_init__(self) -> None:
+        if Path(f"x{self.suffix}").name != f"x{self.suffix}":
+            raise UsageError(f"--suffix {self.suffix!r}: expected a part of a name, such as -sharp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One picture to read and the files it becomes."""
+
+    source: Path
+    target: Path
+    defocus: Path | None
+    view: Path | None
+
+    def outputs(self) -> tuple[Path, ...]:
+        """Every file that is written."""
+        return tuple(p for p in (self.target, self.defocus, self.view) if p is not None)
+
+
+def plan(
+    inputs: Sequence[str], out: Path, naming: Naming, *, recursive: bool, overwrite: bool
+) -> list[Job]:
+    """The jobs for `inputs` (files, folders, patterns) and `out` (a file or a folder).
+
+    A folder's pictures keep their place below it, all others their name. A file that is not there
+    is left to whoever reads it. Raises UsageError for outputs that clash, and InputError where a
+    folder or pattern holds no picture.
+    """
+    if _is_one_file(inputs) and _names_a_file(out):
+        pairs = [(Path(inputs[0]), out)]
+    else:
+        _check_folder(out)
+        pairs = [(source, out / name) for source, name in _expand(inputs, out, recursive)]
+    jobs = [_job(source, target, naming) for source, target in pairs]
+    _refuse_clashes(jobs)
+    if not overwrite:
+        _refuse_existing(jobs)
+    return jobs
+
+
+def _is_one_file(inputs: Sequence[str]) -> bool:
+    if len(inputs) != 1 or Path(inputs[0]).is_dir():
+        return False
+    return Path(inputs[0]).exists() or not glob.has_magic(inputs[0])
+
+
+def _names_a_file(out: Path) -> bool:
+    if out.suffix.lower() in _NOT_WRITTEN and not out.is_dir():
+        format_for(out)
+    return out.suffix.lower() in SUFFIXES and not out.is_dir()
+
+
+def _check_folder(out: Path) -> None:
+    if _names_a_file(out):
+        raise UsageError(f"{out}: the name of one picture, for several; give a folder to --out")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: a file, where a folder was expected; give another --out")
+
+
+def _expand(inputs: Sequence[str], out: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
+    """Each picture once, with its path below the output folder."""
+    seen = set()
+    for text in inputs:
+        for source, name in _matches(text, out, recursive):
+            if _key(source) not in seen:
+                seen.add(_key(source))
+                yield source, name
+
+
+def _matches(text: str, out: Path, recursive: bool) -> list[tuple[Path, Path]]:
+    path = Path(text)
+    if path.is_dir():
+        found = path.rglob("*") if recursive else path.iterdir()
+        more = "" if recursive else "; --recursive looks into its folders too"
+        return [(p, p.relative_to(path)) for p in _pictures(text, found, path, out, more)]
+    if path.exists() or not glob.has_magic(text):
+        return [(path, Path(path.name))]
+    # not Path.glob, which takes no absolute pattern
+    found = (Path(p) for p in glob.iglob(text, recursive=True))  # noqa: PTH207
+    base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return [(p, Path(p.name)) for p in _pictures(text, found, base, out, "")]
+
+
+def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: str) -> list[Path]:
+    """Those of `found` that are pictures by their name, sorted, without what stands in `out`.
+
+    Only an `out` within `base` is left out: there, an earlier run's outputs would be taken for
+    inputs. Raises InputError where none is left.
+    """
+    written = Path(_key(out))
+    inside = Path(_key(base)) in written.parents
+    pictures = sorted(
+        path
+        for path in found
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not (inside and written in Path(_key(path)).parents)
+    )
+    if not pictures:
+        raise InputError(f"{text}: no picture there ({', '.join(SUFFIXES)}){advice}")
+    return pictures
+
+
+def _job(source: Path, target: Path, naming: Naming) -> Job:
+    target = target.with_name(f"{target.stem}{naming.suffix}{target.suffix}")
+    format_for(target)
+    beside = {end: target.with_name(f"{target.stem}-{end}.png") for end in _ENDS}
+    return Job(
+        source=source,
+        target=target,
+        defocus=beside["defocus"] if naming.defocus else None,
+        view=beside["defocus-view"] if naming.view else None,
+    )
+
+
+def _refuse_clashes(jobs: Sequence[Job]) -> None:
+    owners: dict[str, Job] = {}
+    for job in jobs:
+        for path in job.outputs():
+            other = owners.setdefault(_key(path), job)
+            if other is not job:
+                raise UsageError(
+                    f"{other.source} and {job.source} would both be written to {path}; run them "
+                    "one after the other into different folders, or name a folder above both with "
+                    "--recursive"
+                )
+
+
+def _refuse_existing(jobs: Sequence[Job]) -> None:
+    sources = {_key(job.source) for job in jobs}
+    standing = [path for job in jobs for path in job.outputs() if path.exists()]
+    if not standing:
+        return
+    what = "an input" if _key(standing[0]) in sources else "there already"
+    more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
+    raise UsageError(
+        f"{standing[0]} is {what}{more}: choose another folder, add a --suffix such as -sharp, or "
+        "allow it with --overwrite"
+    )
+
+
+def _key(path: Path) -> str:
+    """Equal for two names of one file."""
+    return os.path.normcase(os.path.realpath(path))
