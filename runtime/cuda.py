@@ -88,8 +88,9 @@ class Device:
         reason = self._tell(error) if int(error) else "no GPU"
         raise BackendError(
             f"no usable NVIDIA GPU ({reason}; the driver supports CUDA "
-            f"{version // 1000}.{version % 1000 // 10}): update the driver, see what `nvidia-smi` "
-            'and CUDA_VISIBLE_DEVICES say, or use backend="cpu"'
+            f"{version // 1000}.{version % 1000 // 10}): see what `nvidia-smi` and "
+            "CUDA_VISIBLE_DEVICES say; where the driver is too old, update it or install the "
+            'cuda-python of its CUDA version; or use backend="cpu"'
         )
 
     def _attribute(self, attribute: Any) -> int:

@@ -65,7 +65,8 @@ class _PointerAttributes:
 
 
 class _Stream:
-    def __init__(self) -> None:
+    def __init__(self, device: int = 0) -> None:
+        self.device = device
         self.queue: deque[Work] = deque()
         self.recording: list[Work] | None = None
         self.invalid = False
@@ -129,6 +130,11 @@ class FakeCuda:
         self.streams[self._next] = _Stream()
         return self._next
 
+    @property
+    def device(self) -> int:
+        """The calling thread's current device."""
+        return int(getattr(self.current, "device", 0))
+
     def left(self) -> dict[str, int]:
         """What was made through the functions below and not given back."""
         return {
@@ -174,8 +180,7 @@ class FakeCuda:
         return (self._enter("cudaSetDevice"),)
 
     def cudaMalloc(self, nbytes: int) -> tuple[Error, int | None]:
-        device = getattr(self.current, "device", 0)
-        return self._malloc("cudaMalloc", nbytes, _MemoryType.cudaMemoryTypeDevice, device)
+        return self._malloc("cudaMalloc", nbytes, _MemoryType.cudaMemoryTypeDevice, self.device)
 
     def cudaMallocHost(self, nbytes: int) -> tuple[Error, int | None]:
         return self._malloc("cudaMallocHost", nbytes, _MemoryType.cudaMemoryTypeHost, 0)
@@ -196,7 +201,10 @@ class FakeCuda:
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Error, int | None]:
         assert flags == self.cudaStreamNonBlocking
         error = self._enter("cudaStreamCreateWithFlags")
-        return error, None if error else self.new_stream()
+        stream = None if error else self.new_stream()
+        if stream is not None:
+            self.streams[stream].device = self.device
+        return error, stream
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Error]:
         error = self._enter("cudaStreamDestroy")

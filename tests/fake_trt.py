@@ -256,6 +256,7 @@ class IExecutionContext:
     def execute_async_v3(self, stream_handle: int) -> bool:
         assert stream_handle > 2, "a default stream"
         cuda = self._trt.cuda
+        assert cuda.device == cuda.streams[stream_handle].device, "another device is current"
         recording = cuda.recording(stream_handle)
         if "execute" in self._trt.fail:
             self._logger.log(Severity.ERROR, "illegal memory access")

@@ -120,6 +120,23 @@ def test_dlpack_producer_is_given_our_stream(cuda: FakeCuda, stream: Stream, kin
     assert (seen.pointer, seen.shape, seen.strides) == (frame.pointer, (2, 2, 3), (6, 3, 1))
 
 
+def test_what_a_producer_made_for_the_capsule_lives_as_long_as_the_view(
+    cuda: FakeCuda, stream: Stream
+) -> None:
+    class Lazy(DlpackFrame):
+        def __dlpack__(self, *, stream: int) -> Any:
+            made = Memory(device, 12)
+            return dlpack.capsule(made, made.pointer, self.shape, np.dtype(np.uint8), self.device)
+
+    device = stream.device
+    seen = view(Lazy(cuda, 0, (2, 2, 3), (dlpack.CUDA, 0)), stream)
+    gc.collect()
+    assert cuda.left()["blocks"] == 1
+    del seen
+    gc.collect()
+    assert cuda.left()["blocks"] == 0
+
+
 def test_dlpack_comes_before_the_array_interface(cuda: FakeCuda, stream: Stream) -> None:
     frame = DlpackFrame(cuda, cuda.put(np.zeros(12, np.uint8)), (2, 2, 3), (dlpack.CUDA, 0))
     frame.__cuda_array_interface__ = {"version": 2}  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -226,6 +227,14 @@ def test_a_failed_call_does_not_spoil_the_next(
     assert np.array_equal(backend.infer(image).sharp, 255 - image)
 
 
+def test_importing_the_backend_imports_no_engine() -> None:
+    script = (
+        "import sys, allfocus.runtime.trt\n"
+        "assert not {'tensorrt', 'tensorrt_rtx', 'cuda', 'torch'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_closed_backend_refuses_frames(tmp_path: Path, cuda: FakeCuda) -> None:
     backend = load(engine_file(tmp_path))
     backend.close()
@@ -263,7 +272,8 @@ def test_kernels_of_rtx_are_kept_where_nobody_closes(tmp_path: Path, own_cache: 
     here = str(Path(__file__).parent)
     environment = {**os.environ, "PYTHONPATH": here}
     subprocess.run([sys.executable, "-c", script, str(path)], check=True, env=environment)
-    assert len(list((own_cache / "rtx-kernels").glob("*.bin"))) == 1
+    (kernels,) = (own_cache / "rtx-kernels").glob("*.bin")
+    assert json.loads(kernels.read_text()) == [[8, 9], ["8x8"]]
 
 
 def test_closing_waits_for_the_frame_that_runs(
@@ -294,6 +304,26 @@ def test_closing_waits_for_the_frame_that_runs(
         assert not thread.is_alive()
     assert np.array_equal(results[0].sharp, 255 - image)
     assert set(cuda.left().values()) == {0}
+
+
+def test_frame_that_waited_while_the_backend_was_closed_is_refused(tmp_path: Path) -> None:
+    backend = load(engine_file(tmp_path))
+    errors: list[Exception] = []
+
+    def late() -> None:
+        try:
+            backend.infer(picture("frame", Size(8, 8)))
+        except ArtefactError as error:
+            errors.append(error)
+
+    with backend._lock:
+        threads = [threading.Thread(target=late), threading.Thread(target=backend.close)]
+        for thread in threads:
+            thread.start()
+            thread.join(0.05)
+    for thread in threads:
+        thread.join(10)
+    assert "closed" in str(errors[0])
 
 
 def test_frames_of_several_threads_do_not_mix(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,12 @@ def test_frame_on_another_gpu_is_refused(tmp_path: Path, cuda: FakeCuda) -> None
         backend.infer_device(frame)
 
 
-def test_second_gpu_runs_its_own_frames(tmp_path: Path, cuda: FakeCuda) -> None:
+def test_second_gpu_runs_its_own_frames_in_any_thread(tmp_path: Path, cuda: FakeCuda) -> None:
     backend = load(engine_file(tmp_path), device=1)
-    image = picture("frame", Size(8, 8))
-    outputs = backend.infer_device(GpuFrame(cuda, image, device=1))
+    assert {cuda.streams[backend._stream.handle].device} == {1}
+    frame = GpuFrame(cuda, picture("frame", Size(8, 8)), device=1)
+    with ThreadPoolExecutor(1) as pool:
+        outputs = pool.submit(backend.infer_device, frame).result()
     assert outputs.sharp.__dlpack_device__() == (dlpack.CUDA, 1)
     assert cuda.cudaPointerGetAttributes(outputs.sharp.pointer)[1].device == 1
 

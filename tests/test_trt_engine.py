@@ -150,6 +150,7 @@ def test_loads_and_names_the_outputs(tmp_path: Path, trt: FakeTrt, io: Io, defoc
 
 
 def test_refused_engine_quotes_the_log(tmp_path: Path, trt: FakeTrt) -> None:
+    error_log(trt).logger.log(fake_trt.Severity.ERROR, "of another engine")
     trt.fail.add("deserialize")
     with pytest.raises(ArtefactError, match=r"TensorRT 10\.\S+ cannot load it: Serialization as"):
         load(engine_file(tmp_path), trt)

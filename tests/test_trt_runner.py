@@ -103,6 +103,8 @@ def test_buffers_are_kept_and_only_grow(bench: Bench) -> None:
     bench.frame((1, 64, 64, 3), 4)
     assert bench.cuda.calls.count("cudaMalloc") == 6
     assert bench.cuda.left()["blocks"] == 3
+    memory = [call for call in bench.cuda.calls if call in ("cudaMalloc", "cudaFree")]
+    assert memory[3:] == ["cudaFree", "cudaMalloc"] * 3  # never both at once
 
 
 def test_size_out_of_the_profile_is_refused_and_others_still_run(bench: Bench) -> None:
@@ -126,7 +128,8 @@ def test_out_of_memory_does_not_last(bench: Bench) -> None:
     with pytest.raises(BackendError, match="cudaErrorMemoryAllocation"):
         bench.runner.prepare(LARGE)
     bench.cuda.failures.clear()
-    bench.frame(LARGE, 2)
+    bench.frame(SMALL, 2)  # although it is the last size that worked
+    bench.frame(LARGE, 3)
 
 
 def test_failed_execution_quotes_the_log(bench: Bench) -> None:
