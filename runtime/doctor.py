@@ -158,7 +158,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield "backends"
     for backend in report.backends:
         version = backend.version or "not installed"
-        yield f"  {backend.name:13} {backend.reason or 'works'} ({version})"
+        yield f"  {backend.name:13} {version:13}  {backend.reason or 'works'}"
     yield f"cache     {report.cache.folder}, {report.cache.bytes / 1e6:.1f} MB"
     for engine in report.cache.engines:
         yield f"  {engine.file}: {engine.about or engine.problem}"
