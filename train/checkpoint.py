@@ -26,6 +26,9 @@ from allfocus.train.models.didanet import from_public_name
 State = dict[str, Tensor]
 PUBLIC_NAMES: dict[str, Callable[[str], str]] = {"didanet-released": from_public_name}
 
+# What torch.load raises for damaged files, in either format; tests cut files and change bytes.
+_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, LookupError, AssertionError, TypeError)
+
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """Hex SHA-256 over names, dtypes, shapes and bytes of all tensors, in order of name."""
@@ -119,7 +122,7 @@ def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     text = metadata.get(SPEC_KEY)
     return state, Spec.from_json(text) if text else None
@@ -133,8 +136,10 @@ def _read_pickle(path: Path) -> State:
             f"{path}: this pickle holds more than tensors and would run code when loaded, or is "
             f"damaged; save its state_dict as safetensors instead ({str(error).splitlines()[0]})"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint, or cut short ({error})") from None
+    except _DAMAGED as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint, damaged or cut short ({type(error).__name__}: {error})"
+        ) from None
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         data = data["state_dict"]
     if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
