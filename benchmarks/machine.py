@@ -8,9 +8,12 @@ import platform
 import shutil
 import subprocess
 from datetime import datetime, timezone
+from importlib import import_module
+from typing import Any
 
 from allfocus.benchmarks.schema import Clock, Gpu, Machine
 from allfocus.runtime.cpus import available_cpus
+from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.host import describe_cpu, installed_packages
 
@@ -80,12 +83,20 @@ def summary(machine: Machine) -> str:
     return f"{machine.cpu}, {machine.cores} cores, {gpu}, {machine.os}{load}"
 
 
+def require_psutil() -> Any:
+    """The module psutil, which only systems without /proc and sysconf need."""
+    try:
+        return import_module("psutil")
+    except ImportError as error:
+        raise AllfocusError(
+            f'measuring memory on this system needs psutil ({error}): pip install "allfocus[bench]"'
+        ) from error
+
+
 def _memory() -> int:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    import psutil
-
-    return int(psutil.virtual_memory().total)
+    return int(require_psutil().virtual_memory().total)
 
 
 def _whole(text: str) -> int | None:

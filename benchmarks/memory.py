@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from allfocus.benchmarks.contenders import Recipe, opened
+from allfocus.benchmarks.machine import require_psutil
 from allfocus.benchmarks.schema import Memory, decode
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.spec import Size
@@ -43,9 +44,7 @@ def peak_rss() -> int:
         if kib is not None:
             return int(kib.group(1)) << 10
     if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
+        return int(require_psutil().Process().memory_info().peak_wset)
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
