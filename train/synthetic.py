@@ -35,7 +35,7 @@ class Recipe:
     max_radius: float = 8.0
     beyond_radius: float = 16.0
     beyond_share: float = 0.15  # planes blurred by max_radius to beyond_radius
-    sharp_share: float = 0.15  # crops in focus all over
+    sharp_share: float = 0.25  # crops in focus all over
     layered_share: float = 0.4  # crops with something in front
     slanted_share: float = 0.4  # planes whose blur changes across the crop
     jpeg_share: float = 0.5
