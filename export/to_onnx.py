@@ -151,7 +151,7 @@ def _clean(model: onnx.ModelProto) -> None:
     values = (*graph.node, *graph.initializer, *graph.input, *graph.output)
     for part in (model, graph, *values):
         del part.metadata_props[:]
-        part.doc_string = ""
+        part.ClearField("doc_string")
 
 
 def _name_as_checkpoint(model: onnx.ModelProto, prefix: str) -> None:

@@ -1,0 +1,198 @@
+"""What the export's options mean, and which of them are refused before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allfocus.export import flavour, weights
+from allfocus.export.flavour import Target
+from allfocus.export.plan import Options, input_shape, make_plan
+from allfocus.export.weights import Weights
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.errors import (
+    BackendError,
+    CheckpointError,
+    UnknownModelError,
+    UsageError,
+)
+from allfocus.runtime.gpu import Gpu, Gpus
+from allfocus.runtime.spec import Graph, Shapes, Size
+
+ABSENT = Gpus((), None, None, "no NVIDIA driver")
+PRESENT = Gpus((Gpu(0, "GeForce RTX 4090", "sm89", 24 << 30),), "13.0", "580.95", "")
+
+
+def install(monkeypatch: pytest.MonkeyPatch, gpus: Gpus, **versions: str) -> None:
+    """Pretend that these flavours are installed (dashes as underscores), and these GPUs there."""
+    known = {name.replace("_", "-"): version for name, version in versions.items()}
+    monkeypatch.setattr(flavour, "installed_version", known.get)
+    monkeypatch.setattr(flavour, "find_gpus", lambda: gpus)
+
+
+def plan(model: str = "didanet-tiny", **options: Any) -> Any:
+    return make_plan(
+        Options(**{"model": model, "weights": "random:0", "onnx_only": True, **options})
+    )
+
+
+def test_the_defaults_are_the_issues(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, ABSENT, tensorrt_rtx="1.7.1")
+    made, notes = plan("didanet", onnx_only=False)
+    assert made.graph == Graph(
+        io="frame", precision="fp16", color="rgb", shapes=Shapes.static(Size(600, 400))
+    )
+    assert made.target == Target(
+        flavour="tensorrt-rtx", version="1.7.1", targets=("sm86", "sm89", "sm120"), gpu=""
+    )
+    assert (made.stem, notes) == ("didanet-fp16-600x400", [])
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_one_size_is_rounded_up_with_a_note(width: int, height: int) -> None:
+    made, notes = plan(size=f"{width}x{height}")
+    size = made.graph.shapes.opt
+    assert made.graph.shapes.is_static
+    assert (size.width % 4, size.height % 4) == (0, 0)
+    assert 0 <= size.width - width < 4
+    assert 0 <= size.height - height < 4
+    assert bool(notes) == (size != Size(width, height))
+    assert all(f"rounded up to {size}" in note for note in notes)
+
+
+def test_a_model_that_takes_any_size_rounds_nothing() -> None:
+    made, notes = plan("didanet-released", size="601x401")
+    assert (str(made.graph.shapes), notes) == ("601x401", [])
+
+
+def test_a_range_of_sizes() -> None:
+    made, notes = plan(min="64x48", opt="600x400", max="1200x800", io="float", precision="fp32")
+    assert made.graph.shapes == Shapes(Size(64, 48), Size(600, 400), Size(1200, 800))
+    assert made.stem == "didanet-tiny-fp32-64x48-600x400-1200x800"
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": "600"}, "expected WIDTHxHEIGHT"),
+        ({"size": "0x400"}, "at least 1"),
+        ({"min": "64x64"}, "--min, --opt and --max"),
+        ({"size": "64x64", "min": "8x8", "opt": "8x8", "max": "8x8"}, "either --size"),
+        ({"min": "63x64", "opt": "64x64", "max": "64x64"}, "--min 63x64.*multiples of 4.*64x64"),
+        ({"min": "64x64", "opt": "32x64", "max": "64x64"}, "64x64 is not within 32x64"),
+        ({"io": "float", "color": "bgr"}, "the float face takes RGB only"),
+        ({"target": "sm86"}, "--onnx-only makes no engine"),
+        ({"backend": "tensorrt"}, "--onnx-only makes no engine"),
+        ({"weights": "random:x"}, "expected random or random:SEED"),
+    ],
+)
+def test_options_that_cannot_be_meant(options: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(**options)
+
+
+def test_an_unknown_model_offers_the_nearest() -> None:
+    with pytest.raises(UnknownModelError, match="did you mean 'didanet'"):
+        plan("didanets")
+
+
+def test_the_input_is_height_before_width() -> None:
+    assert input_shape("frame", Size(600, 400)) == (1, 400, 600, 3)
+    assert input_shape("float", Size(600, 400)) == (1, 3, 400, 600)
+
+
+def test_weights_are_a_file_or_random(tmp_path: Any) -> None:
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"weights")
+    assert weights.parse("random", "didanet") == Weights(None, 0)
+    assert weights.parse("random:7", "didanet").identity() == "random:7"
+    assert weights.parse(str(file), "didanet") == Weights(file)
+    before = Weights(file).identity()
+    file.write_bytes(b"Weights")
+    assert Weights(file).identity() != before
+
+
+def test_weights_that_are_not_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match=r"gone\.pth: no such file"):
+        weights.parse(str(tmp_path / "gone.pth"), "didanet")
+    monkeypatch.setattr(weights, "packaged_weights", lambda model: tmp_path / model)
+    with pytest.raises(CheckpointError, match=r"carries no weights of 'didanet'.*--weights"):
+        weights.parse(None, "didanet")
+    (tmp_path / "didanet").write_bytes(b"")
+    assert weights.parse(None, "didanet") == Weights(tmp_path / "didanet")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "installed", "target", "taken"),
+    [
+        (PRESENT, {"tensorrt": "10.13", "tensorrt_rtx": "1.7"}, None, "tensorrt"),
+        (ABSENT, {"tensorrt": "10.13", "tensorrt_rtx": "1.7"}, None, "tensorrt-rtx"),
+        (PRESENT, {"tensorrt_rtx": "1.7"}, None, "tensorrt-rtx"),
+        (PRESENT, {"tensorrt": "10.13", "tensorrt_rtx": "1.7"}, "sm120", "tensorrt-rtx"),
+    ],
+)
+def test_auto(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: Gpus,
+    installed: dict[str, str],
+    target: str | None,
+    taken: str,
+) -> None:
+    install(monkeypatch, gpus, **installed)
+    assert flavour.choose("auto", target).flavour == taken
+
+
+@pytest.mark.parametrize("installed", [{}, {"tensorrt": "10.13"}])
+def test_auto_names_both_extras(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
+    install(monkeypatch, ABSENT, **installed)
+    with pytest.raises(BackendError, match=r"allfocus\[trt-rtx\].*allfocus\[trt\]"):
+        flavour.choose("auto", None)
+
+
+@pytest.mark.parametrize(("backend", "extra"), [("tensorrt", "trt"), ("tensorrt-rtx", "trt-rtx")])
+def test_a_missing_flavour_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
+) -> None:
+    install(monkeypatch, PRESENT)
+    with pytest.raises(BackendError, match=rf'pip install "allfocus\[{extra}\]"'):
+        flavour.choose(backend, None)
+
+
+def test_tensorrt_builds_for_the_gpu_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, PRESENT, tensorrt="10.13")
+    chosen = flavour.choose("tensorrt", None)
+    assert (chosen.targets, chosen.gpu) == (("sm89",), "GeForce RTX 4090")
+    with pytest.raises(UsageError, match="the GPU that is present"):
+        flavour.choose("tensorrt", "sm89")
+
+
+def test_tensorrt_without_a_gpu_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, ABSENT, tensorrt="10.13")
+    with pytest.raises(BackendError, match=r"no NVIDIA driver.*--backend tensorrt-rtx"):
+        flavour.choose("tensorrt", None)
+
+
+def test_targets_are_a_list_without_repeats() -> None:
+    assert flavour.parse_targets("SM89, sm86,sm89") == ("sm89", "sm86")
+
+
+@pytest.mark.parametrize("text", ["", "sm90", "sm86,,sm89", "89"])
+def test_unknown_targets_are_refused_with_the_list(text: str) -> None:
+    with pytest.raises(UsageError, match="sm75, sm80, sm86, sm89, sm120, sm121"):
+        flavour.parse_targets(text)
+
+
+def test_an_unknown_backend_offers_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'tensorrt'"):
+        flavour.choose("tensorr", None)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_catalogues_multiple_is_the_nets(name: str) -> None:
+    from allfocus.train.models import build
+
+    assert build(name).multiple == MODELS[name].multiple
