@@ -18,17 +18,17 @@ from tqdm import tqdm
 from allfocus.runtime.command import DONE, FAILED, positive
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
-from allfocus.runtime.formats import format_for
-from allfocus.runtime.image import (
+from allfocus.runtime.jobs import Job, Naming, plan
+from allfocus.runtime.load import load
+from allfocus.runtime.pictures.formats import format_for
+from allfocus.runtime.pictures.image import (
     MAX_PIXELS,
     OPENCV_MAX_PIXELS,
     Picture,
     read_image,
     write_image,
 )
-from allfocus.runtime.jobs import Job, Naming, plan
-from allfocus.runtime.load import load
-from allfocus.runtime.metadata import Metadata, orientation, orientation_only, upright
+from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
 
 MAP_UNITS = 256  # steps a pixel of blur radius in NAME-defocus.png
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from allfocus.runtime import dlpack
-from allfocus.runtime.cuda import Memory, Stream
+from allfocus.runtime.cudart import Memory, Stream
 from allfocus.runtime.errors import InputError
 
 _LEGACY_STREAM = 1  # CUDA's own handle of the default stream

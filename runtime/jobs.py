@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.formats import SUFFIXES, format_for
+from allfocus.runtime.pictures.formats import SUFFIXES, format_for
 
 _ENDS = ("defocus", "defocus-view")
 _NOT_WRITTEN = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".dng", ".ppm")

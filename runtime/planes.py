@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from allfocus.runtime.cuda import Stream
+from allfocus.runtime.cudart import Stream
 from allfocus.runtime.device_array import DeviceView
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.spec import Io, Size

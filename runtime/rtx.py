@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from allfocus.runtime.cachedir import cache_dir
-from allfocus.runtime.cuda import Device
+from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import AllfocusError, BackendError
 from allfocus.runtime.files import publish
 from allfocus.runtime.trt_engine import LoadedEngine

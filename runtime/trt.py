@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from allfocus.runtime.backend import Array, Backend, Outputs
-from allfocus.runtime.cuda import Device, Memory, PinnedMemory, Stream, load_runtime
+from allfocus.runtime.cudart import Device, Memory, PinnedMemory, Stream, load_runtime
 from allfocus.runtime.device_array import DeviceArray, view
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.manifest import Manifest, read_manifest

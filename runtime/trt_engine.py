@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from allfocus.runtime.cuda import Device
+from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour, Manifest
 from allfocus.runtime.spec import Io

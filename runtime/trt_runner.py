@@ -6,7 +6,7 @@ import logging
 import math
 from typing import Any
 
-from allfocus.runtime.cuda import CudaGraph, Device, Memory, Stream
+from allfocus.runtime.cudart import CudaGraph, Device, Memory, Stream
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.planes import FLOAT_BYTES, image_type
 from allfocus.runtime.trt_engine import LoadedEngine

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from allfocus.runtime import ifd
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.image import read_image
+from allfocus.runtime.pictures import ifd
+from allfocus.runtime.pictures.image import read_image
 
 HEIGHT, WIDTH = 16, 24
 PILLOW = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".bmp": "BMP"}

@@ -8,7 +8,7 @@ import pytest
 from fake_cuda import LEGACY, FakeCuda
 
 from allfocus.runtime import dlpack
-from allfocus.runtime.cuda import Device, Memory, Stream
+from allfocus.runtime.cudart import Device, Memory, Stream
 from allfocus.runtime.device_array import DeviceArray, view
 from allfocus.runtime.errors import InputError
 

@@ -16,10 +16,10 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from allfocus.runtime import ifd
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
-from allfocus.runtime.image import Picture, read_image, write_image
-from allfocus.runtime.metadata import Metadata
+from allfocus.runtime.pictures import ifd
+from allfocus.runtime.pictures.image import Picture, read_image, write_image
+from allfocus.runtime.pictures.metadata import Metadata
 
 HEIGHT, WIDTH = 16, 24
 PILLOW = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".bmp": "BMP"}

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from allfocus.runtime.image import Picture, read_image, write_image
-from allfocus.runtime.metadata import Metadata, orientation_only
+from allfocus.runtime.pictures.image import Picture, read_image, write_image
+from allfocus.runtime.pictures.metadata import Metadata, orientation_only
 
 HEIGHT, WIDTH = 16, 24
 PILLOW = {".png": "PNG", ".jpg": "JPEG", ".tif": "TIFF", ".webp": "WEBP", ".bmp": "BMP"}

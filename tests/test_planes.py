@@ -8,7 +8,7 @@ from fake_cuda import FakeCuda
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allfocus.runtime.cuda import Device, Stream
+from allfocus.runtime.cudart import Device, Stream
 from allfocus.runtime.device_array import DeviceView
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import pad

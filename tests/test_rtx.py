@@ -9,7 +9,7 @@ from engine_files import engine_file
 from fake_cuda import FakeCuda
 from fake_trt import CudaGraphStrategy, DynamicShapesKernelSpecializationStrategy, FakeTrt
 
-from allfocus.runtime.cuda import Device
+from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.manifest import read_manifest
 from allfocus.runtime.rtx import RtxSettings, cache_path

@@ -12,7 +12,7 @@ from engine_files import engine_file
 from fake_cuda import FakeCuda
 from fake_trt import FakeTrt
 
-from allfocus.runtime.cuda import Device
+from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour, Manifest, read_manifest
 from allfocus.runtime.spec import Io

@@ -12,7 +12,7 @@ import pytest
 
 import allfocus
 from allfocus.runtime.backend import Options
-from allfocus.runtime.cuda import Device, Memory, Stream
+from allfocus.runtime.cudart import Device, Memory, Stream
 from allfocus.runtime.device_array import DeviceArray
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.gpu import Gpu, find_gpus

@@ -9,7 +9,7 @@ from engine_files import engine_file
 from fake_cuda import FakeCuda, out_of_memory
 from fake_trt import FakeTrt
 
-from allfocus.runtime.cuda import Device, Stream
+from allfocus.runtime.cudart import Device, Stream
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.manifest import read_manifest
 from allfocus.runtime.trt_engine import LoadedEngine

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from allfocus.runtime import bmp, jpeg, png, tiff, webp
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.metadata import Header, Metadata
+from allfocus.runtime.pictures import bmp, jpeg, png, tiff, webp
+from allfocus.runtime.pictures.metadata import Header, Metadata
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_cuda import LEGACY, Error, FakeCuda, install
 
-from allfocus.runtime.cuda import Device, Memory, PinnedMemory, Stream, load_runtime
+from allfocus.runtime.cudart import Device, Memory, PinnedMemory, Stream, load_runtime
 from allfocus.runtime.errors import BackendError
 
 U8 = np.dtype(np.uint8)

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.runtime import png, tiff
 from allfocus.runtime.errors import AllfocusError, InputError
 from allfocus.runtime.files import publish
-from allfocus.runtime.formats import Format, format_for, format_of
-from allfocus.runtime.metadata import Header, Metadata, orientation, upright
+from allfocus.runtime.pictures import png, tiff
+from allfocus.runtime.pictures.formats import Format, format_for, format_of
+from allfocus.runtime.pictures.metadata import Header, Metadata, orientation, upright
 
 Pixels = NDArray[Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.metadata import Header, Metadata
+from allfocus.runtime.pictures.metadata import Header, Metadata
 
 MAGIC = b"BM"
 _OLD_HEADER = 12  # bytes: OS/2's, with 16-bit sizes

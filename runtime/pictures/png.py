@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.metadata import Header, Metadata
+from allfocus.runtime.pictures.metadata import Header, Metadata
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 # What pixels mean as light; the other chunks to keep name themselves safe (see `_is_kept`).

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.metadata import Header, Metadata, keepable_profile
+from allfocus.runtime.pictures.metadata import Header, Metadata, keepable_profile
 
 _HAS_ICC, _HAS_ALPHA, _HAS_EXIF, _HAS_XMP = 0x20, 0x10, 0x08, 0x04  # flags of the VP8X chunk
 

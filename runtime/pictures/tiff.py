@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.ifd import (
+from allfocus.runtime.pictures.ifd import (
     EXIF,
     GPS,
     SHORT,
@@ -24,7 +24,13 @@ from allfocus.runtime.ifd import (
     read_header,
     stream,
 )
-from allfocus.runtime.metadata import CMYK_NOTE, ORIENTATION, Header, Metadata, keepable_profile
+from allfocus.runtime.pictures.metadata import (
+    CMYK_NOTE,
+    ORIENTATION,
+    Header,
+    Metadata,
+    keepable_profile,
+)
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.metadata import CMYK_NOTE, Header, Metadata, keepable_profile
+from allfocus.runtime.pictures.metadata import CMYK_NOTE, Header, Metadata, keepable_profile
 
 MAGIC = b"\xff\xd8\xff"
 

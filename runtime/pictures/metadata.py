@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.runtime.ifd import Directory, Entry, IfdError, read_directory, read_header, stream
+from allfocus.runtime.pictures.ifd import (
+    Directory,
+    Entry,
+    IfdError,
+    read_directory,
+    read_header,
+    stream,
+)
 
 ORIENTATION = 274  # the EXIF and TIFF tag
 CMYK_NOTE = "its CMYK inks became RGB by the plain formula, without a colour profile"
