@@ -28,8 +28,8 @@ from allfocus.runtime.command import DONE, script
 from allfocus.runtime.errors import BackendError, InputError
 from allfocus.runtime.files import publish
 from allfocus.runtime.frame import to_color
-from allfocus.runtime.image import read_image
-from allfocus.runtime.metadata import orientation, upright
+from allfocus.runtime.pictures.image import read_image
+from allfocus.runtime.pictures.metadata import orientation, upright
 
 TARGETS = "sm86,sm89,sm120"  # GeForce RTX 30, 40 and 50
 SIZE = "600x400"

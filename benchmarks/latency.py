@@ -34,7 +34,7 @@ from allfocus.benchmarks.rows import Measured, make_rows, render
 from allfocus.benchmarks.schema import LATENCY, LatencyReport, Quoted
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.image import read_image
+from allfocus.runtime.pictures.image import read_image
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
 
