@@ -56,8 +56,12 @@ def check_operators(onnx_file: Path) -> None:
     ends the whole process. Raises ArtefactError with the operators' names.
     """
     import onnx
+    from google.protobuf.message import DecodeError
 
-    model = onnx.load(str(onnx_file), load_external_data=False)
+    try:
+        model = onnx.load(str(onnx_file), load_external_data=False)
+    except DecodeError as error:
+        raise ArtefactError(f"{onnx_file}: damaged, or not an ONNX file ({error})") from None
     own = {(function.domain, function.name) for function in model.functions}
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     unknown = {

@@ -1,0 +1,135 @@
+"""The package's pair of files: an ONNX file whose weights lie in the safetensors file beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import allfocus
+from allfocus.export import packaged, to_onnx
+from allfocus.export.packaged import GRAPH, Stored, read_header, refer
+from allfocus.runtime.backend import Options
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.errors import ArtefactError, CheckpointError
+from allfocus.runtime.ort import OrtBackend
+from allfocus.train import checkpoint
+from allfocus.train.models import build
+from allfocus.train.models.base import Deblurrer
+
+TINY = "didanet-tiny"
+DATA = Path(allfocus.__file__).parent / "data"
+
+
+def written(net: Deblurrer, path: Path) -> Path:
+    checkpoint.save(path, TINY, net, weights="random", license="none needed")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the pair, made from weights that are gone since."""
+    folder = tmp_path_factory.mktemp("pair")
+    weights = written(checkpoint.random(TINY, 2)[0], folder / "trained.safetensors")
+    out = folder / "data"
+    arguments = ["--model", TINY, "--weights", str(weights), "--out", str(out)]
+    assert packaged.main(arguments) == 0
+    weights.unlink()
+    return out
+
+
+def test_the_onnx_file_holds_no_weights(pair: Path) -> None:
+    assert sorted(p.name for p in pair.iterdir()) == [f"{TINY}.onnx", f"{TINY}.safetensors"]
+    model = onnx.load(str(pair / f"{TINY}.onnx"), load_external_data=False)
+    outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    inside = [t for t in model.graph.initializer if t not in outside]
+    assert {t.name for t in outside} == {f"{name}.float16" for name in build(TINY).state_dict()}
+    assert sum(np.prod(t.dims) for t in inside) <= 16
+
+
+def test_it_computes_what_the_checkpoint_does(pair: Path) -> None:
+    net, spec = checkpoint.load(TINY, pair / f"{TINY}.safetensors")
+    image = np.random.default_rng(0).random((1, 3, 40, 72), dtype=np.float32)
+    with torch.inference_mode():
+        sharp, _ = net.eval()(torch.from_numpy(image))
+    with OrtBackend(pair / f"{TINY}.onnx", Options(threads=1)) as backend:
+        assert (backend.spec, backend.graph) == (spec, GRAPH)
+        np.testing.assert_allclose(backend.infer(image).sharp, sharp.numpy(), atol=1e-5)
+
+
+def test_without_the_weights_beside_it_it_does_not_load(pair: Path, tmp_path: Path) -> None:
+    shutil.copy(pair / f"{TINY}.onnx", tmp_path)
+    with pytest.raises(Exception, match=TINY):
+        OrtBackend(tmp_path / f"{TINY}.onnx", Options(threads=1))
+
+
+def test_zero_and_equal_weights_that_the_exporter_drops(tmp_path: Path) -> None:
+    net = build(TINY)  # a new net: zero biases
+    with torch.no_grad():
+        net.get_parameter("restorer.blocks.0.conv2.bias").fill_(0.5)
+        net.get_parameter("restorer.blocks.1.conv2.bias").fill_(0.5)
+    weights = written(net, tmp_path / f"{TINY}.safetensors")
+    parity = packaged.write_pair(TINY, weights, tmp_path)  # in place: nothing to copy
+    assert parity["max_abs"] <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    """The bytes of an ONNX file with weights inside, and the safetensors file of the same."""
+    path = tmp_path_factory.mktemp("source") / "w.safetensors"
+    net, spec = checkpoint.load(TINY, written(checkpoint.random(TINY, 2)[0], path))
+    return to_onnx.export(net.eval(), spec, GRAPH).SerializeToString(), path
+
+
+@pytest.mark.parametrize("damage", ["moved", "changed", "renamed", "unused"])
+def test_weights_that_are_not_the_graphs_are_refused(
+    source: tuple[bytes, Path], damage: str
+) -> None:
+    model, path = onnx.ModelProto.FromString(source[0]), source[1]
+    stored, data = read_header(path), bytearray(path.read_bytes())
+    first, second = "restorer.blocks.0.conv1.weight", "restorer.blocks.1.conv1.weight"
+    if damage == "moved":
+        stored[first], stored[second] = stored[second], stored[first]
+    elif damage == "changed":
+        data[stored[first].offset + 100] ^= 1
+    elif damage == "renamed":
+        stored["spare"] = stored.pop(first)
+    else:
+        stored["spare"] = Stored((2,), len(data), 4)
+        data += b"spam"
+    with pytest.raises(ArtefactError, match=r"blocks\.0|spare"):
+        refer(model, stored, bytes(data), path.name)
+
+
+def test_only_what_training_writes_is_packaged(tmp_path: Path) -> None:
+    state = checkpoint.random(TINY, 2)[0].state_dict()
+    path = tmp_path / "w.safetensors"
+    for tensors in (state, {name: value.half() for name, value in state.items()}):
+        save_file(tensors, path)
+        with pytest.raises(CheckpointError, match=r"expected float16 weights with their Spec"):
+            packaged.write_pair(TINY, path, tmp_path / "out")
+    path.write_bytes(b"not at all")
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        packaged.write_pair(TINY, path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_pair_in_the_package_fits(name: str) -> None:
+    weights, graph = DATA / f"{name}.safetensors", DATA / f"{name}.onnx"
+    if not weights.is_file() and not graph.is_file():
+        pytest.skip(f"the package carries no {name}")
+    net, spec = checkpoint.load(name, weights)
+    image = np.random.default_rng(0).random((1, 3, 32, 48), dtype=np.float32)
+    with torch.inference_mode():
+        sharp, defocus = net.eval()(torch.from_numpy(image))
+    with OrtBackend(graph, Options(threads=1)) as backend:
+        found = backend.infer(image)
+        assert (backend.spec, backend.graph) == (spec, GRAPH)
+    np.testing.assert_allclose(found.sharp, sharp.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found.defocus, defocus.relu().numpy(), atol=1e-4)
