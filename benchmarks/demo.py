@@ -30,10 +30,10 @@ from allfocus.runtime.files import publish
 from allfocus.runtime.frame import to_color
 from allfocus.runtime.pictures.image import read_image
 from allfocus.runtime.pictures.metadata import orientation, upright
+from allfocus.runtime.spec import Size
 
 TARGETS = "sm86,sm89,sm120"  # GeForce RTX 30, 40 and 50
-SIZE = "600x400"
-MAX_PIXELS = 400_000  # of the photo, so that a CPU needs seconds for it
+SIZE = Size(600, 400)  # of the engine's frames; larger photos are made to fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def export_engine(model: str, weights: str | None) -> tuple[dict[str, Any], str]
         model=model,
         weights=weights,
         precision="fp16",
-        size=SIZE,
+        size=str(SIZE),
         backend="tensorrt-rtx",
         target=TARGETS,
     )
@@ -74,7 +74,7 @@ def export_engine(model: str, weights: str | None) -> tuple[dict[str, Any], str]
 
 
 def read_photo(path: Path) -> Frame:
-    """A photo, upright, as uint8 BGR [H, W, 3], made smaller where it has over MAX_PIXELS.
+    """A photo, upright, as uint8 BGR [H, W, 3], made smaller where it is larger than SIZE.
 
     Raises InputError where it cannot be read.
     """
@@ -85,10 +85,11 @@ def read_photo(path: Path) -> Frame:
     if pixels.ndim == 3 and pixels.shape[2] == 2:  # grey and alpha
         pixels = pixels[..., 0]
     image = upright(to_color(pixels), orientation(picture.metadata))
-    scale = (MAX_PIXELS / (image.shape[0] * image.shape[1])) ** 0.5
+    height, width = image.shape[:2]
+    scale = min(SIZE.width / width, SIZE.height / height)
     if scale >= 1:
         return np.asarray(image, np.uint8)
-    size = [max(1, int(side * scale)) for side in (image.shape[1], image.shape[0])]
+    size = (max(1, int(width * scale)), max(1, int(height * scale)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
