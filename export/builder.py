@@ -56,7 +56,7 @@ def check_operators(onnx_file: Path) -> None:
     ends the whole process. Raises ArtefactError with the operators' names.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load(str(onnx_file), load_external_data=False)

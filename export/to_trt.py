@@ -130,23 +130,23 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         with steps("build"):
             built = build_engine(onnx_draft, plan.graph, target)
         engine_draft.write_bytes(built.data)
-        manifest = Manifest(
-            schema=SCHEMA,
-            allfocus=allfocus.__version__,
-            spec=source.spec,
-            graph=plan.graph,
-            flavour=target.flavour,
-            flavour_version=built.version,
-            targets=target.targets,
-            key=key,
-            engine_sha256=sha256(engine_draft),
-            engine_bytes=len(built.data),
-            onnx=onnx.name,
-            onnx_sha256=sha256(onnx_draft),
-            build_seconds=steps.seconds["build"],
-            parity=parity,
-            options={"strongly_typed": True, **cache.versions()},
-        )
+    manifest = Manifest(
+        schema=SCHEMA,
+        allfocus=allfocus.__version__,
+        spec=source.spec,
+        graph=plan.graph,
+        flavour=target.flavour,
+        flavour_version=built.version,
+        targets=target.targets,
+        key=key,
+        engine_sha256=sha256(engine),
+        engine_bytes=len(built.data),
+        onnx=onnx.name,
+        onnx_sha256=sha256(onnx),
+        build_seconds=steps.seconds["build"],
+        parity=parity,
+        options={"strongly_typed": True, **cache.versions()},
+    )
     with publish(manifest_path(engine)) as draft:
         draft.write_text(manifest.to_json(), encoding="utf-8")
     return manifest

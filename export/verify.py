@@ -26,8 +26,6 @@ from allfocus.runtime.spec import Graph, Io, Precision, Size
 if TYPE_CHECKING:
     from allfocus.train.models.base import Deblurrer
 
-Image = NDArray[np.generic]
-
 ANY_SIZE = Size(384, 256)  # pixels: what a graph that takes any size is checked at
 _HIGHEST_PSNR = 200.0  # dB, of equal arrays: JSON has no infinity
 
