@@ -223,6 +223,8 @@ def _table(report: dict[str, Any]) -> str:
         f"parity   max_abs {parity['max_abs']:.2g}, mean_abs {parity['mean_abs']:.2g}, "
         f"psnr_db {parity['psnr_db']:.1f} against PyTorch fp32 (allowed: {allowed})"
     )
+    if "float16_psnr_db" in parity:
+        lines.append(f"float16  psnr_db {parity['float16_psnr_db']:.1f} with every result rounded")
     return "\n".join(lines)
 
 

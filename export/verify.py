@@ -3,6 +3,10 @@
 The reference is always the float32 net with plain NumPy around it, so that a mistake in a face
 shows as well as one in the exported graph. ONNX Runtime runs the file on the CPU, through the same
 backend that users load it with. Tolerances stand in `tolerance.py`.
+
+ONNX Runtime's CPU computes a float16 graph in float32, so for fp16 the net is run once more with
+every operator's result rounded to float16 (see `half.py`), on a smaller part of the photo: overflow
+and lost precision show there, and it is held to the float face's tolerance.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from allfocus.train.models.base import Deblurrer
 
 ANY_SIZE = Size(384, 256)  # pixels: what a graph that takes any size is checked at
+HALF_SIZE = Size(192, 128)  # pixels: what float16 is tried on
 _HIGHEST_PSNR = 200.0  # dB, of equal arrays: JSON has no infinity
 
 
@@ -52,14 +57,32 @@ class Deviation:
 def verify(onnx_file: Path, net: Deblurrer, graph: Graph) -> dict[str, float]:
     """Compare `onnx_file` with `net`, float32 in eval mode; figures for a manifest.
 
-    `max_abs`, `mean_abs` and `psnr_db` are those of `sharp`; `defocus_...` those of the map.
+    `max_abs`, `mean_abs` and `psnr_db` are those of `sharp`; `defocus_...` those of the map;
+    `float16_psnr_db`, for fp16 only, is that of `sharp` with every result rounded to float16.
     Raises ParityError with the figures where a tolerance is exceeded or a value is not finite.
     """
     photo = read_photo(graph.shapes.opt if graph.shapes else ANY_SIZE)
     expected = _reference(net, photo, graph.io)
     with OrtBackend(onnx_file, Options()) as backend:
         found = backend.infer(_packed(photo, graph))
-    return compare(_in_rgb(found, graph), expected, graph)
+    figures = compare(_in_rgb(found, graph), expected, graph)
+    if graph.precision == "fp16":
+        figures["float16_psnr_db"] = check_half(net)
+    return figures
+
+
+def check_half(net: Deblurrer) -> float:
+    """PSNR in dB of the float32 `net` against itself in float16; raises ParityError under 60 dB."""
+    import torch
+
+    from allfocus.export.half import run_in_half
+
+    photo = read_photo(HALF_SIZE.padded(net.multiple))
+    expected = _reference(net, photo, "float")
+    sharp, defocus = (v.numpy() for v in run_in_half(net, torch.from_numpy(_planes(photo))))
+    graph = Graph(io="float", precision="fp16", color="rgb", shapes=None)
+    figures = compare(Outputs(sharp, np.maximum(defocus, 0)), expected, graph)
+    return figures["psnr_db"]
 
 
 def compare(found: Outputs, expected: Outputs, graph: Graph) -> dict[str, float]:
