@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 
-class Float16Storage(TorchDispatchMode):
+class Float16Storage(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's hook
     """Within it, every float32 result of an operator is rounded to float16 (overflow: infinity)."""
 
     def __torch_dispatch__(
@@ -37,7 +37,7 @@ def run_in_half(net: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
     The weights are rounded too; `net` itself is left as it is.
     """
     weights = {name: _rounded(value) for name, value in net.state_dict().items()}
-    with torch.inference_mode(), Float16Storage():
+    with torch.inference_mode(), Float16Storage():  # type: ignore[no-untyped-call]
         outputs: tuple[Tensor, ...] = torch.func.functional_call(net, weights, (_rounded(image),))
     return outputs
 
