@@ -31,6 +31,12 @@ def test_stages_follow_one_another() -> None:
     assert [plan.stage(s) for s in steps] == [1, 1, 2, 2, 3, 3]
 
 
+def test_a_stage_of_no_epochs_is_left_out() -> None:
+    plan = Plan(scale=0.01, epochs=(4, 2, 0))
+    assert plan.stage_steps(3) == 0
+    assert plan.stage(plan.steps - 1) == 2
+
+
 @given(st.floats(1e-4, 3), st.sampled_from(["constant", "cosine"]), st.integers(0, 50))
 def test_the_rate_stays_within_its_bounds(scale: float, schedule: str, warmup: int) -> None:
     plan = Plan(scale=scale, schedule=schedule, warmup=warmup)  # type: ignore[arg-type]
@@ -76,7 +82,9 @@ def test_without_maps_there_is_no_map_loss() -> None:
     assert set(loss(DidANet(TINY), batch(has_map=False), 1, 1 / 9)[1]) == {"deblur"}
 
 
-@pytest.mark.parametrize("wrong", [{"batch": 0}, {"scale": -1.0}, {"epochs": (1, 2)}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch": 0}, {"scale": -1.0}, {"epochs": (1, 2)}, {"depths": (0,)}]
+)
 def test_a_plan_without_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
         Plan(**wrong)  # type: ignore[arg-type]

@@ -37,12 +37,16 @@ def samples(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 def test_a_net_that_does_nothing_gains_nothing(samples) -> None:  # type: ignore[no-untyped-def]
     report = validate(Constant(grey=False), samples, 6)
-    assert report.after == pytest.approx(report.before, abs=1e-3)
+    assert report.whole.after == pytest.approx(report.whole.before, abs=1e-3)
     assert sum(band.share for band in report.bands) == pytest.approx(1)
     assert 0 < report.map_mae < 1
 
 
 def test_a_net_that_paints_grey_loses(samples) -> None:  # type: ignore[no-untyped-def]
     report = validate(Constant(grey=True), samples, 6)
-    assert report.after < report.before
-    assert report.bands[0].changed < 20
+    assert report.whole.before is not None
+    assert report.whole.after is not None
+    assert report.whole.after < report.whole.before
+    changed = report.bands[0].changed
+    assert changed is not None
+    assert changed < 20

@@ -43,12 +43,15 @@ class Plan:
         for name in ("batch", "crop", "learning_rate", "scale"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if any(depth < 1 for depth in self.depths):
+            raise UsageError(f"depths: expected at least 1 block, got {self.depths}")
         if len(self.epochs) != len(EPOCHS):
             raise UsageError(f"epochs: expected one number for each of 3 stages, got {self.epochs}")
 
     def stage_steps(self, stage: int) -> int:
-        """Steps of a stage (1, 2 or 3)."""
-        return max(1, round(self.epochs[stage - 1] * self.scale * EPOCH_SAMPLES / self.batch))
+        """Steps of a stage (1, 2 or 3); a stage of 0 epochs is left out."""
+        steps = round(self.epochs[stage - 1] * self.scale * EPOCH_SAMPLES / self.batch)
+        return max(1, steps) if self.epochs[stage - 1] else 0
 
     @property
     def steps(self) -> int:

@@ -108,7 +108,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(positive(part) for part in text.split(","))
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected whole numbers and commas, got {text!r}")
+    return tuple(int(part) for part in parts)
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -144,8 +147,9 @@ def _open(args: argparse.Namespace, plan: Plan, max_radius: float) -> tuple[Samp
 
 
 def _provenance(args: argparse.Namespace, plan: Plan) -> str:
-    how = f"trained {plan.steps} steps of {plan.batch} crops of {plan.crop}x{plan.crop}"
-    return f"{how}, three stages, {args.precision}, seed {plan.seed}. {args.note}".strip()
+    stages = " + ".join(str(plan.stage_steps(stage)) for stage in (1, 2, 3))
+    how = f"trained {stages} steps (stages 1-3) of {plan.batch} crops of {plan.crop}x{plan.crop}"
+    return f"{how}, {args.precision}, seed {plan.seed}. {args.note}".strip()
 
 
 if __name__ == "__main__":

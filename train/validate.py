@@ -2,80 +2,93 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from allfocus.train.data import Samples, batches
+from allfocus.train.data import Batch, Samples, batches
 from allfocus.train.metrics import psnr
 from allfocus.train.models.base import Deblurrer
 
-BANDS = ((0.0, 0.5), (0.5, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, math.inf))  # pixels of blur radius
+EDGES = (0.0, 0.5, 2.0, 4.0, 8.0, None)  # pixels of blur radius; None: no upper end
+_HIGHEST_PSNR = 99.0  # dB, of equal pixels: JSON has no infinity
 
 
 @dataclass(frozen=True)
 class Band:
-    """PSNR in dB against the truth over all pixels with a blur radius in [low, high) pixels."""
+    """PSNR in dB over all pixels of all crops with a blur radius in [low, high) pixels.
+
+    None where no pixel is. At most 99 dB: where nothing is blurred, the truth is the input.
+    """
 
     low: float
-    high: float
+    high: float | None
     share: float  # of all pixels
-    before: float
-    after: float
-    changed: float  # PSNR between input and output: how much was left alone
+    before: float | None  # input against truth
+    after: float | None  # output against truth
+    changed: float | None  # output against input: how much was left alone
 
 
 @dataclass(frozen=True)
 class Report:
-    """Mean over crops of PSNR before and after, the map's error, and the bands of radius."""
+    """PSNR over all pixels and by radius, and the map's mean absolute error."""
 
     crops: int
-    before: float
-    after: float
     map_mae: float  # in units of max_radius
+    whole: Band
     bands: tuple[Band, ...]
 
     def line(self) -> str:
         """The report in one line."""
-        return f"PSNR {self.before:.2f} -> {self.after:.2f} dB, map MAE {self.map_mae:.3f}"
+        return (
+            f"PSNR {self.whole.before:.2f} -> {self.whole.after:.2f} dB, map MAE {self.map_mae:.3f}"
+        )
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """All pixels of all crops: images [P, 3] in [0, 1], and the true blur radius [P] in pixels."""
+
+    blurry: NDArray[np.float32]
+    out: NDArray[np.float32]
+    sharp: NDArray[np.float32]
+    radius: NDArray[np.float32]
+
+    def band(self, low: float, high: float | None) -> Band:
+        inside = self.radius >= low if high is None else (self.radius >= low) & (self.radius < high)
+        share = float(inside.mean())
+        if not share:
+            return Band(low, high, share, None, None, None)
+        blurry, out, sharp = (image[inside] for image in (self.blurry, self.out, self.sharp))
+        pairs = ((blurry, sharp), (out, sharp), (out, blurry))
+        return Band(low, high, share, *(min(_HIGHEST_PSNR, psnr(a, b)) for a, b in pairs))
 
 
 def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
     """Run `net` over the first `crops` samples, output quantised to 8 bits."""
-    rows: list[tuple[Any, ...]] = []
+    rows, errors = [], []
+    for batch, sharp, defocus in _run(net, samples, crops):
+        out = torch.round(sharp.clamp(0, 1) * 255) / 255
+        errors.append(float((defocus - batch.defocus).abs().mean()))
+        radius = batch.defocus.flatten() * net.max_radius
+        images = (image[0].flatten(1).T for image in (batch.blurry, out, batch.sharp))
+        rows.append([tensor.numpy() for tensor in (*images, radius)])
+    pixels = _Pixels(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
+    bands = tuple(
+        pixels.band(low or 0.0, high) for low, high in zip(EDGES, EDGES[1:], strict=False)
+    )
+    return Report(crops, float(np.mean(errors)), pixels.band(0.0, None), bands)
+
+
+def _run(
+    net: Deblurrer, samples: Samples, crops: int
+) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor]]:
     net.eval()
+    source = batches(samples, start=0, stop=crops, batch=1, max_radius=net.max_radius, workers=0)
     with torch.inference_mode():
-        for batch in batches(
-            samples, start=0, stop=crops, batch=1, max_radius=net.max_radius, workers=0
-        ):
-            sharp, defocus = net(batch.blurry)
-            out = torch.round(sharp.clamp(0, 1) * 255) / 255
-            rows.append(
-                tuple(
-                    t[0].numpy() for t in (batch.blurry, out, batch.sharp, batch.defocus, defocus)
-                )
-            )
+        for batch in source:
+            yield batch, *net(batch.blurry)
     net.train()
-    before = float(np.mean([min(99.0, psnr(b, s)) for b, _, s, _, _ in rows]))
-    after = float(np.mean([min(99.0, psnr(o, s)) for _, o, s, _, _ in rows]))
-    error = float(np.mean([np.abs(m - e).mean() for *_, m, e in rows]))
-    bands = tuple(_band(rows, low, high, net.max_radius) for low, high in BANDS)
-    return Report(crops, before, after, error, bands)
-
-
-def _band(rows: list[tuple[Any, ...]], low: float, high: float, max_radius: float) -> Band:
-    picked: list[list[Any]] = [[], [], []]
-    total = 0
-    for blurry, out, sharp, defocus, _ in rows:
-        radius = defocus[0] * max_radius
-        inside = (radius >= low) & (radius < high)
-        total += inside.size
-        for group, image in zip(picked, (blurry, out, sharp), strict=True):
-            group.append(image[:, inside])
-    b, o, s = (np.concatenate(group, axis=1) for group in picked)
-    if b.size == 0:
-        return Band(low, high, 0.0, math.nan, math.nan, math.nan)
-    return Band(low, high, b.shape[1] / total, psnr(b, s), psnr(o, s), psnr(o, b))
