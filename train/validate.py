@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -77,9 +78,7 @@ def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
         images = (image[0].flatten(1).T for image in (batch.blurry, out, batch.sharp))
         rows.append([tensor.numpy() for tensor in (*images, radius)])
     pixels = _Pixels(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
-    bands = tuple(
-        pixels.band(low or 0.0, high) for low, high in zip(EDGES, EDGES[1:], strict=False)
-    )
+    bands = tuple(pixels.band(low or 0.0, high) for low, high in itertools.pairwise(EDGES))
     return Report(crops, float(np.mean(errors)), pixels.band(0.0, None), bands)
 
 
