@@ -23,8 +23,8 @@ _POLL = 0.1  # seconds between looks for Ctrl-C
 def cancellable(work: Callable[[], T], cancel: Event) -> T:
     """`work()`, run in a thread. Ctrl-C sets `cancel` and is raised once `work` has ended."""
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(work)
         try:
+            future = pool.submit(work)  # within the try: Ctrl-C may come as soon as work runs
             while not future.done():
                 wait((future,), timeout=_POLL)
         except KeyboardInterrupt:
