@@ -82,6 +82,22 @@ def test_resuming_with_other_settings_is_refused(
     assert "learning_rate: 0.0001 then, 0.5 now" in capsys.readouterr().err
 
 
+def test_fine_tuning_starts_from_given_weights(photos: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    assert main(command(photos, first)) == 0
+    weights = first / "didanet-tiny.safetensors"
+    options = ["--init", str(weights), "--lr", "1e-12"]  # too small a step to show in float16
+    assert main(command(photos, tmp_path / "second", *options)) == 0
+    before, spec = checkpoint.load("didanet-tiny", weights)
+    after, tuned = checkpoint.load("didanet-tiny", tmp_path / "second/didanet-tiny.safetensors")
+    state = before.state_dict()
+    assert all((state[k] == v).all() for k, v in after.state_dict().items())
+    assert f"from weights {spec.weights_sha256[:12]}" in tuned.weights
+    other = command(photos, first, "--init", str(weights))
+    assert main(other) == CheckpointError.exit_code  # the state there did not start from them
+    assert main([*other, "--init", "none.pth"]) == CheckpointError.exit_code
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     photos: Path,
     tmp_path: Path,

@@ -111,7 +111,7 @@ def random(name: str, seed: int) -> tuple[Deblurrer, Spec]:
 
 def _read(path: Path) -> tuple[State, Spec | None]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; give --weights FILE (.safetensors or .pth)")
+        raise CheckpointError(f"{path}: no such file; give weights that exist (.safetensors or .pth)")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _read_pickle(path), None

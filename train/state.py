@@ -44,7 +44,7 @@ def load_state(
     return step
 
 
-def settings(model: str, data: Path, plan: Plan) -> dict[str, Any]:
+def settings(model: str, data: Path, plan: Plan, start: str) -> dict[str, Any]:
     """What must not change between a run and its continuation, as plain values."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(plan).items()}
-    return {"model": model, "data": data.name, **plain}
+    return {"model": model, "data": data.name, "start": start, **plain}

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from allfocus.train.data import Samples
+    from allfocus.train.models.base import Deblurrer
     from allfocus.train.recipe import Plan
 
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="didanet", help="a DID-ANet variant (default didanet)")
     parser.add_argument("--data", type=Path, required=True, help="folder of photos or pairs")
     parser.add_argument("--val", type=Path, help="folder to validate on; default: one photo in ten")
+    parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
     parser.add_argument("--out", type=Path, default=Path("runs/didanet"), help="the run's folder")
     parser.add_argument(
         "--epochs",
@@ -63,13 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
     from allfocus.train import checkpoint
     from allfocus.train.loop import fit, pick_device
-    from allfocus.train.models import build
     from allfocus.train.models.didanet import DidANet
     from allfocus.train.state import settings
     from allfocus.train.validate import validate
 
     torch.manual_seed(args.seed)
-    net = build(args.model)
+    net, start = _start(args)
     if not isinstance(net, DidANet):
         raise UsageError(f"{args.model}: no recipe for it yet; known: didanet and its variants")
     plan = _plan(args)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         samples,
         plan,
         args.out,
-        run=settings(args.model, args.data, plan),
+        run=settings(args.model, args.data, plan, start),
         device=pick_device(args.device),
         precision=args.precision,
         workers=args.workers,
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     report = validate(net, held_out, args.val_crops)
     path = args.out / f"{args.model}.safetensors"
     spec = checkpoint.save(
-        path, args.model, net, weights=_provenance(args, plan), license=args.license
+        path, args.model, net, weights=_provenance(args, plan, start), license=args.license
     )
     summary = {
         "weights": str(path),
@@ -112,6 +113,17 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"expected whole numbers and commas, got {text!r}")
     return tuple(int(part) for part in parts)
+
+
+def _start(args: argparse.Namespace) -> tuple[Deblurrer, str]:
+    """The net, new or with the weights of --init, and what it starts from in words."""
+    from allfocus.train import checkpoint
+    from allfocus.train.models import build
+
+    if args.init is None:
+        return build(args.model), ""
+    net, spec = checkpoint.load(args.model, args.init)
+    return net, f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
 
 
 def _plan(args: argparse.Namespace) -> Plan:
@@ -146,10 +158,11 @@ def _open(args: argparse.Namespace, plan: Plan, max_radius: float) -> tuple[Samp
     return samples, make_samples(held, side, plan.seed + 1, recipe)
 
 
-def _provenance(args: argparse.Namespace, plan: Plan) -> str:
+def _provenance(args: argparse.Namespace, plan: Plan, start: str) -> str:
     stages = " + ".join(str(plan.stage_steps(stage)) for stage in (1, 2, 3))
     how = f"trained {stages} steps (stages 1-3) of {plan.batch} crops of {plan.crop}x{plan.crop}"
-    return f"{how}, {args.precision}, seed {plan.seed}. {args.note}".strip()
+    how += f", {args.precision}, seed {plan.seed}"
+    return ". ".join(filter(None, (how, start, args.note)))
 
 
 if __name__ == "__main__":
