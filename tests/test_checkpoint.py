@@ -178,6 +178,14 @@ def test_a_file_cut_anywhere_is_refused(
         load(TINY, path)
 
 
+@pytest.mark.parametrize("cut", range(100, 140))  # somewhere inside a pickled number
+def test_an_old_file_cut_in_its_header_is_refused(tmp_path: Path, cut: int) -> None:
+    path = written(tmp_path, legacy_save)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(CheckpointError, match=path.name):
+        load(TINY, path)
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", WRITERS)
 @settings(max_examples=40)
