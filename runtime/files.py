@@ -26,8 +26,8 @@ def publish(path: Path) -> Iterator[Path]:
         )
         os.close(handle)
         temporary = Path(name)
-        temporary.chmod(0o666 & ~_umask())
         yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private, and so do some writers
         temporary.replace(path)
     except OSError as error:
         raise AllfocusError(

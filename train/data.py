@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from allfocus.runtime.errors import InputError
+from allfocus.train.graphics import draw_graphics
 from allfocus.train.synthetic import Image, Recipe, Sample, draw, to_linear
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
@@ -75,8 +76,10 @@ class PhotoSamples(Dataset[Sample]):
         return draw(rng, self._texture, self.side, self.recipe)
 
     def _texture(self, rng: np.random.Generator, side: int) -> Image:
-        spots = [self._crop(rng, side) for _ in range(_TRIES)]
-        code = max(spots, key=_detail)
+        if rng.random() < self.recipe.graphics_share:
+            code = draw_graphics(rng, side)
+        else:
+            code = max((self._crop(rng, side) for _ in range(_TRIES)), key=_detail)
         if rng.random() < 0.3:
             code = code[..., rng.permutation(3)]
         linear = self._linear[code]

@@ -38,6 +38,7 @@ class Recipe:
     sharp_share: float = 0.25  # crops in focus all over
     layered_share: float = 0.4  # crops with something in front
     slanted_share: float = 0.4  # planes whose blur changes across the crop
+    graphics_share: float = 0.15  # layers that are drawn graphics instead of a photo
     jpeg_share: float = 0.5
     small_radii: float = 1.5  # radii are max_radius * u ** small_radii, u uniform
 
