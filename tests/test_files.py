@@ -117,3 +117,14 @@ def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file modes")
+def test_a_writer_that_makes_private_files_changes_nothing(tmp_path: Path) -> None:
+    """safetensors writes a private file of its own and renames it."""
+    with publish(tmp_path / "x") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+    (tmp_path / "plain").touch()
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "plain")}
+    assert len(modes) == 1
