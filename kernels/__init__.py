@@ -1,1 +1,1 @@
-"""Per-pixel isotropic convolution and SFT modulation in CUDA: not written yet, see CHANGELOG.md."""
+"""Per-pixel isotropic convolution and SFT modulation: PyTorch operations, CUDA kernels, plugins."""
