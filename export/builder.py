@@ -5,18 +5,19 @@ Networks are strongly typed: precision is what the ONNX graph says, in all relea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allfocus.export.flavour import Target
+from allfocus.export.nodes import all_nodes
 from allfocus.export.plan import input_shape
 from allfocus.export.progress import cancellable, monitored
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour
 from allfocus.runtime.spec import Graph
 from allfocus.runtime.trt_engine import FLAVOURS, error_log, import_flavour
+from allfocus.runtime.trt_plugins import load_plugins
 
 if TYPE_CHECKING:
     import onnx
@@ -28,25 +29,34 @@ class Built:
 
     data: bytes
     version: str
+    plugins: bool  # whether this project's plugins are in it
 
 
-def build_engine(onnx_file: Path, graph: Graph, target: Target) -> Built:
+def build_engine(
+    onnx_file: Path, graph: Graph, target: Target, *, plugins: Path | None = None
+) -> Built:
     """Build the engine of `onnx_file` for `target`; on Ctrl-C the build ends and nothing is kept.
 
+    `plugins` is the library whose plugins do the operations that have one; None: there are none.
     Raises BackendError where the flavour is not installed or cannot build here, and ArtefactError
     for a graph it cannot take.
     """
     trt = import_flavour(target.flavour)
     if target.flavour == "tensorrt-rtx":
+        assert plugins is None, "its parser would end the process; see make_plan"
         check_operators(onnx_file)
+    source = _read(onnx_file, plugins)
     builder = _start(trt, target.flavour)
-    network = _parse(trt, builder, onnx_file, target.flavour)
+    if source.plugins is not None:
+        load_plugins(trt, source.plugins, error_log(trt))
+    network = _parse(trt, builder, source, target.flavour)
     config = builder.create_builder_config()
     if target.flavour == "tensorrt-rtx":
         _set_targets(trt, config, target.targets)
     if graph.shapes is not None and not graph.shapes.is_static:
         _add_profile(builder, config, graph)
-    return Built(_build(trt, builder, network, config, target.flavour), trt.__version__)
+    data = _build(trt, builder, network, config, target.flavour)
+    return Built(data, trt.__version__, source.plugins is not None)
 
 
 def check_operators(onnx_file: Path) -> None:
@@ -56,18 +66,14 @@ def check_operators(onnx_file: Path) -> None:
     ends the whole process. Raises ArtefactError with the operators' names.
     """
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        model = onnx.load(str(onnx_file), load_external_data=False)
-    except DecodeError as error:
-        raise ArtefactError(f"{onnx_file}: damaged, or not an ONNX file ({error})") from None
+    model = _load(onnx_file)
     own = {(function.domain, function.name) for function in model.functions}
     bodies = [model.graph.node, *(function.node for function in model.functions)]
     unknown = {
         f"{node.domain or 'ai.onnx'}::{node.op_type}"
         for body in bodies
-        for node in _all_nodes(body)
+        for node in all_nodes(body)
         if (node.domain, node.op_type) not in own and not onnx.defs.has(node.op_type, node.domain)
     }
     if unknown:
@@ -78,13 +84,42 @@ def check_operators(onnx_file: Path) -> None:
         )
 
 
-def _all_nodes(nodes: Any) -> Iterator[onnx.NodeProto]:
-    """`nodes` and those in the branches and loops within them."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _all_nodes(inner.node)
+@dataclass(frozen=True)
+class _Input:
+    """What the parser reads: `data` where it is not the file as it stands."""
+
+    file: Path
+    data: bytes | None
+    plugins: Path | None  # the library that `data` needs
+
+
+def _read(onnx_file: Path, plugins: Path | None) -> _Input:
+    """The graph without functions: nodes for `plugins` in their place, or else what they hold.
+
+    TensorRT's parser takes functions too, but their inner names come again with every call, and it
+    warns of each.
+    """
+    from onnx.inliner import inline_local_functions
+
+    from allfocus.export import ops
+
+    model = _load(onnx_file)
+    if plugins is not None and ops.has_operations(model):
+        return _Input(onnx_file, ops.plugin_form(model).SerializeToString(), plugins)
+    if model.functions:
+        inlined = inline_local_functions(model)
+        return _Input(onnx_file, inlined.SerializeToString(), None)
+    return _Input(onnx_file, None, None)
+
+
+def _load(onnx_file: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        return onnx.load(str(onnx_file))
+    except DecodeError as error:
+        raise ArtefactError(f"{onnx_file}: damaged, or not an ONNX file ({error})") from None
 
 
 def _start(trt: Any, flavour: Flavour) -> Any:
@@ -99,15 +134,20 @@ def _start(trt: Any, flavour: Flavour) -> Any:
         ) from error
 
 
-def _parse(trt: Any, builder: Any, onnx_file: Path, flavour: Flavour) -> Any:
+def _parse(trt: Any, builder: Any, source: _Input, flavour: Flavour) -> Any:
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, error_log(trt).logger)
-    if not parser.parse_from_file(str(onnx_file)):
+    if source.data is None:
+        parsed = parser.parse_from_file(str(source.file))
+    else:
+        parsed = parser.parse(source.data)
+    if not parsed:
+        where = f"{source.file}: {FLAVOURS[flavour].title} {trt.__version__}"
         found = [parser.get_error(i) for i in range(parser.num_errors)]
         reasons = "; ".join(f"{e.node_operator()} {e.node_name()!r}: {e.desc()}" for e in found)
         raise ArtefactError(
-            f"{onnx_file}: {FLAVOURS[flavour].title} {trt.__version__} cannot read it: {reasons}; "
-            "use a newer release, or export the graph without these operators"
+            f"{where} cannot read it: {reasons}; use a newer release, or export the graph without "
+            f"these operators{' (--plugins off)' if source.plugins else ''}"
         )
     return network
 

@@ -24,6 +24,7 @@ log = logging.getLogger("allfocus")
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")  # what an export needs
 _SOURCES = (  # what decides how a net becomes an engine; a package means all its modules
     "allfocus.export",
+    "allfocus.kernels",
     "allfocus.train.models",
     "allfocus.train.checkpoint",
     "allfocus.runtime.spec",
@@ -51,6 +52,7 @@ def key_of(plan: Plan) -> str:
         "weights": plan.weights.identity(),
         "graph": plan.graph.to_dict(),
         "target": asdict(plan.target) if plan.target else None,
+        "plugins": sha256(plan.plugins) if plan.plugins else None,
         "versions": versions(),
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }

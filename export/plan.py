@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from allfocus.export import weights as weights_option
 from allfocus.export.flavour import Target, choose
 from allfocus.export.weights import Weights
+from allfocus.kernels.plugin_library import find_plugins, require_plugins
 from allfocus.runtime.catalogue import entry
-from allfocus.runtime.errors import UsageError
+from allfocus.runtime.errors import UsageError, nearest
 from allfocus.runtime.spec import Color, Graph, Io, Precision, Shapes, Size
 
 DEFAULT_SIZE = Size(600, 400)  # pixels; the size of the paper's timings
+PLUGINS = ("auto", "on", "off")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """One export: which net, which graph, and for what; `target` None makes the ONNX file alone."""
+    """One export: which net, which graph, and for what; `target` None makes the ONNX file alone.
+
+    `plugins` is the library whose plugins do the operations that have one; None: there are none.
+    """
 
     model: str
     weights: Weights
     graph: Graph
     target: Target | None
+    plugins: Path | None = None
 
     @property
     def stem(self) -> str:
@@ -45,6 +52,7 @@ class Options:
     backend: str = "auto"
     target: str | None = None
     onnx_only: bool = False
+    plugins: str = "auto"
 
 
 def make_plan(options: Options) -> tuple[Plan, list[str]]:
@@ -56,11 +64,13 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
     multiple = entry(options.model).multiple
     shapes, notes = _shapes(options, multiple)
     check_color(options.io, options.color)
+    target = _target(options)
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),
         graph=Graph(io=options.io, precision=options.precision, color=options.color, shapes=shapes),
-        target=_target(options),
+        target=target,
+        plugins=_plugins(options.plugins, target),
     )
     return plan, notes
 
@@ -81,8 +91,26 @@ def input_shape(io: Io, size: Size) -> tuple[int, int, int, int]:
 def _target(options: Options) -> Target | None:
     if not options.onnx_only:
         return choose(options.backend, options.target)
-    if options.target is not None or options.backend != "auto":
-        raise UsageError("--onnx-only makes no engine: leave out --backend and --target")
+    if options.target is not None or options.backend != "auto" or options.plugins == "on":
+        raise UsageError(
+            "--onnx-only makes no engine: leave out --backend, --target and --plugins on"
+        )
+    return None
+
+
+def _plugins(choice: str, target: Target | None) -> Path | None:
+    """The plugin library of `--plugins`; "auto" takes it where TensorRT builds and it is there."""
+    if choice not in PLUGINS:
+        raise UsageError(f"unknown --plugins {choice!r}: {nearest(choice, PLUGINS)}")
+    if choice == "off" or target is None:
+        return None
+    if target.flavour == "tensorrt":
+        return require_plugins() if choice == "on" else find_plugins()
+    if choice == "on":
+        raise UsageError(
+            "--plugins on: TensorRT for RTX cannot use plugins (its parser ends the whole process "
+            "when it meets one); use --backend tensorrt, or leave --plugins at auto"
+        )
     return None
 
 

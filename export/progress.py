@@ -6,11 +6,12 @@ So the call runs in a thread of its own; TensorRT asks after each step whether t
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -21,16 +22,32 @@ _POLL = 0.1  # seconds between looks for Ctrl-C
 
 
 def cancellable(work: Callable[[], T], cancel: Event) -> T:
-    """`work()`, run in a thread. Ctrl-C sets `cancel` and is raised once `work` has ended."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        try:
-            future = pool.submit(work)  # within the try: Ctrl-C may come as soon as work runs
-            while not future.done():
-                wait((future,), timeout=_POLL)
-        except KeyboardInterrupt:
-            cancel.set()
-            raise
-        return future.result()
+    """`work()`, run in a thread. Ctrl-C sets `cancel`, and is raised once `work` has ended."""
+    with _interrupts_set(cancel), ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work)
+        while not future.done():  # Windows lets no signal into a wait without end
+            wait((future,), timeout=_POLL)
+    if cancel.is_set():
+        raise KeyboardInterrupt
+    return future.result()
+
+
+@contextmanager
+def _interrupts_set(cancel: Event) -> Iterator[None]:
+    """Within it, Ctrl-C sets `cancel` and does nothing else.
+
+    As an exception it could come while a thread is started or a lock is taken, and leave the thread
+    alone or the lock closed. Other handlers of Ctrl-C than Python's own are left in place.
+    """
+    ours = current_thread() is main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda _number, _frame: cancel.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """From a net to a labelled ONNX file: `python export/to_onnx.py --model NAME --out FILE`.
 
-The graph holds standard operators only, and neither paths nor traces of the machine that wrote it.
+The graph holds standard operators only, or functions made of them, and neither paths nor traces of
+the machine that wrote it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
     """
     import torch
 
-    from allfocus.export import faces
+    from allfocus.export import faces, ops
 
     frame = graph.io == "frame"
     image = torch.zeros(
@@ -53,10 +54,12 @@ def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
             input_names=["image"],
             output_names=["sharp", "defocus"],
             dynamic_shapes=_dynamic_axes(graph, net.multiple),
+            custom_translation_table=ops.translations(),
             verbose=False,
         )
     assert program is not None  # dynamo=True always returns one
     model = program.model_proto
+    ops.attach_functions(model)
     _clean(model)
     _name_as_checkpoint(model, faces.PREFIX)
     _label(model, {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()})

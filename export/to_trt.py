@@ -19,7 +19,7 @@ try:
     from allfocus.export import cache
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
     from allfocus.export.lock import locked
-    from allfocus.export.plan import DEFAULT_SIZE, Options, Plan, make_plan
+    from allfocus.export.plan import DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
     from allfocus.export.steps import Steps
     from allfocus.export.tolerance import tolerance
     from allfocus.export.weights import OPTION
@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target",
         help=f"GPU generations, of {','.join(RTX_TARGETS)} (default {','.join(DEFAULT_TARGETS)}); "
         "TensorRT for RTX only",
+    )
+    parser.add_argument(
+        "--plugins",
+        choices=PLUGINS,
+        default="auto",
+        help="CUDA kernels of this project in the engine, where the model has operations for them; "
+        "auto: with TensorRT, where the plugin library is built",
     )
     parser.add_argument(
         "--io", choices=("frame", "float"), default="frame", help="the graph's face"
@@ -116,7 +123,8 @@ def _make_onnx(plan: Plan, folder: Path, steps: Steps) -> dict[str, Any]:
         parity = _write_checked(source, plan, draft, steps)
     nothing = {"engine": None, "manifest": None, "backend": None, "flavour_version": None}
     report = _onnx_report(plan, source.spec, folder, parity)
-    return {**report, **nothing, "targets": [], "cached": False, "seconds": steps.seconds}
+    empty = {"targets": [], "plugins": False, "cached": False}
+    return {**report, **nothing, **empty, "seconds": steps.seconds}
 
 
 def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Steps) -> Manifest:
@@ -128,7 +136,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
     with publish(onnx) as onnx_draft, publish(engine) as engine_draft:
         parity = _write_checked(source, plan, onnx_draft, steps)
         with steps("build"):
-            built = build_engine(onnx_draft, plan.graph, target)
+            built = build_engine(onnx_draft, plan.graph, target, plugins=plan.plugins)
         engine_draft.write_bytes(built.data)
     manifest = Manifest(
         schema=SCHEMA,
@@ -145,7 +153,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         onnx_sha256=sha256(onnx),
         build_seconds=steps.seconds["build"],
         parity=parity,
-        options={"strongly_typed": True, **cache.versions()},
+        options={"strongly_typed": True, "plugins": built.plugins, **cache.versions()},
     )
     with publish(manifest_path(engine)) as draft:
         draft.write_text(manifest.to_json(), encoding="utf-8")
@@ -200,6 +208,7 @@ def _engine_report(manifest: Manifest, engine: Path) -> dict[str, Any]:
         "backend": manifest.flavour,
         "flavour_version": manifest.flavour_version,
         "targets": list(manifest.targets),
+        "plugins": manifest.plugins,
     }
 
 
@@ -216,7 +225,7 @@ def _table(report: dict[str, Any]) -> str:
         lines += [
             f"engine   {report['engine']} ({_megabytes(report['engine_bytes'])})",
             f"built by {report['backend']} {report['flavour_version']} "
-            f"for {', '.join(report['targets'])}",
+            f"for {', '.join(report['targets'])}{' with plugins' if report['plugins'] else ''}",
         ]
     allowed = ", ".join(f"{name} {value:.2g}" for name, value in parity["tolerance"].items())
     lines.append(

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import allfocus
+from allfocus.kernels.plugin_library import find_plugins
 from allfocus.runtime.artefacts import find_onnx, packaged_onnx
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.cpus import available_cpus
-from allfocus.runtime.errors import AllfocusError, ArtefactError
+from allfocus.runtime.errors import AllfocusError, ArtefactError, BackendError
 from allfocus.runtime.gpu import Gpus, find_gpus
 from allfocus.runtime.host import describe_cpu, installed_packages
 from allfocus.runtime.load import load
@@ -63,6 +64,7 @@ class Report:
     gpus: Gpus
     packages: dict[str, str]
     backends: tuple[Candidate, ...]
+    plugins: str  # the library of TensorRT plugins; empty where there is none
     cache: Cache
     models: dict[str, str]  # where each comes from
     trial: Trial
@@ -103,10 +105,18 @@ def examine(model: str) -> Report:
         gpus=find_gpus(),
         packages=installed_packages(),
         backends=tuple(probe()),
+        plugins=_plugins(),
         cache=_cache(cache_dir()),
         models={name: _origin(name) for name in MODELS},
         trial=_try(model),
     )
+
+
+def _plugins() -> str:
+    try:
+        return str(find_plugins() or "")
+    except BackendError as error:  # the variable names a file that is not there
+        return str(error)
 
 
 def _cache(folder: Path) -> Cache:
@@ -159,6 +169,7 @@ def _lines(report: Report) -> Iterator[str]:
     for backend in report.backends:
         version = backend.version or "not installed"
         yield f"  {backend.name:13} {version:13}  {backend.reason or 'works'}"
+    yield f"plugins   {report.plugins or 'not built; some TensorRT engines need them'}"
     yield f"cache     {report.cache.folder}, {report.cache.bytes / 1e6:.1f} MB"
     for engine in report.cache.engines:
         yield f"  {engine.file}: {engine.about or engine.problem}"

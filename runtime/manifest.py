@@ -35,6 +35,11 @@ class Manifest:
     parity: dict[str, float]  # max_abs, mean_abs, psnr_db against PyTorch fp32
     options: dict[str, str | int | float | bool]  # of the builder
 
+    @property
+    def plugins(self) -> bool:
+        """Whether the engine needs this project's TensorRT plugins."""
+        return self.options.get("plugins", False) is True
+
     def to_json(self) -> str:
         """Indented JSON, for people too."""
         data = asdict(self)

@@ -36,6 +36,7 @@ from allfocus.runtime.spec import Graph, Size, Spec
 from allfocus.runtime.trt_engine import (
     FLAVOURS,
     LoadedEngine,
+    check_plugins,
     check_target,
     check_version,
     import_flavour,
@@ -61,6 +62,7 @@ class TrtBackend(Backend):
         trt = import_flavour(manifest.flavour)
         cuda = load_runtime(FLAVOURS[manifest.flavour].extra)
         check_version(self.artefact, manifest, trt)
+        check_plugins(self.artefact, manifest)
         device = Device(cuda, self.options.device)
         check_target(self.artefact, manifest, device, trt)
         with ExitStack() as stack:

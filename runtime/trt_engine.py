@@ -13,10 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from allfocus.kernels.plugin_library import require_plugins
 from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour, Manifest
 from allfocus.runtime.spec import Io
+from allfocus.runtime.trt_plugins import load_plugins
 
 log = logging.getLogger("allfocus")
 
@@ -80,6 +82,19 @@ def check_target(engine: Path, manifest: Manifest, device: Device, trt: Any) -> 
     raise ArtefactError(f"{mismatch}; {again(manifest, f'--target {targets} ')}")
 
 
+def check_plugins(engine: Path, manifest: Manifest) -> None:
+    """Refuse an engine that needs plugins where their library is not."""
+    if not manifest.plugins:
+        return
+    try:
+        require_plugins()
+    except BackendError as error:
+        raise BackendError(
+            f"{engine}: built with plugins: {error}; or, to do without them, "
+            f"{again(manifest, '--plugins off ')}"
+        ) from None
+
+
 def again(manifest: Manifest, option: str = "") -> str:
     """The command that mends an engine."""
     return (
@@ -89,7 +104,7 @@ def again(manifest: Manifest, option: str = "") -> str:
 
 
 class LoadedEngine:
-    """A deserialised engine with the runtime it needs."""
+    """A deserialised engine with the runtime it needs, and the plugins where it has some."""
 
     def __init__(self, path: Path, manifest: Manifest, trt: Any) -> None:
         self.trt = trt
@@ -97,6 +112,8 @@ class LoadedEngine:
         self.log = error_log(trt)
         self.log.forget()
         self.runtime = trt.Runtime(self.log.logger)
+        if manifest.plugins:
+            load_plugins(trt, require_plugins(), self.log)
         data = path.read_bytes()
         self.engine = self.runtime.deserialize_cuda_engine(data)
         if self.engine is None:

@@ -39,6 +39,7 @@ def engine_file(
     targets: tuple[str, ...] = ("sm89",),
     defocus: bool = True,
     tensors: dict[str, Any] | None = None,
+    plugins: bool = False,
 ) -> Path:
     """Write an engine and its manifest; `shapes` are the smallest and the largest size."""
     path = folder / "didanet-tiny.engine"
@@ -49,6 +50,7 @@ def engine_file(
     dims = {n: [-1 if isinstance(a, str) else a for a in LAYOUTS[io][n]] for n in names}
     found = {n: (kinds[n], dims[n]) for n in names} | (tensors or {})
     facts = {"io": io, "sizes": shapes, "tensors": {n: t for n, t in found.items() if t}}
+    facts["plugins"] = plugins
     path.write_text(json.dumps(facts), encoding="utf-8")
     manifest = Manifest(
         schema=SCHEMA,
@@ -67,7 +69,7 @@ def engine_file(
         onnx_sha256="0" * 64,
         build_seconds=0.1,
         parity={},
-        options={},
+        options={"plugins": plugins},
     )
     manifest_path(path).write_text(manifest.to_json(), encoding="utf-8")
     return path

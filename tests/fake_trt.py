@@ -99,6 +99,26 @@ class FakeTrt:
         self.fail: set[str] = set()  # of: deserialize, config, context, shape, address, execute...
         self.events: list[str] = []
         self.capturable = True
+        self.plugins: list[str] = []  # the libraries registered
+        self.logger: ILogger | None = None  # of the first Builder or Runtime
+
+    def get_plugin_registry(self) -> IPluginRegistry:
+        return IPluginRegistry(self)
+
+
+class IPluginRegistry:
+    def __init__(self, trt: FakeTrt) -> None:
+        self._trt = trt
+
+    def load_library(self, plugin_path: str) -> object | None:
+        assert self._trt.logger is not None, "errors would go nowhere"
+        assert plugin_path not in self._trt.plugins, "registered twice"
+        if "plugins" in self._trt.fail:
+            self._trt.logger.log(Severity.ERROR, "Unable to load library")
+            return None
+        self._trt.plugins.append(plugin_path)
+        self._trt.events.append("plugins")
+        return object()
 
 
 class Runtime:
@@ -107,6 +127,7 @@ class Runtime:
     def __init__(self, trt: FakeTrt, logger: ILogger) -> None:
         self._trt = trt
         self._logger = logger
+        trt.logger = trt.logger or logger
         trt.events.append("runtime")
 
     def deserialize_cuda_engine(self, data: bytes) -> ICudaEngine | None:
@@ -115,7 +136,11 @@ class Runtime:
         if "deserialize" in self._trt.fail:
             self._logger.log(Severity.ERROR, "Serialization assertion failed\n")
             return None
-        return ICudaEngine(self._trt, self._logger, json.loads(data))
+        facts = json.loads(data)
+        if facts["plugins"] and not self._trt.plugins:
+            self._logger.log(Severity.ERROR, "could not find plugin IsotropicConv")
+            return None
+        return ICudaEngine(self._trt, self._logger, facts)
 
     def get_engine_validity(self, header: bytes) -> tuple[EngineValidity, int]:
         assert len(header) == self.engine_header_size

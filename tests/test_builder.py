@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from time import perf_counter
@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 import pytest
+from fake_builder import FakeTrt
 from onnx import NodeProto, TensorProto, helper
 
 from allfocus.export import builder, progress, to_onnx
@@ -174,41 +175,6 @@ def test_a_missing_flavour_names_its_extra(
         build_engine(files[SMALL], graph_of(SMALL), target(flavour))
 
 
-class FakeTrt:
-    """As much of TensorRT as a build uses; it remembers what was set and gives `plan`."""
-
-    __version__ = "10.3.0"
-    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    ComputeCapability = SimpleNamespace(__members__={"SM86": 86, "SM89": 89})
-
-    def __init__(self, plan: bytes | None) -> None:
-        self.plan = plan
-        self.flags = 0
-        self.config: Any = None
-        self.ILogger = type("ILogger", (), {"Severity": SimpleNamespace(**_SEVERITIES)})
-
-    def Builder(self, _logger: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(
-            create_network=self._network,
-            create_builder_config=self._config,
-            build_serialized_network=lambda _network, _config: self.plan,
-        )
-
-    def OnnxParser(self, _network: Any, _logger: Any) -> Any:  # noqa: N802
-        return SimpleNamespace(parse_from_file=lambda path: Path(path).is_file())
-
-    def _network(self, flags: int) -> object:
-        self.flags = flags
-        return object()
-
-    def _config(self) -> Any:
-        self.config = SimpleNamespace()
-        return self.config
-
-
-_SEVERITIES = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2}
-
-
 def test_tensorrt_builds_strongly_typed_and_without_targets(
     files: dict[Shapes, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,17 +214,44 @@ def test_a_target_that_the_release_lacks_is_named(
         build_engine(files[SMALL], graph_of(SMALL), target(targets=["sm86", "sm120", "sm121"]))
 
 
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Threads take turns as often as they can, so that every order of events comes up."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("hasty_threads")
 def test_ctrl_c_cancels_the_work_and_waits_for_its_end() -> None:
-    cancel, ended = Event(), Event()
+    for _ in range(50):
+        cancel, ended = Event(), Event()
 
-    def work() -> None:
-        signal.raise_signal(signal.SIGINT)
-        assert cancel.wait(timeout=20)
-        ended.set()
+        def work(cancel: Event = cancel, ended: Event = ended) -> None:
+            signal.raise_signal(signal.SIGINT)
+            assert cancel.wait(timeout=20)
+            ended.set()
 
-    with pytest.raises(KeyboardInterrupt):
-        progress.cancellable(work, cancel)
-    assert ended.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            progress.cancellable(work, cancel)
+        assert ended.is_set()
+
+
+def test_ctrl_c_means_the_same_before_and_after() -> None:
+    progress.cancellable(lambda: None, Event())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_another_handler_of_ctrl_c_is_left_in_place() -> None:
+    cancel, called = Event(), Event()
+    former = signal.signal(signal.SIGINT, lambda _number, _frame: called.set())
+    try:
+        progress.cancellable(lambda: signal.raise_signal(signal.SIGINT), cancel)
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert called.is_set()
+    assert not cancel.is_set()
 
 
 def test_work_gives_its_result_and_its_error() -> None:

@@ -120,3 +120,15 @@ def test_an_exported_model_is_found_and_really_loaded(
 def test_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--model", "didanit"]) == 2
     assert "did you mean 'didanet'" in capsys.readouterr().err
+
+
+def test_the_plugin_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    library = tmp_path / "plugins.so"
+    monkeypatch.setenv("ALLFOCUS_PLUGINS", str(library))
+    cli.main(["doctor"])
+    assert f"plugins   ALLFOCUS_PLUGINS={library}: no such file" in capsys.readouterr().out
+    library.touch()
+    cli.main(["doctor"])
+    assert f"plugins   {library}" in capsys.readouterr().out

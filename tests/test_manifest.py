@@ -72,6 +72,14 @@ def test_a_manifest_comes_back_from_its_file(engine: Path) -> None:
     assert read_manifest(engine) == make(engine)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, False), ({"plugins": False}, False), ({"plugins": True}, True)]
+)
+def test_whether_plugins_are_needed(options: dict[str, bool], expected: bool) -> None:
+    manifest = replace(Manifest.from_json(_TEXT), options=options)  # type: ignore[arg-type]
+    assert Manifest.from_json(manifest.to_json()).plugins is expected
+
+
 @given(st.text(), st.lists(st.text(), max_size=3))
 def test_a_manifest_comes_back_from_its_text(key: str, targets: list[str]) -> None:
     base = Manifest.from_json(_TEXT)

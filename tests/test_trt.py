@@ -64,6 +64,21 @@ def test_loads_says_what_it_is_and_gives_everything_back(
         assert ends == [*written, "engine gone", "runtime gone"]
 
 
+def test_an_engine_with_plugins_runs_where_they_are(
+    tmp_path: Path, trt: FakeTrt, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = engine_file(tmp_path, plugins=True)
+    monkeypatch.setenv("ALLFOCUS_PLUGINS", str(tmp_path / "gone.so"))
+    with pytest.raises(BackendError, match=r"built with plugins: ALLFOCUS_PLUGINS=.*gone\.so"):
+        load(path)
+    assert trt.events == []  # refused before the GPU is asked for anything
+    (tmp_path / "gone.so").write_bytes(b"library")
+    with load(path) as backend:
+        image = picture("frame", Size(8, 8))
+        np.testing.assert_array_equal(backend.infer(image).sharp, net(image)[0])
+    assert set(cuda.left().values()) == {0}
+
+
 def test_missing_manifest_and_damaged_engines_are_refused(tmp_path: Path, trt: FakeTrt) -> None:
     path = engine_file(tmp_path)
     good = path.read_bytes()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,17 +14,20 @@ from engine_files import engine_file
 from fake_cuda import FakeCuda
 from fake_trt import FakeTrt
 
+from allfocus.kernels import plugin_library
 from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour, Manifest, read_manifest
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_engine import (
     LoadedEngine,
+    check_plugins,
     check_target,
     check_version,
     error_log,
     import_flavour,
 )
+from allfocus.runtime.trt_plugins import load_plugins
 
 
 @pytest.fixture
@@ -37,6 +42,24 @@ def trt(cuda: FakeCuda) -> FakeTrt:
 
 def load(path: Path, trt: Any) -> LoadedEngine:
     return LoadedEngine(path, read_manifest(path), trt)
+
+
+@pytest.mark.parametrize(("made_for", "fits"), [(10, True), (11, False)])
+def test_plugins_of_another_major_version_are_refused(
+    tmp_path: Path, trt: FakeTrt, library: Path, made_for: int, fits: bool
+) -> None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: no library can be made to look at")
+    code = f"int allfocus_plugins_tensorrt(void) {{ return {made_for}; }}"
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(command, input=code.encode(), check=True)
+    path = engine_file(tmp_path, plugins=True)
+    if fits:
+        assert load(path, trt).outputs == ("sharp", "defocus")
+        return
+    with pytest.raises(BackendError, match=r"built for TensorRT 11, and this is 10\.\S+: build it"):
+        load(path, trt)
 
 
 @pytest.mark.rtx
@@ -164,6 +187,67 @@ def test_refused_rtx_engine_gives_the_causes_too(tmp_path: Path, trt: FakeTrt) -
     trt.fail.add("valid header")
     with pytest.raises(ArtefactError, match="cannot load it: Serialization"):
         load(path, trt)
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A plugin library, as far as anyone but TensorRT looks at it."""
+    path = tmp_path / "liballfocus_plugins.so"
+    path.write_bytes(b"library")
+    monkeypatch.setenv("ALLFOCUS_PLUGINS", str(path))
+    return path
+
+
+def test_plugins_are_registered_once_and_before_the_engine(
+    tmp_path: Path, trt: FakeTrt, library: Path
+) -> None:
+    path = engine_file(tmp_path, plugins=True)
+    engines = [load(path, trt), load(path, trt)]
+    assert trt.plugins == [str(library)]
+    assert trt.events == ["runtime", "plugins", "engine", "runtime", "engine"]
+    for engine in engines:
+        engine.close()
+
+
+def test_plugins_that_tensorrt_cannot_load_are_told(
+    tmp_path: Path, trt: FakeTrt, library: Path
+) -> None:
+    trt.fail.add("plugins")
+    says = (
+        rf"TensorRT 10\.\S+ cannot load its plugins from {library}: Unable to load library; .*cmake"
+    )
+    with pytest.raises(BackendError, match=says):
+        load(engine_file(tmp_path, plugins=True), trt)
+    trt.fail.clear()
+    assert load(engine_file(tmp_path, plugins=True), trt).outputs == ("sharp", "defocus")
+
+
+@pytest.mark.rtx
+def test_what_is_no_library_is_told_by_real_rtx(tmp_path: Path) -> None:
+    real = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    (tmp_path / "x.so").write_bytes(b"text")
+    log = error_log(real)
+    alive = real.Runtime(log.logger)
+    with pytest.raises(BackendError, match=r"cannot load its plugins from .*x\.so: .*too short"):
+        load_plugins(real, tmp_path / "x.so", log)
+    del alive
+
+
+@pytest.mark.usefixtures("library")
+def test_an_engine_with_plugins_and_their_library_fit(tmp_path: Path) -> None:
+    check_plugins(tmp_path, read_manifest(engine_file(tmp_path, plugins=True)))
+
+
+def test_an_engine_whose_plugins_are_missing_says_how_to_get_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ALLFOCUS_PLUGINS", raising=False)
+    monkeypatch.setattr(plugin_library, "BUILT", tmp_path / "none.so")
+    path = engine_file(tmp_path, plugins=True)
+    says = r"\.engine: built with plugins: .*cmake --build.*--plugins off --force"
+    with pytest.raises(BackendError, match=says):
+        check_plugins(path, read_manifest(path))
+    check_plugins(path, manifest(tmp_path, "tensorrt", "sm89"))
 
 
 CHANGED: list[tuple[Io, dict[str, Any]]] = [

@@ -26,6 +26,9 @@ COMMANDS = {
     "deblur": Command("allfocus.runtime.deblur_command", "make pictures sharp"),
     "export": Command("allfocus.export.to_trt", "turn a model into an ONNX file and an engine"),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
+    "bench kernels": Command(
+        "allfocus.benchmarks.kernel_speed", "time the CUDA operations against PyTorch"
+    ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),

@@ -1,0 +1,42 @@
+"""This project's TensorRT plugins, made known to TensorRT before it meets them."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allfocus.kernels.plugin_library import HOW
+from allfocus.runtime.errors import BackendError
+
+if TYPE_CHECKING:
+    from allfocus.runtime.trt_engine import ErrorLog
+
+
+@cache
+def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
+    """Register the plugins of `library` with TensorRT (its module), once a process.
+
+    A Builder or Runtime made with `log` must be there: it is how TensorRT learns where errors go.
+    Raises BackendError where TensorRT cannot load the library, or where it was built for another
+    major version: TensorRT would load such a one, and crash when it first logs something.
+    """
+    made_for, here = _major(library), int(trt.__version__.partition(".")[0])
+    if made_for not in (None, here):
+        raise BackendError(
+            f"{library} was built for TensorRT {made_for}, and this is {trt.__version__}: {HOW}"
+        )
+    if trt.get_plugin_registry().load_library(str(library)) is None:
+        raise BackendError(
+            f"TensorRT {trt.__version__} cannot load its plugins from {library}: {log.tail()}; "
+            f"for this release, {HOW}"
+        )
+
+
+def _major(library: Path) -> int | None:
+    """The TensorRT major version that a library was built for; None where it does not say."""
+    try:
+        return int(ctypes.CDLL(str(library)).allfocus_plugins_tensorrt())
+    except (OSError, AttributeError):
+        return None  # not our library: TensorRT will tell why it cannot load it
