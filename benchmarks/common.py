@@ -9,14 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 import allfocus
-from allfocus.benchmarks.schema import FlopsReport, LatencyReport, Quoted, Stats, encode
+from allfocus.benchmarks.schema import Quoted, Stats, encode
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Size
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"  # 451x300, CC0, shallow focus
@@ -111,7 +114,7 @@ def duration(text: str) -> float:
     return value
 
 
-def deliver(report: FlopsReport | LatencyReport, text: str, args: argparse.Namespace) -> None:
+def deliver(report: DataclassInstance, text: str, args: argparse.Namespace) -> None:
     """Print the JSON or the text, and write the JSON to `--out` where it is given."""
     encoded = encode(report)
     if args.out is not None:

@@ -10,10 +10,22 @@ import json
 import math
 import types
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.spec import Precision
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 FLOPS: Literal["allfocus/flops/1"] = "allfocus/flops/1"
@@ -166,7 +178,7 @@ class LatencyReport:
     notes: tuple[str, ...]
 
 
-def encode(report: FlopsReport | LatencyReport) -> str:
+def encode(report: DataclassInstance) -> str:
     """Indented JSON without NaN or infinity, which JSON does not have."""
     return json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
 
