@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from emulated import emulated_library
+from emulated import DEVICES, kernels_on
 from isotropic_cases import Case
 from torch import Tensor
 
 from allfocus.kernels import reference
-from allfocus.kernels.library import Kernels, load
 
 CASES = [
     Case(),
@@ -23,17 +22,6 @@ CASES = [
     Case(levels=9, height=12, width=13, channels=2),
 ]
 ROUNDING = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
-
-
-def on(device: str) -> Kernels:
-    if device == "cpu":
-        return Kernels(emulated_library())
-    if not torch.cuda.is_available():
-        pytest.skip("needs an NVIDIA GPU")
-    return load(torch.device(device))
-
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def error(got: Tensor, wanted: Tensor) -> float:
@@ -52,7 +40,7 @@ def gradients(inputs: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor, ...]:
 def test_forward_equals_the_reference(case: Case, dtype: torch.dtype, device: str) -> None:
     inputs = case.tensors(dtype)
     wanted = reference.isotropic_conv(*(t.double() for t in inputs))
-    got = on(device).isotropic_conv(*(t.to(device) for t in inputs))
+    got = kernels_on(device).isotropic_conv(*(t.to(device) for t in inputs))
     assert got.dtype == dtype
     assert error(got, wanted) < ROUNDING[dtype]
 
@@ -61,7 +49,7 @@ def test_forward_equals_the_reference(case: Case, dtype: torch.dtype, device: st
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_backward_equals_the_references(case: Case, dtype: torch.dtype, device: str) -> None:
-    kernels, inputs = on(device), case.tensors(dtype)
+    kernels, inputs = kernels_on(device), case.tensors(dtype)
     grad = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1)).to(dtype)
     given = [t.to(device) for t in (grad, *inputs)]
     got = kernels.isotropic_conv_backward(*given, (True, True, True))
@@ -81,7 +69,7 @@ def test_backward_equals_the_references(case: Case, dtype: torch.dtype, device: 
 def test_only_wanted_gradients_are_made(
     wanted: tuple[bool, bool, bool], levels: int, device: str
 ) -> None:
-    kernels = on(device)
+    kernels = kernels_on(device)
     inputs = [t.to(device) for t in Case(levels=levels).tensors()]
     everything = kernels.isotropic_conv_backward(inputs[0], *inputs, (True, True, True))
     some = kernels.isotropic_conv_backward(inputs[0], *inputs, wanted)
@@ -100,7 +88,7 @@ def test_what_is_not_finite_spreads_as_in_the_reference(
         inputs = Case(levels=levels, height=20, width=20).tensors()
         inputs[place][0, 0, 10, 10] = value
         wanted = reference.isotropic_conv(*inputs)
-        got = on(device).isotropic_conv(*(t.to(device) for t in inputs)).cpu()
+        got = kernels_on(device).isotropic_conv(*(t.to(device) for t in inputs)).cpu()
         assert torch.equal(got.isnan(), wanted.isnan())
         assert torch.equal(got.isinf(), wanted.isinf())
         assert torch.equal(got.isfinite(), wanted.isfinite())

@@ -53,7 +53,7 @@ ALLFOCUS_API int allfocus_isotropic_conv_backward(
 /* Spatial feature transform: out = act(features * gamma * gamma_s + beta); act multiplies what is
  * negative by `slope` (1: none, 0: ReLU). features, out [n, channels, pixels] in `layout`.
  * gamma, beta: [n, channels], or of features' shape and layout where gamma_full, beta_full.
- * gamma_s: [n, pixels], or null. */
+ * gamma_s: [n, pixels], or null. out may be features. n, channels, pixels < 2^31. */
 ALLFOCUS_API int allfocus_sft_modulate(const void* features, const void* gamma, int gamma_full,
                                        const void* gamma_s, const void* beta, int beta_full,
                                        void* out, float slope, int dtype, int layout, int64_t n,
@@ -63,7 +63,8 @@ ALLFOCUS_API int allfocus_sft_modulate(const void* features, const void* gamma, 
 ALLFOCUS_API size_t allfocus_sft_modulate_workspace(int64_t n, int64_t channels, int64_t pixels);
 
 /* Gradients of it, each of its tensor's shape; a null pointer leaves one out. The sign of the
- * pre-activation is computed anew from the inputs. Sums over pixels (for [n, channels] tensors) and
+ * pre-activation is computed anew from the inputs (with slope 1 it is not needed, and beta may be
+ * null); where that is NaN, the gradient passes whole. workspace is aligned to 32 bytes. Sums over pixels (for [n, channels] tensors) and
  * over channels (for gamma_s) are made in a fixed order: equal inputs give equal bits. */
 ALLFOCUS_API int allfocus_sft_modulate_backward(
     const void* grad_out, const void* features, const void* gamma, int gamma_full,
