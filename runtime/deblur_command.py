@@ -75,7 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recursive", action="store_true", help="look into the folders of folders too")
     add("--suffix", default="", help="put this behind each name, such as -sharp")
     add("--overwrite", action="store_true", help="write over files that are there, even inputs")
-    add("--quality", type=_percent, default=95, help="of JPEG and lossy WebP (%(default)s)")
+    add(
+        "--quality",
+        type=_percent,
+        help="of JPEG and lossy WebP (default: the source's, and at least 95)",
+    )
     add(
         "--max-pixels",
         type=_pixels,
@@ -122,7 +126,7 @@ def _do_all(
     return outcomes
 
 
-def _do_one(deblur: Deblurrer, job: Job, quality: int, max_pixels: int) -> Done:
+def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     picture = read_image(job.source, max_pixels=max_pixels)
     try:
         sharp, defocus, timings = _sharpen(deblur, picture)

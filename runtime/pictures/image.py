@@ -27,6 +27,7 @@ Pixels = NDArray[Any]
 
 MAX_PIXELS = 200_000_000  # of one picture, unless the caller allows more
 OPENCV_MAX_PIXELS = 1 << 30  # OpenCV decodes no more
+_QUALITY = 95  # of JPEG and lossy WebP, at least, where the caller gives none
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +42,7 @@ class Picture:
     metadata: Metadata
     format: str  # a name in FORMATS
     lossless: bool  # the file held the exact pixels
+    quality: int = 0  # 1 to 100, that it was written with, where it was a JPEG
     notes: tuple[str, ...] = ()  # what the file had that cannot be carried over
 
 
@@ -62,16 +64,20 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         metadata=header.metadata,
         format=form.name,
         lossless=header.lossless,
+        quality=header.quality,
         notes=header.notes,
     )
 
 
-def write_image(path: Path, picture: Picture, *, quality: int = 95) -> tuple[str, ...]:
+def write_image(path: Path, picture: Picture, *, quality: int | None = None) -> tuple[str, ...]:
     """Write `picture` in the format that `path` names; return notes of what that cannot hold.
 
     `quality` 1 to 100 counts for JPEG, whose chroma stays at full size, and for WebP where the
-    source was lossy. The file is whole or not there.
+    source was lossy. None: that of the source, and at least 95, so that what was sharp is not
+    harmed by being saved. The file is whole or not there.
     """
+    if quality is None:
+        quality = max(_QUALITY, picture.quality)
     form = format_for(path)
     try:
         data, notes = encode_image(picture, form, quality)

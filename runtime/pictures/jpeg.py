@@ -7,12 +7,13 @@ import struct
 from collections.abc import Iterator
 
 from allfocus.runtime.errors import InputError
+from allfocus.runtime.pictures.jpeg_quality import quality_of
 from allfocus.runtime.pictures.metadata import CMYK_NOTE, Header, Metadata, keepable_profile
 
 MAGIC = b"\xff\xd8\xff"
 
 _APP0, _APP1, _APP2, _APP13, _COM = 0xE0, 0xE1, 0xE2, 0xED, 0xFE
-_SOS, _EOI = 0xDA, 0xD9
+_SOS, _EOI, _DQT = 0xDA, 0xD9, 0xDB
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame; the rest are tables
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _LONG_XMP, _PICTURES = b"http://ns.adobe.com/xmp/extension/\0", b"MPF\0"
@@ -38,7 +39,12 @@ def inspect(data: bytes) -> Header:
     if any(kind == _APP2 and body.startswith(_PICTURES) for kind, body in segments):
         notes = (*notes, "the further pictures in the file (MPF) were left out")
     return Header(
-        width=width, height=height, metadata=_metadata(segments, icc), lossless=False, notes=notes
+        width=width,
+        height=height,
+        metadata=_metadata(segments, icc),
+        lossless=False,
+        quality=quality_of(body for kind, body in segments if kind == _DQT),
+        notes=notes,
     )
 
 

@@ -46,6 +46,7 @@ class Header:
     height: int
     metadata: Metadata
     lossless: bool = True  # the file holds the exact pixels
+    quality: int = 0  # 1 to 100, that a JPEG was written with; 0: no JPEG
     channels: int = 0  # of the file, where OpenCV decodes it to four; 0: it has what is decoded
     notes: tuple[str, ...] = ()  # what the file has that cannot be carried over
 
