@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from allfocus.runtime.spec import Color, Graph, Io, Spec
+
+if TYPE_CHECKING:
+    from plugin_host import Library
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
@@ -31,6 +35,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ALLFOCUS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    """The TensorRT plugins compiled for the CPU. A test reads what they log: nothing is left."""
+    from plugin_host import open_plugins
+
+    plugins = open_plugins()
+    yield plugins
+    assert plugins.log() == ""
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,12 @@ def emulated_plugins() -> Path:
 
 
 @lru_cache(maxsize=1)
+def open_plugins() -> Library:
+    """The plugins in a TensorRT that is played."""
+    return Library(emulated_plugins())
+
+
+@lru_cache(maxsize=1)
 def _driver() -> ctypes.CDLL:
     source = Path(__file__).parent / "plugin_driver.cpp"
     driver = ctypes.CDLL(str(_compile([source], "plugin_driver.so", ["-ldl"])))

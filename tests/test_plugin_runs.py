@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,23 +27,10 @@ from plugin_host import (
     RUNTIME,
     Library,
     Tensor,
-    emulated_plugins,
     slope,
 )
 
 from allfocus.kernels import reference
-
-
-@pytest.fixture(scope="module")
-def library() -> Library:
-    return Library(emulated_plugins())
-
-
-@pytest.fixture(autouse=True)
-def quiet(library: Library) -> Iterator[None]:
-    """A test reads the log that it expects: nothing else may be logged."""
-    yield
-    assert library.log() == ""
 
 
 @pytest.mark.parametrize("kind", TYPES)

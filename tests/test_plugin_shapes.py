@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from plugin_cases import ISOTROPIC, SFT, TYPES, described, made
@@ -18,20 +18,7 @@ from plugin_host import (
     Library,
     Plugin,
     Tensor,
-    emulated_plugins,
 )
-
-
-@pytest.fixture(scope="module")
-def library() -> Library:
-    return Library(emulated_plugins())
-
-
-@pytest.fixture(autouse=True)
-def quiet(library: Library) -> Iterator[None]:
-    """A test reads the log that it expects: nothing else may be logged."""
-    yield
-    assert library.log() == ""
 
 
 @pytest.mark.parametrize(

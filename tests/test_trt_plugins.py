@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from plugin_cases import made
 from plugin_host import (
@@ -11,23 +9,10 @@ from plugin_host import (
     RUNTIME,
     Field,
     Library,
-    emulated_plugins,
     field,
     slope,
     version,
 )
-
-
-@pytest.fixture(scope="module")
-def library() -> Library:
-    return Library(emulated_plugins())
-
-
-@pytest.fixture(autouse=True)
-def quiet(library: Library) -> Iterator[None]:
-    """A test reads the log that it expects: nothing else may be logged."""
-    yield
-    assert library.log() == ""
 
 
 @pytest.mark.parametrize("name", ["IsotropicConv", "SftModulate"])
