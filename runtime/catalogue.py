@@ -21,6 +21,7 @@ class Entry:
 
 
 _MA_2021 = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
+_YE = "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ..."
 
 MODELS: dict[str, Entry] = {
     e.name: e
@@ -28,6 +29,9 @@ MODELS: dict[str, Entry] = {
         Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _MA_2021, 4),
         Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _MA_2021, 1),
         Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _MA_2021, 4),
+        Entry("sftnet", "features modulated by the defocus map: 12 blocks of 128", _YE, 4),
+        Entry("sftnet-lite", "sftnet at half the resolution: 12 blocks of 64", _YE, 4),
+        Entry("sftnet-tiny", "sftnet's design at test size: 2 blocks of 16", _YE, 4),
     )
 }
 

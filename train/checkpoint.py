@@ -88,13 +88,19 @@ def load(name: str, path: Path) -> tuple[Deblurrer, Spec]:
 
 
 def random(name: str, seed: int) -> tuple[Deblurrer, Spec]:
-    """The net `name` with random weights in every layer: for tests and timings only."""
-    net = build(name)
+    """The net `name` with random weights in every layer: for tests and timings only.
+
+    They are added to those of a new net, such that what starts as 1 stays near it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build(name)
     generator = torch.Generator().manual_seed(seed)
     for parameter in net.parameters():
-        spread = (0.5 / max(1, parameter[0].numel())) ** 0.5  # keeps activations near 1
+        fan_in = parameter[0].numel()
+        spread = (0.1 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.05  # activations stay near 1
         with torch.no_grad():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     spec = describe(
         name,
         net,
