@@ -21,6 +21,7 @@ class Entry:
 
 
 _MA_2021 = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
+_LI_2023 = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
 
 MODELS: dict[str, Entry] = {
     e.name: e
@@ -28,6 +29,9 @@ MODELS: dict[str, Entry] = {
         Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _MA_2021, 4),
         Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _MA_2021, 1),
         Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _MA_2021, 4),
+        Entry("jdrl-unet", "JDRL's plain U-Net: 5 levels of 64 to 1024, no map", _LI_2023, 16),
+        Entry("jdrl-unet-lite", "JDRL's U-Net on 2x2 pixels folded, 32 to 512", _LI_2023, 32),
+        Entry("jdrl-unet-tiny", "JDRL's U-Net at test size: 3 levels of 8 to 32", _LI_2023, 4),
     )
 }
 
