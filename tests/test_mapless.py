@@ -20,7 +20,7 @@ from allfocus.export.faces import face
 from allfocus.export.flavour import Target
 from allfocus.export.verify import compare, verify
 from allfocus.runtime.backend import Outputs
-from allfocus.runtime.errors import InputError, ParityError
+from allfocus.runtime.errors import ParityError
 from allfocus.runtime.spec import Graph, Io, Precision, Shapes, Size
 from allfocus.train.data import find, make_samples
 from allfocus.train.models.base import Deblurrer, describe
@@ -114,9 +114,13 @@ def test_deblur_refuses_to_write_a_map(
     assert out.exists()
 
 
-def test_the_demo_says_that_it_needs_a_map(any_size: Path) -> None:
-    with pytest.raises(InputError, match="estimates no defocus map"):
-        demo.deblur(str(any_size), np.zeros((13, 22, 3), np.uint8))
+def test_the_demo_shows_two_panels(any_size: Path, tmp_path: Path) -> None:
+    made = demo.deblur(str(any_size), np.zeros((60, 200, 3), np.uint8))
+    assert made.defocus is None
+    demo.write_picture(tmp_path / "panels.png", made)
+    panels = cv2.imread(str(tmp_path / "panels.png"))
+    assert panels is not None
+    assert panels.shape[1] == 2 * 200 + 3 * 12
 
 
 @pytest.mark.rtx
