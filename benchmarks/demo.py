@@ -25,7 +25,7 @@ from allfocus.benchmarks.panels import Frame, compose
 from allfocus.benchmarks.sharpness import Band, by_blur
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.command import DONE, script
-from allfocus.runtime.errors import BackendError, InputError
+from allfocus.runtime.errors import BackendError
 from allfocus.runtime.files import publish
 from allfocus.runtime.frame import to_color
 from allfocus.runtime.pictures.image import read_image
@@ -42,7 +42,7 @@ class Deblurred:
 
     before: Frame
     after: Frame
-    defocus: NDArray[np.float32]  # [H, W], pixels of blur radius
+    defocus: NDArray[np.float32] | None  # [H, W], pixels of blur radius
     artefact: str
     backend: str
     load_seconds: float
@@ -94,7 +94,7 @@ def read_photo(path: Path) -> Frame:
 
 
 def deblur(source: str, frame: Frame) -> Deblurred:
-    """Run the model or artefact `source` on the CPU; raises InputError where it gives no map."""
+    """Run the model or artefact `source` on the CPU."""
     from allfocus.runtime.load import load
 
     start = time.perf_counter()
@@ -102,8 +102,6 @@ def deblur(source: str, frame: Frame) -> Deblurred:
         loaded = time.perf_counter()
         result = model(frame)
         end = time.perf_counter()
-        if result.defocus is None:
-            raise InputError(f"{source} estimates no defocus map, which the demo shows")
         return Deblurred(
             before=frame,
             after=result.image,
@@ -129,20 +127,23 @@ def render(report: dict[str, Any], problem: str, made: Deblurred, picture: Path)
     lines = [
         f"{report['model']}, weights: {report['weights']}",
         "",
-        table(_files(report, picture, made.milliseconds / 1e3), left=2),
+        table(_files(report, picture, made), left=2),
         "",
         f"parity   {_parity(report['parity'])}",
         f"engine   {_engine(report, problem)}",
         f"photo    {width}x{height}, {Path(made.artefact).name} on ONNX Runtime ({made.backend}): "
         f"loaded in {made.load_seconds:.1f} s, deblurred in {made.milliseconds / 1e3:.1f} s",
-        "",
-        table(_sharpness(by_blur(made.before, made.after, made.defocus))),
-        "sharpness: mean squared gradient of the luminance, after / before",
     ]
+    if made.defocus is not None:
+        lines += [
+            "",
+            table(_sharpness(by_blur(made.before, made.after, made.defocus))),
+            "sharpness: mean squared gradient of the luminance, after / before",
+        ]
     return "\n".join(lines)
 
 
-def _files(report: dict[str, Any], picture: Path, seconds: float) -> list[tuple[str, ...]]:
+def _files(report: dict[str, Any], picture: Path, made: Deblurred) -> list[tuple[str, ...]]:
     took = report["seconds"]
     traced = None if report["cached"] else took["export"]
     built = None if report["cached"] else took.get("build")
@@ -150,7 +151,8 @@ def _files(report: dict[str, Any], picture: Path, seconds: float) -> list[tuple[
     rows.append(_file("ONNX graph", report["onnx"], traced))
     if report["engine"] is not None:
         rows.append(_file("TensorRT engine", report["engine"], built))
-    return [*rows, _file("before, after, map", str(picture), seconds)]
+    panels = "before, after" if made.defocus is None else "before, after, map"
+    return [*rows, _file(panels, str(picture), made.milliseconds / 1e3)]
 
 
 def _file(what: str, path: str, seconds: float | None) -> tuple[str, ...]:

@@ -17,15 +17,19 @@ _TITLES = ("before", "after", "estimated defocus")
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def compose(before: Frame, after: Frame, defocus: NDArray[np.float32]) -> Frame:
-    """One picture of three panels and their enlarged details; `defocus` is [H, W] in pixels."""
-    top = scale_top(defocus)
-    images = (before, after, colors(defocus, top))
+def compose(before: Frame, after: Frame, defocus: NDArray[np.float32] | None) -> Frame:
+    """One picture of all panels and their enlarged details; `defocus` is [H, W] in pixels."""
+    images = [before, after]
+    bar = _blank(_SCALE, before.shape[1])
+    if defocus is not None:
+        top = scale_top(defocus)
+        images.append(colors(defocus, top))
+        bar = scale_bar(before.shape[1], top)
     crop = most_changed(before, after)
     outlined = (_outlined(image, crop) for image in images)
-    first = _row([_titled(i, t) for i, t in zip(outlined, _TITLES, strict=True)])
+    first = _row([_titled(i, t) for i, t in zip(outlined, _TITLES, strict=False)])
     second = _row([_enlarged(image[crop], image.shape) for image in images])
-    foot = _right_aligned(scale_bar(before.shape[1], top), first.shape[1])
+    foot = _right_aligned(bar, first.shape[1])
     _write(foot, f"second row: the outlined detail, {ZOOM} times as large", 0, 14, 0.45)
     gap = _blank(_GAP, first.shape[1])
     rows = (gap, first, gap, second, gap, foot)

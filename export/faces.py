@@ -21,17 +21,20 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 
 
 class FloatFace(nn.Module):
-    """float32 [N, 3, H, W] RGB -> sharp float32 [N, 3, H, W], defocus float32 [N, 1, H, W]."""
+    """float32 [N, 3, H, W] RGB -> sharp float32 [N, 3, H, W], defocus float32 [N, 1, H, W].
+
+    Where the net estimates no map, `defocus` is None, and the exported graph has no such output.
+    """
 
     def __init__(self, net: Deblurrer, precision: Precision) -> None:
         super().__init__()
         self.dtype = _DTYPES[precision]
         self.net = copy.deepcopy(net).to(self.dtype)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Deblur; `sharp` is not clipped, `defocus` is at least 0."""
         sharp, defocus = self.net(image.to(self.dtype))
-        return sharp.float(), F.relu(defocus.float())
+        return sharp.float(), None if defocus is None else F.relu(defocus.float())
 
 
 class FrameFace(FloatFace):
@@ -45,7 +48,7 @@ class FrameFace(FloatFace):
         super().__init__(net, precision)
         self.swapped = color == "bgr"
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Deblur; levels are rounded half to even.
 
         Rounding is one exact operation on one correctly rounded product, the same everywhere;
@@ -54,7 +57,8 @@ class FrameFace(FloatFace):
         planes = image.to(torch.float32).permute(0, 3, 1, 2) / 255
         sharp, defocus = super().forward(self._ordered(planes))
         levels = torch.round(self._ordered(sharp).clamp(0, 1) * 255)
-        return levels.permute(0, 2, 3, 1).to(torch.uint8), defocus.squeeze(1)
+        frame = levels.permute(0, 2, 3, 1).to(torch.uint8)
+        return frame, None if defocus is None else defocus.squeeze(1)
 
     def _ordered(self, planes: Tensor) -> Tensor:
         return planes.flip(1) if self.swapped else planes

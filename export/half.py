@@ -31,14 +31,16 @@ class Float16Storage(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         return tree_map(_rounded, func(*args, **(kwargs or {})))
 
 
-def run_in_half(net: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+def run_in_half(net: nn.Module, image: Tensor) -> tuple[Tensor, Tensor | None]:
     """The outputs of the float32 `net` for `image` [N, 3, H, W], computed as float16 would be.
 
     The weights are rounded too; `net` itself is left as it is.
     """
     weights = {name: _rounded(value) for name, value in net.state_dict().items()}
     with torch.inference_mode(), Float16Storage():  # type: ignore[no-untyped-call]
-        outputs: tuple[Tensor, ...] = torch.func.functional_call(net, weights, (_rounded(image),))
+        outputs: tuple[Tensor, Tensor | None] = torch.func.functional_call(
+            net, weights, (_rounded(image),)
+        )
     return outputs
 
 

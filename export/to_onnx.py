@@ -52,7 +52,7 @@ def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
             (image,),
             dynamo=True,
             input_names=["image"],
-            output_names=["sharp", "defocus"],
+            output_names=["sharp", "defocus"] if net.max_radius else ["sharp"],
             dynamic_shapes=_dynamic_axes(graph, net.multiple),
             custom_translation_table=ops.translations(),
             verbose=False,

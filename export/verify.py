@@ -28,6 +28,8 @@ from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import Graph, Io, Precision, Size
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from allfocus.train.models.base import Deblurrer
 
 ANY_SIZE = Size(384, 256)  # pixels: what a graph that takes any size is checked at
@@ -57,8 +59,9 @@ class Deviation:
 def verify(onnx_file: Path, net: Deblurrer, graph: Graph) -> dict[str, float]:
     """Compare `onnx_file` with `net`, float32 in eval mode; figures for a manifest.
 
-    `max_abs`, `mean_abs` and `psnr_db` are those of `sharp`; `defocus_...` those of the map;
-    `float16_psnr_db`, for fp16 only, is that of `sharp` with every result rounded to float16.
+    `max_abs`, `mean_abs` and `psnr_db` are those of `sharp`; `defocus_...` those of the map, where
+    the net estimates one; `float16_psnr_db`, for fp16 only, is that of `sharp` with every result
+    rounded to float16.
     Raises ParityError with the figures where a tolerance is exceeded or a value is not finite.
     """
     photo = read_photo(graph.shapes.opt if graph.shapes else ANY_SIZE)
@@ -79,15 +82,19 @@ def check_half(net: Deblurrer) -> float:
 
     photo = read_photo(HALF_SIZE.padded(net.multiple))
     expected = _reference(net, photo, "float")
-    sharp, defocus = (v.numpy() for v in run_in_half(net, torch.from_numpy(_planes(photo))))
+    found = _float_outputs(*run_in_half(net, torch.from_numpy(_planes(photo))))
     graph = Graph(io="float", precision="fp16", color="rgb", shapes=None)
-    figures = compare(Outputs(sharp, np.maximum(defocus, 0)), expected, graph)
-    return figures["psnr_db"]
+    return compare(found, expected, graph)["psnr_db"]
 
 
 def compare(found: Outputs, expected: Outputs, graph: Graph) -> dict[str, float]:
     """The deviation of `found` from `expected`, both RGB in the layout of `graph`."""
-    limits = {"sharp": tolerance(graph), "defocus": TOLERANCES["float", graph.precision]}
+    if (found.defocus is None) != (expected.defocus is None):
+        lacking = "ONNX graph" if found.defocus is None else "PyTorch net"
+        raise ParityError(f"the {lacking} gives no 'defocus', the other does; nothing was kept")
+    limits = {"sharp": tolerance(graph)}
+    if expected.defocus is not None:
+        limits["defocus"] = TOLERANCES["float", graph.precision]
     deviations = {
         name: _measure(name, getattr(found, name), getattr(expected, name)) for name in limits
     }
@@ -98,14 +105,10 @@ def compare(found: Outputs, expected: Outputs, graph: Graph) -> dict[str, float]
                 f"{_text(asdict(deviation))}; allowed: {_text(limits[name].to_dict())}. "
                 f"Nothing was kept{_ADVICE[graph.precision]}"
             )
-    sharp, defocus = deviations["sharp"], deviations["defocus"]
     return {
-        "max_abs": sharp.max_abs,
-        "mean_abs": sharp.mean_abs,
-        "psnr_db": sharp.psnr_db,
-        "defocus_max_abs": defocus.max_abs,
-        "defocus_mean_abs": defocus.mean_abs,
-        "defocus_psnr_db": defocus.psnr_db,
+        f"{_PREFIXES[name]}{figure}": getattr(deviation, figure)
+        for name, deviation in deviations.items()
+        for figure in ("max_abs", "mean_abs", "psnr_db")
     }
 
 
@@ -121,6 +124,7 @@ def read_photo(size: Size) -> NDArray[np.uint8]:
     return np.ascontiguousarray(cut, dtype=np.uint8)
 
 
+_PREFIXES = {"sharp": "", "defocus": "defocus_"}  # of an output's figures
 _ADVICE: dict[Precision, str] = {
     "fp32": "; the graph computes something else than the net: report it with these figures",
     "fp16": "; these weights need a larger range or finer steps: use --precision fp32",
@@ -133,12 +137,17 @@ def _reference(net: Deblurrer, photo: NDArray[np.uint8], io: Io) -> Outputs:
 
     image = torch.from_numpy(_planes(photo))
     with torch.inference_mode():
-        sharp, defocus = (value.numpy() for value in net(image))
-    defocus = np.maximum(defocus, 0)
+        outputs = _float_outputs(*net(image))
     if io == "float":
-        return Outputs(sharp, defocus)
-    levels = np.rint(np.clip(sharp, 0, 1) * 255)
-    return Outputs(np.moveaxis(levels, 1, 3), defocus[:, 0])
+        return outputs
+    levels = np.rint(np.clip(outputs.sharp, 0, 1) * 255)
+    plane = None if outputs.defocus is None else outputs.defocus[:, 0]
+    return Outputs(np.moveaxis(levels, 1, 3), plane)
+
+
+def _float_outputs(sharp: Tensor, defocus: Tensor | None) -> Outputs:
+    """A net's outputs as the float face must give them."""
+    return Outputs(sharp.numpy(), None if defocus is None else np.maximum(defocus.numpy(), 0))
 
 
 def _planes(photo: NDArray[np.uint8]) -> NDArray[np.float32]:

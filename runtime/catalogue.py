@@ -22,6 +22,7 @@ class Entry:
 
 _MA_2021 = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
 _YE = "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ..."
+_LI_2023 = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
 
 MODELS: dict[str, Entry] = {
     e.name: e
@@ -32,6 +33,9 @@ MODELS: dict[str, Entry] = {
         Entry("sftnet", "features modulated by the defocus map: 12 blocks of 128", _YE, 4),
         Entry("sftnet-lite", "sftnet at half the resolution: 12 blocks of 64", _YE, 4),
         Entry("sftnet-tiny", "sftnet's design at test size: 2 blocks of 16", _YE, 4),
+        Entry("jdrl-unet", "JDRL's plain U-Net: 5 levels of 64 to 1024, no map", _LI_2023, 16),
+        Entry("jdrl-unet-lite", "JDRL's U-Net on 2x2 pixels folded, 32 to 512", _LI_2023, 32),
+        Entry("jdrl-unet-tiny", "JDRL's U-Net at test size: 3 levels of 8 to 32", _LI_2023, 4),
     )
 }
 

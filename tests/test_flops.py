@@ -17,7 +17,12 @@ SIZE = Size(600, 400)
 # SYSTEMS.md gives 5.25 M and 1,259 GMAC for the released net. That is one 64->64 convolution at
 # full resolution too many (36,928 parameters, 8.85 GMAC): the public code's own list of layers has
 # one convolution before and one after the map estimator's four blocks, as counted here.
-KNOWN = {"didanet": (4_069_444, 892.3e9), "didanet-released": (5_213_188, 1_249.97e9)}
+KNOWN = {
+    "didanet": (4_069_444, 892.3e9),
+    "didanet-released": (5_213_188, 1_249.97e9),
+    "jdrl-unet": (31_033_411, 203.058e9),
+    "jdrl-unet-lite": (7_766_124, 13.5812e9),
+}
 
 
 @pytest.mark.parametrize(("model", "parameters", "macs"), [(m, *k) for m, k in KNOWN.items()])
@@ -31,7 +36,8 @@ def test_totals_are_the_known_figures(model: str, parameters: int, macs: float) 
 def test_flops_agree_with_torchs_own_counter(model: str) -> None:
     with torch.device("meta"):
         net = build(model)
-        image = torch.zeros(1, 3, SIZE.height, SIZE.width)
+        size = SIZE.padded(net.multiple)
+        image = torch.zeros(1, 3, size.height, size.width)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         net(image)
     assert flops.report(model, SIZE, "fp32").total.flops == counter.get_total_flops()

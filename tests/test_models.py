@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,18 +13,30 @@ from torch import Tensor, nn
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import UnknownModelError
 from allfocus.train.checkpoint import random
-from allfocus.train.models import build, names, variant
+from allfocus.train.models import build, jdrl_unet, names, variant
 from allfocus.train.models.base import Deblurrer, describe
 from allfocus.train.models.count import count_layers, count_macs, count_parameters
 from allfocus.train.models.didanet import MAX_RADIUS, Config, DidANet
+from allfocus.train.models.jdrl_unet import JdrlUNet
+from allfocus.train.models.sftnet import CONFIGS as SFT
+from allfocus.train.models.sftnet import SftNet
 
 TINY = Config(map_features=8, map_blocks=1, features=16, blocks=2)
 # The same depths as the registered models, at widths that a test can afford.
-THIN = {
-    "didanet": Config(map_features=2, features=2),
-    "didanet-released": Config(map_scale=1, map_features=2, features=2, blocks=16, scaled_from=4),
-    "didanet-tiny": Config(map_features=2, map_blocks=1, features=2, blocks=2),
+THIN_RELEASED = Config(map_scale=1, map_features=2, features=2, blocks=16, scaled_from=4)
+THIN: dict[str, Callable[[], Deblurrer]] = {
+    "didanet": lambda: DidANet(Config(map_features=2, features=2)),
+    "didanet-released": lambda: DidANet(THIN_RELEASED),
+    "didanet-tiny": lambda: DidANet(Config(map_features=2, map_blocks=1, features=2, blocks=2)),
+    "jdrl-unet": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 5)),
+    "jdrl-unet-lite": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 5, fold=2)),
+    "jdrl-unet-tiny": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 3)),
+    **{
+        name: partial(SftNet, replace(config, map_features=2, features=2))
+        for name, config in SFT.items()
+    },
 }
+LOCAL = [name for name in MODELS if name not in SFT]  # nothing pooled; else: test_sftnet.py
 
 
 def test_the_registry_is_the_catalogue() -> None:
@@ -76,12 +92,22 @@ def test_counting_leaves_the_net_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_shapes_and_a_new_net_returns_its_input(name: str) -> None:
-    net = build(name).eval()
+def test_shapes_and_a_map_where_there_is_a_radius(name: str) -> None:
+    net = THIN[name]().eval()
+    height, width = 2 * net.multiple, 3 * net.multiple
+    with torch.no_grad():
+        sharp, defocus = net(torch.rand(2, 3, height, width))
+    assert sharp.shape == (2, 3, height, width)
+    assert (defocus is not None) == (net.max_radius > 0)
+    if defocus is not None:
+        assert defocus.shape == (2, 1, height, width)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("didanet")])
+def test_a_new_didanet_returns_its_input(name: str) -> None:
     image = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        sharp, defocus = net(image)
-    assert (sharp.shape, defocus.shape) == (image.shape, (2, 1, 8, 12))
+        sharp, _ = build(name).eval()(image)
     torch.testing.assert_close(sharp, image, rtol=0, atol=0)
 
 
@@ -100,41 +126,60 @@ def test_blocks_not_yet_in_use_change_nothing_and_cost_nothing() -> None:
 
 
 def test_the_released_nets_later_blocks_are_scaled() -> None:
-    net = DidANet(THIN["didanet-released"])
+    net = DidANet(THIN_RELEASED)
     scales = [block.scale for block in net.restorer.blocks]  # type: ignore[union-attr]
     assert scales == [1.0] * 4 + [0.1] * 12
 
 
 def _linear(net: Deblurrer) -> Deblurrer:
-    """Positive weights and no biases: no ReLU cuts, nothing cancels, nothing explodes."""
+    """Positive weights and no biases: no ReLU cuts, nothing cancels, nothing explodes.
+
+    A sigmoid is left out: it turns the smallest changes into none.
+    """
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.Sigmoid):
+            net.set_submodule(name, nn.Identity())
     for parameter in net.parameters():
         with torch.no_grad():
             parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else 0.0)
     return net.double().eval()
 
 
-def _reach(net: Deblurrer, row: int, side: int) -> int:
-    """The farthest row, in pixels, at which an output changes when one pixel of `row` does."""
-    image = torch.zeros(1, 3, side, side, dtype=torch.float64)  # so that 1e-90 is still a change
+def _reach(net: Deblurrer, row: int, shape: tuple[int, int], turned: bool) -> int:
+    """The farthest row, in pixels, at which an output changes when one pixel of `row` does.
+
+    `turned`: with columns for rows.
+    """
+    image = torch.zeros(1, 3, *shape, dtype=torch.float64)  # so that 1e-90 is still a change
     changed = image.clone()
-    changed[..., row, side // 2] = 1.0
+    changed[..., row, shape[1] // 2] = 1.0
     with torch.no_grad():
-        pairs = zip(net(image), net(changed), strict=True)
-        rows = [((a - b).abs() > 0).any(dim=3).nonzero()[:, 2] for a, b in pairs]
+        first, second = (_given(net(x.mT if turned else x)) for x in (image, changed))
+    apart = [(a - b).mT if turned else a - b for a, b in zip(first, second, strict=True)]
+    rows = [(difference.abs() > 0).any(dim=3).nonzero()[:, 2] for difference in apart]
     return int((torch.cat(rows) - row).abs().max())
 
 
-@pytest.mark.parametrize("name", THIN)
-def test_the_halo_is_the_farthest_a_changed_pixel_reaches(name: str) -> None:
-    net = _linear(DidANet(THIN[name]))
-    assert net.halo == build(name).halo  # depth alone decides
-    side = 4 * (net.halo // 2 + 3)
-    reached = [_reach(net, side // 2 + offset, side) for offset in range(net.multiple)]
+def _given(outputs: tuple[Tensor, Tensor | None]) -> list[Tensor]:
+    return [output for output in outputs if output is not None]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", LOCAL)
+def test_the_halo_is_the_farthest_a_changed_pixel_reaches(name: str, turned: bool) -> None:
+    net = _linear(THIN[name]())
+    with torch.device("meta"):
+        assert net.halo == build(name).halo  # depth alone decides
+    step = net.multiple
+    middle = (net.halo // step + 2) * step
+    shape = 2 * middle + step, 2 * step  # a pixel's own column shows how far up and down it reaches
+    reached = [_reach(net, middle + offset, shape, turned) for offset in range(step)]
     assert max(reached) == net.halo
 
 
-def test_a_tile_with_its_halo_equals_the_whole_image() -> None:
-    net, _ = random("didanet-tiny", 0)
+@pytest.mark.parametrize("name", [name for name in LOCAL if name.endswith("-tiny")])
+def test_a_tile_with_its_halo_equals_the_whole_image(name: str) -> None:
+    net, _ = random(name, 0)
     net = net.double().eval()
     margin = -(-net.halo // net.multiple) * net.multiple
     image = torch.rand(
@@ -147,8 +192,8 @@ def test_a_tile_with_its_halo_equals_the_whole_image() -> None:
     )
     core = slice(margin + 8, margin + 24)  # rows of the whole image
     with torch.no_grad():
-        whole = net(image)
-        tile = net(image[:, :, core.start - margin : core.stop + margin])
+        whole = _given(net(image))
+        tile = _given(net(image[:, :, core.start - margin : core.stop + margin]))
     for of_whole, of_tile in zip(whole, tile, strict=True):
         expected: Tensor = of_whole[:, :, core]
         torch.testing.assert_close(of_tile[:, :, margin:-margin], expected, rtol=0, atol=1e-12)

@@ -15,6 +15,7 @@ from allfocus.train.metrics import psnr
 from allfocus.train.models.base import Deblurrer
 
 EDGES = (0.0, 0.5, 2.0, 4.0, 8.0, None)  # pixels of blur radius; None: no upper end
+_LARGEST = 8.0  # pixels: radii are told apart up to here for nets without a map
 _HIGHEST_PSNR = 99.0  # dB, of equal pixels: JSON has no infinity
 
 
@@ -38,15 +39,14 @@ class Report:
     """PSNR over all pixels and by radius, and the map's mean absolute error."""
 
     crops: int
-    map_mae: float  # in units of max_radius
+    map_mae: float | None  # in units of max_radius; None where the net estimates no map
     whole: Band
     bands: tuple[Band, ...]
 
     def line(self) -> str:
         """The report in one line."""
-        return (
-            f"PSNR {self.whole.before:.2f} -> {self.whole.after:.2f} dB, map MAE {self.map_mae:.3f}"
-        )
+        gain = f"PSNR {self.whole.before:.2f} -> {self.whole.after:.2f} dB"
+        return gain if self.map_mae is None else f"{gain}, map MAE {self.map_mae:.3f}"
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,25 @@ class _Pixels:
 def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
     """Run `net` over the first `crops` samples, output quantised to 8 bits."""
     rows, errors = [], []
-    for batch, sharp, defocus in _run(net, samples, crops):
+    scale = net.max_radius or _LARGEST
+    for batch, sharp, defocus in _run(net, samples, crops, scale):
         out = torch.round(sharp.clamp(0, 1) * 255) / 255
-        errors.append(float((defocus - batch.defocus).abs().mean()))
-        radius = batch.defocus.flatten() * net.max_radius
+        if defocus is not None:
+            errors.append(float((defocus - batch.defocus).abs().mean()))
+        radius = batch.defocus.flatten() * scale
         images = (image[0].flatten(1).T for image in (batch.blurry, out, batch.sharp))
         rows.append([tensor.numpy() for tensor in (*images, radius)])
     pixels = _Pixels(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
     bands = tuple(pixels.band(low or 0.0, high) for low, high in itertools.pairwise(EDGES))
-    return Report(crops, float(np.mean(errors)), pixels.band(0.0, None), bands)
+    map_mae = float(np.mean(errors)) if errors else None
+    return Report(crops, map_mae, pixels.band(0.0, None), bands)
 
 
 def _run(
-    net: Deblurrer, samples: Samples, crops: int
-) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor]]:
+    net: Deblurrer, samples: Samples, crops: int, scale: float
+) -> Iterator[tuple[Batch, torch.Tensor, torch.Tensor | None]]:
     net.eval()
-    source = batches(samples, start=0, stop=crops, batch=1, max_radius=net.max_radius, workers=0)
+    source = batches(samples, start=0, stop=crops, batch=1, max_radius=scale, workers=0)
     with torch.inference_mode():
         for batch in source:
             yield batch, *net(batch.blurry)

@@ -6,10 +6,14 @@ Names and summaries stand in `allfocus.runtime.catalogue`, which needs no torch.
 from __future__ import annotations
 
 from allfocus.runtime.catalogue import entry
-from allfocus.train.models import didanet, sftnet
+from allfocus.train.models import didanet, jdrl_unet, sftnet
 from allfocus.train.models.base import Deblurrer, Variant
 
-_VARIANTS: dict[str, Variant] = {**didanet.VARIANTS, **sftnet.VARIANTS}
+_VARIANTS: dict[str, Variant] = {
+    **didanet.VARIANTS,
+    **sftnet.VARIANTS,
+    **jdrl_unet.VARIANTS,
+}
 
 
 def variant(name: str) -> Variant:

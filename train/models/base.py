@@ -18,16 +18,17 @@ class Deblurrer(nn.Module, ABC):
     """A single-image deblurring net.
 
     `forward(image [N, 3, H, W] in [0, 1]) -> (sharp [N, 3, H, W], defocus [N, 1, H, W])`, where H
-    and W are multiples of `multiple`. The map is 0 in focus and 1 at `max_radius` pixels.
+    and W are multiples of `multiple`. The map is 0 in focus and 1 at `max_radius` pixels; nets that
+    estimate none have a `max_radius` of 0 and return None in its place.
     """
 
     multiple: int  # pixels
     halo: int  # pixels: radius of the receptive field
     global_context: bool = False
-    max_radius: float  # pixels
+    max_radius: float  # pixels; 0: no map
 
     @abstractmethod
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Deblur; see the class."""
 
 
