@@ -165,7 +165,7 @@ def test_a_whole_run_makes_an_engine_and_a_picture(
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     text = _run(tmp_path / "demo-out", capsys)
     assert list(own_cache.glob("*/didanet-tiny-fp16-600x400.engine"))
-    for words in ("sm86, sm89, sm120", "from cache", "psnr_db", "pixels and more", "done in"):
+    for words in ("sm86, sm89, sm120", "from cache", "psnr_db", "estimated blur radius", "done in"):
         assert words in text
 
 
