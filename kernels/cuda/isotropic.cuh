@@ -45,6 +45,11 @@ __host__ __device__ constexpr int ring_at(int y, int x) {
     return a < b ? b * (b + 1) / 2 + a : a * (a + 1) / 2 + b;
 }
 
+// Equal elements in the ring (dy, dx).
+__host__ __device__ constexpr int ring_size(int dy, int dx) {
+    return dx == 0 ? 1 : dy == 0 || dy == dx ? 4 : 8;
+}
+
 __host__ __device__ constexpr int integer_root(int square) {
     int root = 0;
     while ((root + 1) * (root + 1) <= square) ++root;
@@ -63,7 +68,7 @@ struct Ring {
     static constexpr int dx = (integer_root(8 * INDEX + 1) - 1) / 2;
     static constexpr int dy = INDEX - dx * (dx + 1) / 2;
     static constexpr int square = dx * dx + dy * dy;
-    static constexpr int count = dx == 0 ? 1 : dy == 0 || dy == dx ? 4 : 8;
+    static constexpr int count = ring_size(dy, dx);
     static constexpr int inner = integer_root(square);  // its value lies between seeds inner, inner+1
     static constexpr float fraction = float(root_of(square) - inner);
 
@@ -142,6 +147,25 @@ struct Tiles {
         : across(int((width + tile_width - 1) / tile_width)),
           down(int((height + tile_height - 1) / tile_height)) {}
 };
+
+// What the fast kernels are told of their tensors.
+struct Problem {
+    int64_t channels, plane;
+    int height, width;
+    Tiles tiles;
+};
+
+// A block's tile: its picture in the batch, and its corner there.
+struct Corner {
+    int64_t n;
+    int top, left;
+};
+
+__device__ __forceinline__ Corner own_tile(const Tiles& tiles, int tile_height, int tile_width) {
+    return {blockIdx.x / tiles.across / tiles.down,
+            int(blockIdx.x / tiles.across % tiles.down) * tile_height,
+            int(blockIdx.x % tiles.across) * tile_width};
+}
 
 // Copy one channel around a tile to shared memory as float, with zeros outside the picture.
 template <int ROWS, int COLUMNS, typename T>

@@ -62,10 +62,6 @@ __device__ __forceinline__ float raised(const T* seeds, int64_t plane, int level
     return exp2f(value - most);
 }
 
-__device__ __forceinline__ int ring_size(int dy, int dx) {
-    return dx == 0 ? 1 : dy == 0 || dy == dx ? 4 : 8;
-}
-
 template <typename T>
 __device__ __forceinline__ float total(const T* seeds, int64_t plane, int level, float most) {
     float sum = 0;

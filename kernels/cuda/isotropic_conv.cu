@@ -15,12 +15,6 @@ constexpr int CHANNELS = 4;  // in shared memory at once
 
 using Tile = float[HEIGHT + 2 * MARGIN][WIDTH + 2 * MARGIN];
 
-struct Problem {
-    int64_t channels, plane;
-    int height, width;
-    Tiles tiles;
-};
-
 // The sum of kernel times image for the thread's upper and lower pixel.
 __device__ __forceinline__ void convolve(const Tile& tile, const float (&upper)[RINGS],
                                          const float (&lower)[RINGS], float& up, float& low) {
@@ -41,10 +35,8 @@ __global__ void __launch_bounds__(WIDTH* ROWS, 2)
     forward(const T* __restrict__ image, const T* __restrict__ seeds,
             const T* __restrict__ weights, T* __restrict__ out, Problem p) {
     __shared__ Tile tiles[CHANNELS];
-    const int left = int(blockIdx.x % p.tiles.across) * WIDTH;
-    const int top = int(blockIdx.x / p.tiles.across % p.tiles.down) * HEIGHT;
-    const int64_t n = blockIdx.x / p.tiles.across / p.tiles.down;
-    const int x = left + threadIdx.x, y = top + int(threadIdx.y) * PER_THREAD;
+    const auto [n, top, left] = own_tile(p.tiles, HEIGHT, WIDTH);
+    const int x = left + int(threadIdx.x), y = top + int(threadIdx.y) * PER_THREAD;
     // Threads beyond the border work on the last pixel: they are needed at the barriers.
     const int inner_x = min(x, p.width - 1);
     float upper[RINGS], lower[RINGS];

@@ -8,23 +8,6 @@
 namespace allfocus {
 namespace {
 
-struct Problem {
-    int64_t channels, plane;
-    int height, width;
-    Tiles tiles;
-};
-
-struct Corner {  // of a block's tile
-    int64_t n;
-    int top, left;
-};
-
-__device__ __forceinline__ Corner own_tile(const Tiles& tiles, int height, int width) {
-    return {blockIdx.x / tiles.across / tiles.down,
-            int(blockIdx.x / tiles.across % tiles.down) * height,
-            int(blockIdx.x % tiles.across) * width};
-}
-
 // ---- To seeds and weights -------------------------------------------------------------------
 //
 // The result is a sum over rings of kernel value times the image's ring sum. So the gradient to a
