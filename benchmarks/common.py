@@ -15,6 +15,7 @@ import numpy as np
 
 import allfocus
 from allfocus.benchmarks.schema import Quoted, Stats, encode
+from allfocus.runtime.command import positive
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Size
 
@@ -93,6 +94,18 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """`--json` and `--out`, alike in all benchmarks."""
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
+
+
+def add_round_arguments(
+    parser: argparse.ArgumentParser, *, warmup: int, seconds: float, of: str
+) -> None:
+    """`--warmup`, `--repeats` and `--seconds`, with their defaults; `of`: what the seconds are."""
+    add = parser.add_argument
+    text = f"rounds that are not counted ({warmup})"
+    add("--warmup", type=positive, default=warmup, help=text)
+    add("--repeats", type=positive, help="rounds that are (as many as fit in --seconds)")
+    text = f"{of}, where --repeats is not given; {MIN_ROUNDS} rounds at least ({seconds:.0f})"
+    add("--seconds", type=duration, default=seconds, help=text)
 
 
 def size(text: str) -> Size:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 from tqdm import tqdm
 
 from allfocus.benchmarks.common import (
-    MIN_ROUNDS,
     add_output_arguments,
+    add_round_arguments,
     deliver,
-    duration,
     size,
 )
 from allfocus.benchmarks.kernel_schema import (
@@ -31,7 +30,7 @@ from allfocus.benchmarks.kernel_schema import (
 )
 from allfocus.benchmarks.kernel_table import render
 from allfocus.benchmarks.machine import describe, finish
-from allfocus.runtime.command import DONE, positive, script
+from allfocus.runtime.command import DONE, script
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.spec import Size
 
@@ -137,14 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=KINDS, nargs="+", default=("fp32", "fp16"), help="(fp32 fp16)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU, if any")
     add("--no-compile", action="store_true", help="leave out torch.compile, which takes minutes")
-    add("--warmup", type=positive, default=2, help="rounds that are not counted (2)")
-    add("--repeats", type=positive, help="rounds that are (as many as fit in --seconds)")
-    add(
-        "--seconds",
-        type=duration,
-        default=20.0,
-        help=f"for each case, where --repeats is not given; {MIN_ROUNDS} rounds at least (20)",
-    )
+    add_round_arguments(parser, warmup=2, seconds=20.0, of="for each case")
     add_output_arguments(parser)
 
 

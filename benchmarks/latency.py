@@ -17,12 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from allfocus.benchmarks.common import (
-    MIN_ROUNDS,
     PHOTO,
     QUOTED,
     add_output_arguments,
+    add_round_arguments,
     deliver,
-    duration,
     rounds,
     size,
 )
@@ -128,14 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("fp32", "fp16"), help="of that export (fp32)")
     add("--baseline", choices=("eager", "none"), default="eager", help="what to compare with")
     add("--threads", type=positive, help="CPU threads of each contender (all there are)")
-    add("--warmup", type=positive, default=1, help="rounds that are not counted (1)")
-    add("--repeats", type=positive, help="rounds that are (as many as fit in --seconds)")
-    add(
-        "--seconds",
-        type=duration,
-        default=60.0,
-        help=f"to spend on rounds, where --repeats is not given; {MIN_ROUNDS} rounds at least (60)",
-    )
+    add_round_arguments(parser, warmup=1, seconds=60.0, of="to spend on rounds")
     add("--chart", type=Path, metavar="FILE.png", help="also draw the result")
     add_output_arguments(parser)
 
