@@ -5,39 +5,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from allfocus.runtime.errors import UnknownModelError, nearest
+from allfocus.runtime.errors import UnknownModelError, UsageError, nearest
+from allfocus.runtime.signature import DEBLUR, Phase, Signature
+
+Signatures = Mapping[Phase, Signature]
+
+_WHOLE: Signatures = {"whole": Signature(("image",), ("sharp",))}
+_WITH_MAP: Signatures = {
+    "whole": DEBLUR,
+    "estimate": Signature(("image",), ("defocus",)),
+    "restore": Signature(("image", "defocus"), ("sharp",)),
+}
+_POOLED: Signatures = {
+    "whole": DEBLUR,
+    "estimate": Signature(("image",), ("defocus", "context")),
+    "restore": Signature(("image", "defocus", "context"), ("sharp",)),
+}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the catalogue: a model's name and where it comes from."""
+    """One line of the catalogue: a model's name, where it comes from, and its phases."""
 
     name: str
     summary: str
     paper: str
     multiple: int  # height and width must be multiples of this many pixels
+    signatures: Signatures
+
+    def signature(self, phase: str) -> Signature:
+        """What goes into `phase` and comes out; raises UsageError where there is no such phase."""
+        for known, signature in self.signatures.items():
+            if known == phase:
+                return signature
+        raise UsageError(f"{self.name} has no phase {phase!r}: {nearest(phase, self.signatures)}")
 
 
-_MA_2021 = "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021"
-_YE = "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ..."
-_LI_2023 = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
+def _system(paper: str, signatures: Signatures, *rows: tuple[str, int, str]) -> list[Entry]:
+    """A paper's models, each as its name, multiple and summary."""
+    return [Entry(name, summary, paper, multiple, signatures) for name, multiple, summary in rows]
 
-MODELS: dict[str, Entry] = {
-    e.name: e
-    for e in (
-        Entry("didanet", "DID-ANet as the paper describes it: 12 blocks of 128", _MA_2021, 4),
-        Entry("didanet-released", "DID-ANet as its public code has it: 16 blocks", _MA_2021, 1),
-        Entry("didanet-tiny", "DID-ANet's design at test size: 2 blocks of 16", _MA_2021, 4),
-        Entry("sftnet", "features modulated by the defocus map: 12 blocks of 128", _YE, 4),
-        Entry("sftnet-lite", "sftnet at half the resolution: 12 blocks of 64", _YE, 4),
-        Entry("sftnet-tiny", "sftnet's design at test size: 2 blocks of 16", _YE, 4),
-        Entry("jdrl-unet", "JDRL's plain U-Net: 5 levels of 64 to 1024, no map", _LI_2023, 16),
-        Entry("jdrl-unet-lite", "JDRL's U-Net on 2x2 pixels folded, 32 to 512", _LI_2023, 32),
-        Entry("jdrl-unet-tiny", "JDRL's U-Net at test size: 3 levels of 8 to 32", _LI_2023, 4),
-    )
-}
+
+_DIDANET = _system(
+    "Ma et al., Defocus Image Deblurring Network ..., IEEE TIP 2021",
+    _WITH_MAP,
+    ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
+    ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
+    ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
+)
+_SFTNET = _system(
+    "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ...",
+    _POOLED,
+    ("sftnet", 4, "features modulated by the defocus map: 12 blocks of 128"),
+    ("sftnet-lite", 4, "sftnet at half the resolution: 12 blocks of 64"),
+    ("sftnet-tiny", 4, "sftnet's design at test size: 2 blocks of 16"),
+)
+_JDRL = _system(
+    "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023",
+    _WHOLE,
+    ("jdrl-unet", 16, "JDRL's plain U-Net: 5 levels of 64 to 1024, no map"),
+    ("jdrl-unet-lite", 32, "JDRL's U-Net on 2x2 pixels folded, 32 to 512"),
+    ("jdrl-unet-tiny", 4, "JDRL's U-Net at test size: 3 levels of 8 to 32"),
+)
+
+MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL)}
 
 
 def entry(name: str) -> Entry:

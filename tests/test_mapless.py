@@ -33,7 +33,7 @@ SIZE = Size(64, 48)
 class Mapless(Deblurrer):
     """One convolution, added to the image."""
 
-    multiple, halo, max_radius = 1, 1, 0.0
+    multiple, halos = 1, {"whole": 1}
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+import inspect
 
 import pytest
 import torch
+from halos import measured
+from thin import THIN
 from torch import Tensor, nn
 
 from allfocus.runtime.catalogue import MODELS
-from allfocus.runtime.errors import UnknownModelError
+from allfocus.runtime.errors import UnknownModelError, UsageError
+from allfocus.runtime.signature import KINDS, Phase
 from allfocus.train.checkpoint import random
-from allfocus.train.models import build, jdrl_unet, names, variant
-from allfocus.train.models.base import Deblurrer, describe
+from allfocus.train.models import build, names, variant
+from allfocus.train.models.base import describe
 from allfocus.train.models.count import count_layers, count_macs, count_parameters
 from allfocus.train.models.didanet import MAX_RADIUS, Config, DidANet
-from allfocus.train.models.jdrl_unet import JdrlUNet
-from allfocus.train.models.sftnet import CONFIGS as SFT
-from allfocus.train.models.sftnet import SftNet
 
 TINY = Config(map_features=8, map_blocks=1, features=16, blocks=2)
-# The same depths as the registered models, at widths that a test can afford.
-THIN_RELEASED = Config(map_scale=1, map_features=2, features=2, blocks=16, scaled_from=4)
-THIN: dict[str, Callable[[], Deblurrer]] = {
-    "didanet": lambda: DidANet(Config(map_features=2, features=2)),
-    "didanet-released": lambda: DidANet(THIN_RELEASED),
-    "didanet-tiny": lambda: DidANet(Config(map_features=2, map_blocks=1, features=2, blocks=2)),
-    "jdrl-unet": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 5)),
-    "jdrl-unet-lite": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 5, fold=2)),
-    "jdrl-unet-tiny": lambda: JdrlUNet(jdrl_unet.Config(widths=(2,) * 3)),
-    **{
-        name: partial(SftNet, replace(config, map_features=2, features=2))
-        for name, config in SFT.items()
-    },
-}
-LOCAL = [name for name in MODELS if name not in SFT]  # nothing pooled; else: test_sftnet.py
+LOCAL = [name for name in THIN if not THIN[name]().context]  # nothing pooled
 
 
 def test_the_registry_is_the_catalogue() -> None:
@@ -91,16 +75,55 @@ def test_counting_leaves_the_net_as_it_was() -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_shapes_and_a_map_where_there_is_a_radius(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "phase"), [(name, phase) for name in MODELS for phase in MODELS[name].signatures]
+)
+def test_a_phase_takes_and_gives_what_the_catalogue_says(name: str, phase: Phase) -> None:
     net = THIN[name]().eval()
-    height, width = 2 * net.multiple, 3 * net.multiple
+    size = 2 * net.multiple, 3 * net.multiple
+    shapes = {"picture": (2, 3, *size), "plane": (2, 1, *size), "vector": (2, net.context, 1, 1)}
+    signature = MODELS[name].signatures[phase]
+    assert list(inspect.signature(net.phases()[phase]).parameters) == list(signature.inputs)
     with torch.no_grad():
-        sharp, defocus = net(torch.rand(2, 3, height, width))
-    assert sharp.shape == (2, 3, height, width)
-    assert (defocus is not None) == (net.max_radius > 0)
-    if defocus is not None:
-        assert defocus.shape == (2, 1, height, width)
+        outputs = net.run(phase, *(torch.rand(shapes[KINDS[n]]) for n in signature.inputs))
+    assert [o.shape for o in outputs] == [shapes[KINDS[n]] for n in signature.outputs]
+    assert ("defocus" in signature.outputs) <= (net.max_radius > 0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_catalogue_names_the_nets_phases_and_multiple(name: str) -> None:
+    net = THIN[name]()
+    assert set(net.phases()) == set(MODELS[name].signatures) == set(net.halos)
+    assert net.multiple == MODELS[name].multiple
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, entry in MODELS.items() if "restore" in entry.signatures]
+)
+def test_phases_are_the_whole(name: str) -> None:
+    net, _ = random(name.partition("-")[0] + "-tiny", 0)
+    net.eval()
+    signatures = MODELS[name].signatures
+    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        whole = dict(zip(signatures["whole"].outputs, net.run("whole", image), strict=True))
+        known = {"image": image}
+        for phase in ("estimate", "restore"):
+            given = (known[n] for n in signatures[phase].inputs)
+            known |= zip(signatures[phase].outputs, net.run(phase, *given), strict=True)  # type: ignore[arg-type]
+    for output, expected in whole.items():
+        assert torch.equal(known[output], expected)
+
+
+def test_an_unknown_phase_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no phase 'restore' in this net: known: whole"):
+        build("jdrl-unet-tiny").run("restore", torch.zeros(1, 3, 4, 4))
+
+
+def test_a_phase_without_its_vectors_says_what_it_takes() -> None:
+    image, defocus = torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
+    with pytest.raises(UsageError, match="expected image, defocus, context, got 2 tensors"):
+        build("sftnet-tiny").run("restore", image, defocus)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("didanet")])
@@ -126,55 +149,23 @@ def test_blocks_not_yet_in_use_change_nothing_and_cost_nothing() -> None:
 
 
 def test_the_released_nets_later_blocks_are_scaled() -> None:
-    net = DidANet(THIN_RELEASED)
+    net = THIN["didanet-released"]()
+    assert isinstance(net, DidANet)
     scales = [block.scale for block in net.restorer.blocks]  # type: ignore[union-attr]
     assert scales == [1.0] * 4 + [0.1] * 12
-
-
-def _linear(net: Deblurrer) -> Deblurrer:
-    """Positive weights and no biases: no ReLU cuts, nothing cancels, nothing explodes.
-
-    A sigmoid is left out: it turns the smallest changes into none.
-    """
-    for name, module in list(net.named_modules()):
-        if isinstance(module, nn.Sigmoid):
-            net.set_submodule(name, nn.Identity())
-    for parameter in net.parameters():
-        with torch.no_grad():
-            parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else 0.0)
-    return net.double().eval()
-
-
-def _reach(net: Deblurrer, row: int, shape: tuple[int, int], turned: bool) -> int:
-    """The farthest row, in pixels, at which an output changes when one pixel of `row` does.
-
-    `turned`: with columns for rows.
-    """
-    image = torch.zeros(1, 3, *shape, dtype=torch.float64)  # so that 1e-90 is still a change
-    changed = image.clone()
-    changed[..., row, shape[1] // 2] = 1.0
-    with torch.no_grad():
-        first, second = (_given(net(x.mT if turned else x)) for x in (image, changed))
-    apart = [(a - b).mT if turned else a - b for a, b in zip(first, second, strict=True)]
-    rows = [(difference.abs() > 0).any(dim=3).nonzero()[:, 2] for difference in apart]
-    return int((torch.cat(rows) - row).abs().max())
 
 
 def _given(outputs: tuple[Tensor, Tensor | None]) -> list[Tensor]:
     return [output for output in outputs if output is not None]
 
 
-@pytest.mark.parametrize("turned", [False, True])
-@pytest.mark.parametrize("name", LOCAL)
-def test_the_halo_is_the_farthest_a_changed_pixel_reaches(name: str, turned: bool) -> None:
-    net = _linear(THIN[name]())
+@pytest.mark.parametrize("name", MODELS)
+def test_the_halo_of_each_phase_is_the_farthest_pixel_it_sees(name: str) -> None:
     with torch.device("meta"):
-        assert net.halo == build(name).halo  # depth alone decides
-    step = net.multiple
-    middle = (net.halo // step + 2) * step
-    shape = 2 * middle + step, 2 * step  # a pixel's own column shows how far up and down it reaches
-    reached = [_reach(net, middle + offset, shape, turned) for offset in range(step)]
-    assert max(reached) == net.halo
+        real = build(name)
+    net = THIN[name]()
+    assert net.halos == real.halos  # depth alone decides
+    assert measured(net, MODELS[name].signatures) == real.halos
 
 
 @pytest.mark.parametrize("name", [name for name in LOCAL if name.endswith("-tiny")])

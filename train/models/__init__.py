@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from allfocus.runtime.catalogue import entry
 from allfocus.train.models import didanet, jdrl_unet, sftnet
-from allfocus.train.models.base import Deblurrer, Variant
+from allfocus.train.models.base import Net, Variant
 
 _VARIANTS: dict[str, Variant] = {
     **didanet.VARIANTS,
@@ -21,7 +21,7 @@ def variant(name: str) -> Variant:
     return _VARIANTS[entry(name).name]
 
 
-def build(name: str) -> Deblurrer:
+def build(name: str) -> Net:
     """A new net with freshly initialised weights."""
     return variant(name).build()
 

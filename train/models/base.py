@@ -2,30 +2,75 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from allfocus.runtime.catalogue import entry
+from allfocus.runtime.errors import UsageError, nearest
+from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Spec
 from allfocus.train.models.count import count_macs, count_parameters
 
+Outputs = Tensor | tuple[Tensor | None, ...]
+Method = Callable[..., Outputs]  # tensors named as in a Signature -> its outputs; None: left out
 
-class Deblurrer(nn.Module, ABC):
-    """A single-image deblurring net.
 
-    `forward(image [N, 3, H, W] in [0, 1]) -> (sharp [N, 3, H, W], defocus [N, 1, H, W])`, where H
-    and W are multiples of `multiple`. The map is 0 in focus and 1 at `max_radius` pixels; nets that
-    estimate none have a `max_radius` of 0 and return None in its place.
+class Net(nn.Module, ABC):
+    """A net whose phases take pictures [N, 3, H, W] in [0, 1], planes [N, 1, H, W] and vectors
+    [N, context, 1, 1], and return such; H and W are multiples of `multiple`.
+
+    `catalogue.Entry.signatures` names what goes in and out of each phase. A plane `defocus` is 0 in
+    focus and 1 at `max_radius` pixels, `focus` is 1 in focus.
     """
 
     multiple: int  # pixels
-    halo: int  # pixels: radius of the receptive field
-    global_context: bool = False
-    max_radius: float  # pixels; 0: no map
+    halos: Mapping[Phase, int]  # pixels: radius of a phase's receptive field, `context` being given
+    context: int = 0  # channels of the vector that is pooled over the whole picture; 0: none
+    max_radius: float = 0.0  # pixels; 0: no map of radii
+
+    @property
+    def halo(self) -> int:
+        """That of all phases together."""
+        return self.halos["whole"]
+
+    @property
+    def global_context(self) -> bool:
+        """Whether anything is pooled over the whole picture."""
+        return self.context > 0
+
+    def phases(self) -> Mapping[Phase, Method]:
+        """The phases there are; the parameters of each are named as its inputs."""
+        return {"whole": self.forward}
+
+    def run(self, phase: Phase, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of `phase`, in the order of its Signature.
+
+        Raises UsageError for a phase that the net does not have, and for inputs too few or many.
+        """
+        methods = self.phases()
+        if phase not in methods:
+            raise UsageError(f"no phase {phase!r} in this net: {nearest(phase, methods)}")
+        names = list(inspect.signature(methods[phase]).parameters)
+        if len(inputs) != len(names):
+            raise UsageError(
+                f"phase {phase!r}: expected {', '.join(names)}, got {len(inputs)} tensors"
+            )
+        outputs = methods[phase](*inputs)
+        several = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output for output in several if output is not None)
+
+
+class Deblurrer(Net):
+    """A single-image deblurring net.
+
+    `forward(image) -> (sharp, map)`. The map is the net's own: of the blur radius where there is a
+    `max_radius`, else of the focus; None where it makes none.
+    """
 
     @abstractmethod
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -37,17 +82,22 @@ class Variant:
     """A name's net: how to build it, and the version of its architecture."""
 
     name: str
-    build: Callable[[], Deblurrer]
+    build: Callable[[], Net]
     version: int = 1
 
 
+def example(name: str, side: int) -> list[Tensor]:
+    """What goes into the whole of the model `name`: square pictures of `side` pixels, on "meta"."""
+    pictures = entry(name).signatures["whole"].inputs
+    return [torch.zeros(1, 3, side, side, device="meta") for _ in pictures]
+
+
 def describe(
-    name: str, net: Deblurrer, *, version: int, weights: str, weights_sha256: str, license: str
+    name: str, net: Net, *, version: int, weights: str, weights_sha256: str, license: str
 ) -> Spec:
     """The Spec of `net`, its figures counted from the net itself."""
     side = 16 * net.multiple
-    image = torch.zeros(1, 3, side, side, device="meta")
-    macs = count_macs(net, image)
+    macs = count_macs(net, *example(name, side))
     return Spec(
         name=name,
         version=version,

@@ -26,11 +26,11 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_layers(net: nn.Module, image: Tensor) -> list[LayerCount]:
-    """One row a convolution or linear layer, in execution order, for an input like `image`.
+def count_layers(net: nn.Module, *inputs: Tensor) -> list[LayerCount]:
+    """One row a convolution or linear layer, in execution order, for tensors like `inputs`.
 
     A convolution costs one multiply-accumulate for each weight of a filter and output sample; its
-    bias is not counted. Runs on the meta device, so the size of the image costs nothing.
+    bias is not counted. Runs on the meta device, so the size of a picture costs nothing.
     """
     rows: list[LayerCount] = []
     meta = copy.deepcopy(net).to("meta").eval()
@@ -40,15 +40,15 @@ def count_layers(net: nn.Module, image: Tensor) -> list[LayerCount]:
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
     with torch.no_grad():
-        meta(image.to("meta"))
+        meta(*(tensor.to("meta") for tensor in inputs))
     for handle in handles:
         handle.remove()
     return rows
 
 
-def count_macs(net: nn.Module, image: Tensor) -> int:
-    """Multiply-accumulates of one forward pass on an input like `image`."""
-    return sum(row.macs for row in count_layers(net, image))
+def count_macs(net: nn.Module, *inputs: Tensor) -> int:
+    """Multiply-accumulates of one forward pass on tensors like `inputs`."""
+    return sum(row.macs for row in count_layers(net, *inputs))
 
 
 def _recorder(name: str, rows: list[LayerCount]):  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ and 1,250 GMAC.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allfocus.train.models.base import Deblurrer, Variant
+from allfocus.runtime.signature import Phase
+from allfocus.train.models.base import Deblurrer, Method, Variant
 
 MAX_RADIUS = 8.0  # pixels of blur radius at map value 1
 
@@ -138,9 +140,13 @@ class DidANet(Deblurrer):
         super().__init__()
         self.config = config
         self.multiple = config.map_scale
-        self.halo = _halo(config)
+        self.halos = _halos(config)
         self.estimator = MapEstimator(config)
         self.restorer = Restorer(config)
+
+    def phases(self) -> Mapping[Phase, Method]:
+        """See Net."""
+        return {"whole": self.forward, "estimate": self.estimate, "restore": self.restore}
 
     def estimate(self, image: Tensor) -> Tensor:
         """Defocus map [N, 1, H, W] of an image [N, 3, H, W]."""
@@ -158,13 +164,18 @@ class DidANet(Deblurrer):
         return self.restore(image, defocus), defocus
 
 
-def _halo(config: Config) -> int:
-    restorer = 2 * config.blocks + 3
+def _halos(config: Config) -> dict[Phase, int]:
+    restore = 2 * config.blocks + 3
+    estimate = estimator_halo(config)
+    return {"whole": estimate + restore, "estimate": estimate, "restore": restore}
+
+
+def estimator_halo(config: Config) -> int:
+    """Pixels from a pixel of the map to the farthest of the image that it sees."""
     convs = 2 * config.map_blocks + 2  # at the map's resolution
     # At 1/4: the two strided convolutions reach 3 pixels, each further one 4, and the farther of
     # the two map samples that a pixel is interpolated from lies up to 5 pixels away.
-    estimator = convs + 1 if config.map_scale == 1 else 4 * convs + 3 + 5
-    return restorer + estimator
+    return convs + 1 if config.map_scale == 1 else 4 * convs + 3 + 5
 
 
 def from_public_name(key: str) -> str:
@@ -188,9 +199,9 @@ def _build(config: Config) -> Deblurrer:
     return DidANet(config)
 
 
-_CONFIGS = {
+CONFIGS = {
     "didanet": Config(),
     "didanet-released": Config(map_scale=1, blocks=16, scaled_from=4),
     "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in _CONFIGS.items()}
+VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

@@ -88,7 +88,7 @@ class JdrlUNet(Deblurrer):
         super().__init__()
         self.config = config
         self.multiple = config.fold * 2 ** (len(config.widths) - 1)
-        self.halo = _halo(config)
+        self.halos = {"whole": _halo(config)}
         widths, channels = config.widths, 3 * config.fold**2
         inputs = (channels, *widths[:-1])
         self.down = nn.ModuleList(Level(i, o) for i, o in zip(inputs, widths, strict=True))
@@ -150,9 +150,9 @@ def _build(config: Config) -> Deblurrer:
     return JdrlUNet(config)
 
 
-_CONFIGS = {
+CONFIGS = {
     "jdrl-unet": Config(),
     "jdrl-unet-lite": Config(widths=(32, 64, 128, 256, 512), fold=2),
     "jdrl-unet-tiny": Config(widths=(8, 16, 32)),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in _CONFIGS.items()}
+VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

@@ -17,6 +17,7 @@ picture that it is cut from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
@@ -26,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from allfocus.kernels.ops import sft_modulate
+from allfocus.runtime.signature import Phase
 from allfocus.train.models import didanet
-from allfocus.train.models.base import Deblurrer, Variant
+from allfocus.train.models.base import Deblurrer, Method, Variant
 from allfocus.train.models.didanet import MAX_RADIUS, MapEstimator, conv
 
 Modulation = Literal["none", "plain", "decomposed", "both"]
@@ -188,43 +190,46 @@ class SftNet(Deblurrer):
         super().__init__()
         self.config = config
         self.multiple = 4
-        self.halo = _halo(config)
-        self.global_context = config.pooled
-        self.estimator = MapEstimator(
-            didanet.Config(map_features=config.map_features, map_blocks=config.map_blocks)
-        )
+        self.context = config.conditions if config.pooled else 0
+        estimator = didanet.Config(map_features=config.map_features, map_blocks=config.map_blocks)
+        self.halos = _halos(config, didanet.estimator_halo(estimator))
+        self.estimator = MapEstimator(estimator)
         self.restorer = Restorer(config)
 
-    def estimate(self, image: Tensor) -> Tensor:
-        """Defocus map [N, 1, H, W] of an image [N, 3, H, W]."""
+    def phases(self) -> Mapping[Phase, Method]:
+        """See Net; the ablations without pooling are not cut in two."""
+        if not self.config.pooled:
+            return {"whole": self.forward}
+        return {"whole": self.forward, "estimate": self.estimate, "restore": self.restore}
+
+    def estimate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, 3, H, W] -> the defocus map [N, 1, H, W], and the context [N, conditions, 1, 1]."""
         defocus: Tensor = self.estimator(image)
-        return defocus
+        return defocus, self.restorer.conditions(defocus).mean((2, 3), keepdim=True)
 
-    def context(self, defocus: Tensor) -> Tensor:
-        """What a tile must know of its picture: [N, conditions, 1, 1] from the picture's map."""
-        return self.restorer.conditions(defocus).mean((2, 3), keepdim=True)
-
-    def restore(self, image: Tensor, defocus: Tensor, context: Tensor | None = None) -> Tensor:
-        """Sharp image [N, 3, H, W] from an image and its map; `context`: that of the picture."""
+    def restore(self, image: Tensor, defocus: Tensor, context: Tensor) -> Tensor:
+        """Sharp image [N, 3, H, W] from an image, its map, and the context of its picture."""
         sharp: Tensor = self.restorer(image, defocus, context)
         return sharp
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """[N, 3, H, W] -> ([N, 3, H, W], [N, 1, H, W]); H, W multiples of `multiple`."""
-        defocus = self.estimate(image)
-        return self.restore(image, defocus), defocus
+        defocus = self.estimator(image)
+        return self.restorer(image, defocus), defocus
 
 
-def _halo(config: Config) -> int:
-    """Pixels from the farthest of the image to the map, and from there by the conditions.
+def _halos(config: Config, estimate: int) -> dict[Phase, int]:
+    """Where the picture is folded, a pixel sees to the far end of the farthest square.
 
-    The grid of `shuffle` adds nothing: the estimator's, of 4 pixels, is aligned with it.
+    That adds nothing to the way through the map: the estimator's grid, of 4 pixels, is aligned with
+    that of the squares.
     """
     after = 2 * config.blocks + 2
     before = 1 if config.modulation == "none" else 3
     reach = config.shuffle * (before + after)
-    convs = 2 * config.map_blocks + 2
-    return reach + 4 * convs + 3 + 5  # the estimator's, as in DID-ANet
+    restore = reach + config.shuffle - 1
+    halos: dict[Phase, int] = {"whole": reach + estimate}
+    return {**halos, "estimate": estimate, "restore": restore} if config.pooled else halos
 
 
 def _build(config: Config) -> Deblurrer:

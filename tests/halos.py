@@ -1,0 +1,90 @@
+"""How far a net sees, measured: from an output pixel to the farthest input pixel it depends on.
+
+Gradients tell it, so that a dependence of 1e-90 counts. They are taken where nothing cancels and
+nothing is cut off: at positive pictures and weights, max-pooling replaced by the mean (it sees the
+same pixels, but its gradient shows one of them), and a sigmoid left out (it would flatten them).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from allfocus.runtime.catalogue import Signatures
+from allfocus.runtime.signature import KINDS, Phase
+from allfocus.train.models.base import Net
+
+Named = dict[str, Tensor]
+
+
+def measured(net: Net, signatures: Signatures) -> dict[Phase, int]:
+    """The halo of each phase of `net`, in pixels; `net` is changed. Slow for wide nets."""
+    linear = _linear(net)
+    step = net.multiple
+    return {
+        phase: max(
+            _reach(linear, signatures, phase, row, turned)
+            for turned in (False, True)
+            for row in range(_middle(net), _middle(net) + step)
+        )
+        for phase in net.halos
+    }
+
+
+def _middle(net: Net) -> int:
+    return (net.halo // net.multiple + 2) * net.multiple
+
+
+def _linear(net: Net) -> Net:
+    for name, module in list(net.named_modules()):
+        if isinstance(module, nn.Sigmoid):
+            net.set_submodule(name, nn.Identity())
+        if isinstance(module, nn.MaxPool2d):
+            net.set_submodule(name, nn.AvgPool2d(module.kernel_size, module.stride))
+    for name, parameter in net.named_parameters():
+        vector = 1.0 if name.endswith("weight") else 0.0  # of a normalisation, or a bias
+        with torch.no_grad():
+            parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else vector)
+    return net.double().eval()
+
+
+def _reach(net: Net, signatures: Signatures, phase: Phase, row: int, turned: bool) -> int:
+    """From row `row` of any output, the farthest row of any input; `turned`: columns for rows."""
+    shape = (2 * _middle(net) + net.multiple, 2 * net.multiple)
+    shape = shape[::-1] if turned else shape
+    given = _inputs(signatures, phase, shape)
+    farthest = 0
+    for name, output in _outputs(net, signatures, phase, given).items():
+        if KINDS[name] == "vector":
+            continue
+        middle = output.select(3 if turned else 2, row).sum()
+        seen = torch.autograd.grad(
+            middle, list(given.values()), retain_graph=True, allow_unused=True
+        )
+        for gradient in seen:
+            if gradient is not None:
+                rows = gradient.mT if turned else gradient
+                found = rows.abs().amax((0, 1, 3)).nonzero()[:, 0]
+                farthest = max(farthest, int((found - row).abs().max()))
+    return farthest
+
+
+def _inputs(signatures: Signatures, phase: Phase, shape: tuple[int, ...]) -> Named:
+    names = (n for n in signatures[phase].inputs if KINDS[n] != "vector")
+    return {
+        name: torch.full(
+            (1, 3 if KINDS[name] == "picture" else 1, *shape), 0.5, dtype=torch.float64
+        ).requires_grad_()
+        for name in names
+    }
+
+
+def _outputs(net: Net, signatures: Signatures, phase: Phase, given: Named) -> Named:
+    """What `phase` gives, the context of the picture being a constant."""
+    signature = signatures[phase]
+    if net.context and phase == "whole":
+        first = _outputs(net, signatures, "estimate", given)
+        return {**first, **_outputs(net, signatures, "restore", given | first)}
+    constant = {"context": torch.ones(1, net.context, 1, 1, dtype=torch.float64)}
+    inputs = [(given | constant)[name] for name in signature.inputs]
+    return dict(zip(signature.outputs, net.run(phase, *inputs), strict=True))

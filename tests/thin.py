@@ -1,0 +1,27 @@
+"""The registered nets at their own depths, and at widths that a test can afford."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from allfocus.train.models import didanet, jdrl_unet, sftnet
+from allfocus.train.models.base import Net
+
+
+def _thin(
+    make: Callable[[Any], Net], configs: Mapping[str, Any], **widths: int
+) -> dict[str, Callable[[], Net]]:
+    return {name: lambda c=c: make(replace(c, **widths)) for name, c in configs.items()}  # type: ignore[misc]
+
+
+def _unet(config: jdrl_unet.Config) -> Net:
+    return jdrl_unet.JdrlUNet(replace(config, widths=(2,) * len(config.widths)))
+
+
+THIN: dict[str, Callable[[], Net]] = {
+    **_thin(didanet.DidANet, didanet.CONFIGS, map_features=2, features=2),
+    **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2),
+    **_thin(_unet, jdrl_unet.CONFIGS),
+}
