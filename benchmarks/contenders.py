@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from allfocus.train.models.base import Deblurrer as Net
+    from allfocus.train.models.base import Net
 
 Frame = NDArray[np.uint8]  # [H, W, 3], BGR
 _LABELS = {
@@ -134,7 +134,7 @@ def _eager_call(net: Net, frame: Frame, device: torch.device) -> tuple[Frame, Ca
     image = _pack(frame, net.multiple, device)
     _wait(device)
     packed = time.perf_counter()
-    sharp = net(image)[0]
+    sharp = net.run("whole", image)[0]
     _wait(device)
     inferred = time.perf_counter()
     picture = _unpack(sharp, frame.shape[:2])

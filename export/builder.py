@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from allfocus.export.flavour import Target
 from allfocus.export.nodes import all_nodes
-from allfocus.export.plan import input_shape
 from allfocus.export.progress import cancellable, monitored
 from allfocus.runtime.errors import ArtefactError, BackendError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour
 from allfocus.runtime.spec import Graph
 from allfocus.runtime.trt_engine import FLAVOURS, error_log, import_flavour
@@ -169,7 +169,9 @@ def _add_profile(builder: Any, config: Any, graph: Graph) -> None:
     assert graph.shapes is not None
     sizes = (graph.shapes.min, graph.shapes.opt, graph.shapes.max)
     profile = builder.create_optimization_profile()
-    profile.set_shape("image", *(input_shape(graph.io, size) for size in sizes))
+    for name in graph.signature.inputs:
+        if (axes := layout(name, graph.io)).spatial():  # a vector has one length
+            profile.set_shape(name, *(axes.shape(size) for size in sizes))
     config.add_optimization_profile(profile)
 
 

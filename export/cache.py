@@ -53,6 +53,7 @@ def key_of(plan: Plan) -> str:
         "graph": plan.graph.to_dict(),
         "target": asdict(plan.target) if plan.target else None,
         "plugins": sha256(plan.plugins) if plan.plugins else None,
+        "fp32_layers": plan.fp32_layers,
         "versions": versions(),
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }

@@ -6,14 +6,16 @@ numbers are an eighth of a level apart.
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allfocus.runtime.spec import Color, Graph, Precision
-from allfocus.train.models.base import Deblurrer
+from allfocus.export.lower import lowered
+from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import Graph, Precision
+from allfocus.train.models.base import Net
 
 PREFIX = "net."  # of the net's parameters within a face
 
@@ -21,51 +23,73 @@ _DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.fl
 
 
 class FloatFace(nn.Module):
-    """float32 [N, 3, H, W] RGB -> sharp float32 [N, 3, H, W], defocus float32 [N, 1, H, W].
+    """A phase of a net, its inputs and outputs as `Graph` says: pictures float32 [N, 3, H, W] RGB,
+    planes float32 [N, 1, H, W], vectors float32 [N, K, 1, 1].
 
-    Where the net estimates no map, `defocus` is None, and the exported graph has no such output.
+    Pictures that come out are not clipped, planes are at least 0.
     """
 
-    def __init__(self, net: Deblurrer, precision: Precision) -> None:
+    def __init__(self, net: Net, graph: Graph, kept: Sequence[str] = ()) -> None:
         super().__init__()
-        self.dtype = _DTYPES[precision]
-        self.net = copy.deepcopy(net).to(self.dtype)
+        self.dtype = _DTYPES[graph.precision]
+        self.phase = graph.phase
+        self.signature = graph.signature
+        self.net = lowered(net, graph.precision, kept)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Deblur; `sharp` is not clipped, `defocus` is at least 0."""
-        sharp, defocus = self.net(image.to(self.dtype))
-        return sharp.float(), None if defocus is None else F.relu(defocus.float())
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the phase."""
+        named = zip(self.signature.inputs, inputs, strict=True)
+        given = [self.enter(name, tensor).to(self.dtype) for name, tensor in named]
+        outputs = zip(self.signature.outputs, self.net.run(self.phase, *given), strict=True)
+        return tuple(self.leave(name, tensor.float()) for name, tensor in outputs)
+
+    def enter(self, name: str, tensor: Tensor) -> Tensor:
+        """The input `name` in the net's layout."""
+        del name
+        return tensor
+
+    def leave(self, name: str, tensor: Tensor) -> Tensor:
+        """The output `name` in the face's layout, from float32 in the net's."""
+        return F.relu(tensor) if KINDS[name] == "plane" else tensor
 
 
 class FrameFace(FloatFace):
-    """uint8 [N, H, W, 3] -> sharp uint8 [N, H, W, 3] in the same order, defocus float32 [N, H, W].
+    """The same with pictures uint8 [N, H, W, 3] and planes float32 [N, H, W].
 
-    The input's cast comes before its transpose and the output's after, because TensorRT takes
-    uint8 at a graph's ends only.
+    The cast of a picture comes before its transpose at the input, and after it at the output,
+    because TensorRT takes uint8 at a graph's ends only.
     """
 
-    def __init__(self, net: Deblurrer, precision: Precision, color: Color) -> None:
-        super().__init__(net, precision)
-        self.swapped = color == "bgr"
+    def __init__(self, net: Net, graph: Graph, kept: Sequence[str] = ()) -> None:
+        super().__init__(net, graph, kept)
+        self.swapped = graph.color == "bgr"
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Deblur; levels are rounded half to even.
+    def enter(self, name: str, tensor: Tensor) -> Tensor:
+        """See FloatFace."""
+        if KINDS[name] == "picture":
+            return self._ordered(tensor.to(torch.float32).permute(0, 3, 1, 2) / 255)
+        return tensor.unsqueeze(1) if KINDS[name] == "plane" else tensor
+
+    def leave(self, name: str, tensor: Tensor) -> Tensor:
+        """See FloatFace; levels are rounded half to even.
 
         Rounding is one exact operation on one correctly rounded product, the same everywhere;
         `floor(255 * x + 0.5)` may be contracted into a fused multiply-add and differ at ties.
         """
-        planes = image.to(torch.float32).permute(0, 3, 1, 2) / 255
-        sharp, defocus = super().forward(self._ordered(planes))
-        levels = torch.round(self._ordered(sharp).clamp(0, 1) * 255)
-        frame = levels.permute(0, 2, 3, 1).to(torch.uint8)
-        return frame, None if defocus is None else defocus.squeeze(1)
+        if KINDS[name] == "picture":
+            levels = torch.round(self._ordered(tensor).clamp(0, 1) * 255)
+            return levels.permute(0, 2, 3, 1).to(torch.uint8)
+        planes = super().leave(name, tensor)
+        return planes.squeeze(1) if KINDS[name] == "plane" else planes
 
     def _ordered(self, planes: Tensor) -> Tensor:
         return planes.flip(1) if self.swapped else planes
 
 
-def face(net: Deblurrer, graph: Graph) -> FloatFace:
-    """The face of `net` that `graph` describes; `net` itself is left as it is."""
-    if graph.io == "float":
-        return FloatFace(net, graph.precision)
-    return FrameFace(net, graph.precision, graph.color)
+def face(net: Net, graph: Graph, kept: Sequence[str] = ()) -> FloatFace:
+    """The face of `net` that `graph` describes, in fp16 without the layers `kept` (see `lowered`).
+
+    `net` itself is left as it is.
+    """
+    kind = FloatFace if graph.io == "float" else FrameFace
+    return kind(net, graph, kept)

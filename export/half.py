@@ -8,17 +8,26 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
+
+from allfocus.export.lower import lowered
+from allfocus.runtime.signature import Phase
+from allfocus.train.models.base import Net
+
+_CASTS = ("aten::_to_copy", "aten::to")
 
 
-class Float16Storage(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's hook
-    """Within it, every float32 result of an operator is rounded to float16 (overflow: infinity)."""
+class Float32Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's hook
+    """Within it, operators on float16 compute in float32, and their results are rounded.
+
+    As ever, where a float32 tensor goes in beside float16 ones the result is float32.
+    """
 
     def __torch_dispatch__(
         self,
@@ -27,24 +36,35 @@ class Float16Storage(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run `func` as it is and round what it returns."""
-        return tree_map(_rounded, func(*args, **(kwargs or {})))
+        """Run `func` on float32 copies and round what it returns."""
+        given = kwargs or {}
+        kinds = {t.dtype for t in tree_leaves((args, given)) if isinstance(t, Tensor) and t.dim()}
+        if torch.float16 not in kinds or _is_cast(func):
+            return func(*args, **given)
+        results = func(*tree_map(_widened, args), **tree_map(_widened, given))
+        return results if torch.float32 in kinds else tree_map(_rounded, results)
 
 
-def run_in_half(net: nn.Module, image: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The outputs of the float32 `net` for `image` [N, 3, H, W], computed as float16 would be.
+def run_in_half(
+    net: Net, phase: Phase, inputs: Sequence[Tensor], kept: Sequence[str] = ()
+) -> tuple[Tensor, ...]:
+    """The outputs of a phase of the float32 `net`, computed as float16 would be; in float32.
 
-    The weights are rounded too; `net` itself is left as it is.
+    The layers `kept` compute in float32. `net` itself is left as it is.
     """
-    weights = {name: _rounded(value) for name, value in net.state_dict().items()}
-    with torch.inference_mode(), Float16Storage():  # type: ignore[no-untyped-call]
-        outputs: tuple[Tensor, Tensor | None] = torch.func.functional_call(
-            net, weights, (_rounded(image),)
-        )
-    return outputs
+    lower = lowered(net, "fp16", kept)
+    with torch.inference_mode(), Float32Sums():  # type: ignore[no-untyped-call]
+        outputs = lower.run(phase, *(each.half() for each in inputs))
+    return tuple(output.float() for output in outputs)
+
+
+def _is_cast(func: Any) -> bool:
+    return str(getattr(func, "_schema", func)).partition("(")[0].partition(".")[0] in _CASTS
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype == torch.float16 else value
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, Tensor) and value.dtype == torch.float32:
-        return value.half().float()
-    return value
+    return value.half() if isinstance(value, Tensor) and value.dtype == torch.float32 else value

@@ -22,6 +22,7 @@ try:
     from numpy.typing import NDArray
 
     from allfocus.export.weights import parse
+    from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.errors import ArtefactError, CheckpointError
     from allfocus.runtime.files import publish
@@ -32,7 +33,6 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     import onnx
 
-GRAPH = Graph(io="float", precision="fp32", color="rgb", shapes=None)
 
 _SUFFIX = ".float16"  # of the references' names; what they are cast to has the checkpoint's name
 _SMALL = 16  # values: constants of operators, such as scales and axes, stay in the ONNX file
@@ -64,7 +64,8 @@ def write_pair(model: str, weights: Path, folder: Path) -> dict[str, float]:
 
     stored = read_header(weights)
     net, spec = parse(str(weights), model).load(model)
-    proto = to_onnx.export(net, spec, GRAPH)
+    graph = graph_of(model)
+    proto = to_onnx.export(net, spec, graph)
     copy = folder / f"{model}.safetensors"
     refer(proto, stored, weights.read_bytes(), copy.name)
     if not (copy.exists() and copy.samefile(weights)):
@@ -73,7 +74,13 @@ def write_pair(model: str, weights: Path, folder: Path) -> dict[str, float]:
     with publish(folder / f"{model}.onnx") as draft:
         draft.write_bytes(proto.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(draft), full_check=True)
-        return verify(draft, net, GRAPH)
+        return verify(draft, net, graph)
+
+
+def graph_of(model: str) -> Graph:
+    """What the packaged ONNX file of `model` shows."""
+    signature = entry(model).signature("whole")
+    return Graph(io="float", precision="fp32", color="rgb", shapes=None, signature=signature)
 
 
 def read_header(path: Path) -> dict[str, Stored]:

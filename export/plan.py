@@ -11,10 +11,12 @@ from allfocus.export.weights import Weights
 from allfocus.kernels.plugin_library import find_plugins, require_plugins
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.errors import UsageError, nearest
+from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Color, Graph, Io, Precision, Shapes, Size
 
 DEFAULT_SIZE = Size(600, 400)  # pixels; the size of the paper's timings
 PLUGINS = ("auto", "on", "off")
+AUTO = "auto"  # of --fp32-layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,11 +31,13 @@ class Plan:
     graph: Graph
     target: Target | None
     plugins: Path | None = None
+    fp32_layers: tuple[str, ...] = ()  # patterns of layers, or AUTO alone
 
     @property
     def stem(self) -> str:
-        """File name without ending, such as "didanet-fp16-600x400"."""
-        return f"{self.model}-{self.graph.precision}-{self.graph.shapes}"
+        """File name without ending: didanet-fp16-600x400, or didanet-restore-fp16-600x400."""
+        phase = "" if self.graph.phase == "whole" else f"-{self.graph.phase}"
+        return f"{self.model}{phase}-{self.graph.precision}-{self.graph.shapes}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class Options:
 
     model: str
     weights: str | None = None
+    phase: Phase = "whole"
     precision: Precision = "fp16"
     size: str | None = None
     min: str | None = None
@@ -53,6 +58,7 @@ class Options:
     target: str | None = None
     onnx_only: bool = False
     plugins: str = "auto"
+    fp32_layers: str | None = None
 
 
 def make_plan(options: Options) -> tuple[Plan, list[str]]:
@@ -61,16 +67,25 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
     Raises UsageError (UnknownModelError, ...) for options that cannot be meant, and BackendError
     where nothing here can build the engine.
     """
-    multiple = entry(options.model).multiple
-    shapes, notes = _shapes(options, multiple)
+    model = entry(options.model)
+    signature = model.signature(options.phase)
+    shapes, notes = _shapes(options, model.multiple)
     check_color(options.io, options.color)
     target = _target(options)
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),
-        graph=Graph(io=options.io, precision=options.precision, color=options.color, shapes=shapes),
+        graph=Graph(
+            io=options.io,
+            precision=options.precision,
+            color=options.color,
+            shapes=shapes,
+            phase=options.phase,
+            signature=signature,
+        ),
         target=target,
         plugins=_plugins(options.plugins, target),
+        fp32_layers=_fp32_layers(options),
     )
     return plan, notes
 
@@ -81,11 +96,20 @@ def check_color(io: Io, color: Color) -> None:
         raise UsageError("--color bgr: the float face takes RGB only; use it with --io frame")
 
 
-def input_shape(io: Io, size: Size) -> tuple[int, int, int, int]:
-    """The shape of the input `image` for a picture of `size`, see `Graph`."""
-    if io == "frame":
-        return 1, size.height, size.width, 3
-    return 1, 3, size.height, size.width
+def _fp32_layers(options: Options) -> tuple[str, ...]:
+    if options.fp32_layers is None:
+        return ()
+    if options.precision != "fp16":
+        raise UsageError(
+            f"--fp32-layers with --precision {options.precision}: it is for --precision fp16"
+        )
+    patterns = tuple(part.strip() for part in options.fp32_layers.split(","))
+    if not all(patterns) or (AUTO in patterns and len(patterns) > 1):
+        raise UsageError(
+            f"--fp32-layers {options.fp32_layers!r}: expected layers such as tail,blocks.0.*, or "
+            f"{AUTO} alone"
+        )
+    return patterns
 
 
 def _target(options: Options) -> Target | None:

@@ -13,15 +13,21 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 try:
-    from allfocus.export.plan import check_color, input_shape
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from allfocus.export.plan import check_color
     from allfocus.export.weights import OPTION, parse
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.files import publish
+    from allfocus.runtime.layout import layout
+    from allfocus.runtime.signature import PHASES, Phase
     from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
@@ -29,11 +35,13 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     import onnx
 
-    from allfocus.train.models.base import Deblurrer
+    from allfocus.train.models.base import Net
 
 
-def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
+def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx.ModelProto:
     """The ONNX model of `net` as `graph` describes it, with both in its metadata.
+
+    `spec` is that of the graph's phase (see `of_phase`); in fp16, the layers `kept` stay float32.
 
     Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
     """
@@ -41,18 +49,13 @@ def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
 
     from allfocus.export import faces, ops
 
-    frame = graph.io == "frame"
-    image = torch.zeros(
-        input_shape(graph.io, _example_size(graph, net.multiple)),
-        dtype=torch.uint8 if frame else torch.float32,
-    )
     with _quiet():
         program = torch.onnx.export(
-            faces.face(net, graph).eval(),
-            (image,),
+            faces.face(net, graph, kept).eval(),
+            tuple(torch.from_numpy(array) for array in _examples(graph, net)),
             dynamo=True,
-            input_names=["image"],
-            output_names=["sharp", "defocus"] if net.max_radius else ["sharp"],
+            input_names=graph.signature.inputs,
+            output_names=graph.signature.outputs,
             dynamic_shapes=_dynamic_axes(graph, net.multiple),
             custom_translation_table=ops.translations(),
             verbose=False,
@@ -64,6 +67,13 @@ def export(net: Deblurrer, spec: Spec, graph: Graph) -> onnx.ModelProto:
     _name_as_checkpoint(model, faces.PREFIX)
     _label(model, {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()})
     return model
+
+
+def of_phase(spec: Spec, net: Net, phase: Phase) -> Spec:
+    """The Spec of one phase of `net`: its own halo and work, the parameters of the whole net."""
+    from allfocus.train.models.base import phase_macs
+
+    return replace(spec, halo=net.halos[phase], macs_per_pixel=phase_macs(spec.name, net, phase))
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
@@ -79,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a model of the catalogue")
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
+    parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
     parser.add_argument(
         "--io", choices=("float", "frame"), default="float", help="the graph's face"
     )
@@ -92,18 +103,21 @@ def run(args: argparse.Namespace) -> int:
     """Export, check against PyTorch, write."""
     from allfocus.export.verify import verify
 
-    multiple = entry(args.model).multiple
+    model = entry(args.model)
     check_color(args.io, args.color)
     graph = Graph(
         io=args.io,
         precision=args.precision,
         color=args.color,
-        shapes=Shapes.static(Size.parse(args.size).padded(multiple)) if args.size else None,
+        shapes=Shapes.static(Size.parse(args.size).padded(model.multiple)) if args.size else None,
+        phase=args.phase,
+        signature=model.signature(args.phase),
     )
     net, spec = parse(args.weights, args.model).load(args.model)
+    spec = of_phase(spec, net, args.phase)
     with publish(args.out) as temporary:
         write(export(net, spec, graph), temporary)
-        parity = verify(temporary, net, graph)
+        parity = verify(temporary, net, graph, fp16_db=model.fp16_db)
     report = {"onnx": str(args.out), "bytes": args.out.stat().st_size, "parity": parity}
     print(json.dumps(report) if args.json else f"{args.out}: {parity}")
     return DONE
@@ -121,16 +135,22 @@ def _example_size(graph: Graph, multiple: int) -> Size:
     return Size(24 * multiple, 16 * multiple)
 
 
-def _dynamic_axes(graph: Graph, multiple: int) -> tuple[dict[int, Any]] | None:
+def _examples(graph: Graph, net: Net) -> list[NDArray[Any]]:
+    """Inputs of zeros, which the net is traced with."""
+    size = _example_size(graph, net.multiple)
+    layouts = [layout(name, graph.io) for name in graph.signature.inputs]
+    return [np.zeros(each.shape(size, net.context), each.dtype) for each in layouts]
+
+
+def _dynamic_axes(graph: Graph, multiple: int) -> tuple[tuple[dict[int, Any], ...]] | None:
+    """For torch.onnx.export: the axes H and W of each input; None where the size is fixed."""
     from torch.export import Dim
 
     if graph.shapes is not None and graph.shapes.is_static:
         return None
-    height, width = Dim("h"), Dim("w")
-    if multiple > 1:
-        height, width = multiple * height, multiple * width
-    first = 1 if graph.io == "frame" else 2
-    return ({first: height, first + 1: width},)
+    dims = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim("h"), Dim("w"))
+    axes = [layout(name, graph.io).spatial() or () for name in graph.signature.inputs]
+    return (tuple(dict(zip(spatial, dims, strict=False)) for spatial in axes),)
 
 
 @contextmanager

@@ -19,13 +19,15 @@ try:
     from allfocus.export import cache
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
     from allfocus.export.lock import locked
-    from allfocus.export.plan import DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
+    from allfocus.export.plan import AUTO, DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
     from allfocus.export.steps import Steps
-    from allfocus.export.tolerance import tolerance
+    from allfocus.export.tolerance import Tolerance, tolerance
     from allfocus.export.weights import OPTION
+    from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.files import publish
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
+    from allfocus.runtime.signature import PHASES
     from allfocus.runtime.spec import Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export,trt-rtx]"')
@@ -33,13 +35,14 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from allfocus.train.models.base import Deblurrer
+    from allfocus.train.models.base import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--model", default="didanet", help="a model's name (default didanet)")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
+    parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
     parser.add_argument("--size", help=f"one size, WIDTHxHEIGHT (default {DEFAULT_SIZE})")
     for end in ("min", "opt", "max"):
@@ -56,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="CUDA kernels of this project in the engine, where the model has operations for them; "
         "auto: with TensorRT, where the plugin library is built",
+    )
+    parser.add_argument(
+        "--fp32-layers",
+        help="layers that stay float32 in fp16, by name or pattern (tail,blocks.0.*), or auto: the "
+        "fewest that reach the model's PSNR",
     )
     parser.add_argument(
         "--io", choices=("frame", "float"), default="frame", help="the graph's face"
@@ -86,9 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 class Source:
     """What an export starts from: the float32 net, its Spec, and its graph."""
 
-    net: Deblurrer
+    net: Net
     spec: Spec
     onnx: ModelProto
+    kept: tuple[str, ...]  # layers in float32
 
 
 def export(plan: Plan, *, out: Path | None = None, force: bool = False) -> dict[str, Any]:
@@ -153,7 +162,12 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         onnx_sha256=sha256(onnx),
         build_seconds=steps.seconds["build"],
         parity=parity,
-        options={"strongly_typed": True, "plugins": built.plugins, **cache.versions()},
+        options={
+            "strongly_typed": True,
+            "plugins": built.plugins,
+            "fp32_layers": ",".join(source.kept),
+            **cache.versions(),
+        },
     )
     with publish(manifest_path(engine)) as draft:
         draft.write_text(manifest.to_json(), encoding="utf-8")
@@ -166,7 +180,20 @@ def _trace(plan: Plan, steps: Steps) -> Source:
     with steps("export"):
         from allfocus.export import to_onnx
 
-        return Source(net, spec, to_onnx.export(net, spec, plan.graph))
+        kept = _kept(plan, net)
+        spec = to_onnx.of_phase(spec, net, plan.graph.phase)
+        return Source(net, spec, to_onnx.export(net, spec, plan.graph, kept), kept)
+
+
+def _kept(plan: Plan, net: Net) -> tuple[str, ...]:
+    """The layers that stay float32."""
+    from allfocus.export.layers import search
+    from allfocus.export.lower import matching
+    from allfocus.export.verify import HALF_SIZE
+
+    if plan.fp32_layers == (AUTO,):
+        return search(net, plan.graph, entry(plan.model).fp16_db, HALF_SIZE)
+    return matching(net, plan.fp32_layers)
 
 
 def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict[str, float]:
@@ -176,7 +203,8 @@ def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict
 
     with steps("parity"):
         to_onnx.write(source.onnx, path)
-        return verify(path, source.net, plan.graph)
+        limit = entry(plan.model).fp16_db
+        return verify(path, source.net, plan.graph, fp16_db=limit, kept=source.kept)
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -196,8 +224,13 @@ def _onnx_report(plan: Plan, spec: Spec, folder: Path, parity: dict[str, float])
         "size": str(plan.graph.shapes),
         "onnx": str(onnx),
         "onnx_bytes": onnx.stat().st_size,
-        "parity": {**parity, "tolerance": tolerance(plan.graph).to_dict()},
+        "parity": {**parity, "tolerance": _limit(plan).to_dict()},
     }
+
+
+def _limit(plan: Plan) -> Tolerance:
+    """What the first output was held to."""
+    return tolerance(plan.graph, plan.graph.signature.outputs[0], entry(plan.model).fp16_db)
 
 
 def _engine_report(manifest: Manifest, engine: Path) -> dict[str, Any]:

@@ -3,21 +3,27 @@
 Where 1 is white:
 
 - float face, fp32: every value within 1e-4.
-- float face, fp16: PSNR of at least 60 dB, a root mean square error of a quarter of a level of 255.
+- float face, fp16: PSNR of at least the model's limit (`catalogue.Entry.fp16_db`); 60 dB are a root
+  mean square error of a quarter of a level of 255.
 - frame face, fp32: no sample off by more than one level, fewer than 0.1 % off at all. Errors of
   1e-6 flip a level only where a value lies that close to the middle between two.
 - frame face, fp16: compared with the reference rounded to levels as well. An error of a quarter of
-  a level flips about one sample in five by one level, and that is 55 dB: the same demand as 60 dB
-  before rounding. No sample may be off by more than two levels.
+  a level flips about one sample in five by one level, and that is 55 dB: no more is asked there.
+  No sample may be off by more than eight times the root mean square that is allowed (two levels at
+  60 dB): a few bad pixels hide in a PSNR.
 
-The map is float32 in both faces and is held to the float face's tolerance.
+Planes and vectors are float32 in both faces and are held to the float face's tolerance, vectors
+where 1 is their own largest value.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from allfocus.runtime.spec import Graph, Io, Precision
+from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import Graph
+
+FRAME_DB = 55.0  # the most that is asked of rounded levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +39,10 @@ class Tolerance:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-TOLERANCES: dict[tuple[Io, Precision], Tolerance] = {
-    ("float", "fp32"): Tolerance(max_abs=1e-4),
-    ("float", "fp16"): Tolerance(psnr_db=60.0),
-    ("frame", "fp32"): Tolerance(max_abs=1 / 255, changed=1e-3),
-    ("frame", "fp16"): Tolerance(max_abs=2 / 255, psnr_db=55.0),
-}
-
-
-def tolerance(graph: Graph) -> Tolerance:
-    """What the output `sharp` of `graph` is held to."""
-    return TOLERANCES[graph.io, graph.precision]
+def tolerance(graph: Graph, name: str, fp16_db: float) -> Tolerance:
+    """What the output `name` of `graph` is held to."""
+    levels = graph.io == "frame" and KINDS[name] == "picture"
+    if graph.precision == "fp16":
+        peak = round(8 * 255 * 10 ** (-fp16_db / 20)) / 255 if levels else None
+        return Tolerance(max_abs=peak, psnr_db=min(fp16_db, FRAME_DB) if levels else fp16_db)
+    return Tolerance(max_abs=1 / 255, changed=1e-3) if levels else Tolerance(max_abs=1e-4)

@@ -13,7 +13,7 @@ from allfocus.runtime.manifest import sha256
 from allfocus.runtime.spec import Spec
 
 if TYPE_CHECKING:
-    from allfocus.train.models.base import Deblurrer
+    from allfocus.train.models.base import Net
 
 OPTION = "FILE (.safetensors, .pth) or random[:SEED]"
 
@@ -29,7 +29,7 @@ class Weights:
         """What the cache key holds: the SHA-256 of the file, or the seed."""
         return f"random:{self.seed}" if self.path is None else sha256(self.path)
 
-    def load(self, model: str) -> tuple[Deblurrer, Spec]:
+    def load(self, model: str) -> tuple[Net, Spec]:
         """The net `model` in float32, ready for inference, and its Spec.
 
         Raises CheckpointError where the weights do not belong to it.

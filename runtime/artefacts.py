@@ -38,7 +38,7 @@ def find_onnx(name: str) -> Path:
     packaged = packaged_onnx(name)
     if packaged.is_file():
         return packaged
-    # Files are named MODEL-PRECISION-SIZE: "didanet-*" would find those of didanet-tiny too.
+    # Named MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
     cached = _newest_first(cache_dir().glob(f"*/{name}-fp[13]*.onnx"))
     if not cached:
         raise ArtefactError(
@@ -59,7 +59,8 @@ def _is_for(path: Path, name: str, flavour: str) -> bool:
     except (ArtefactError, OSError) as error:
         log.warning("passed over: %s", error)
         return False
-    return manifest.spec.name == name and manifest.flavour == flavour
+    wanted = (name, flavour, "whole")
+    return (manifest.spec.name, manifest.flavour, manifest.graph.phase) == wanted
 
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import ArtefactError, InputError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import Graph, Size, Spec
 
 Array = NDArray[Any]
@@ -28,16 +30,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Outputs:
-    """A graph's outputs, in its own layout; `defocus` is None where a model gives no map."""
+    """A deblurring graph's outputs, in its own layout; None for a map that it does not make."""
 
     sharp: Any
-    defocus: Any | None
+    defocus: Any | None = None
+    focus: Any | None = None
 
 
 class Backend(ABC):
     """One artefact loaded into one engine.
 
-    Subclasses set `name`, and override `_load`, `_infer` and `_close`.
+    Subclasses set `name`, and override `_load`, `_run` and `_close`.
     """
 
     name: str
@@ -55,22 +58,33 @@ class Backend(ABC):
         """Load `self.artefact`; raise ArtefactError or BackendError."""
 
     @abstractmethod
-    def _infer(self, image: Any) -> Outputs:
-        """Run the graph once; `image` has been checked."""
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        """Run the graph once; `inputs` have been checked. The outputs by name."""
 
     @abstractmethod
     def _close(self) -> None:
         """Release everything; called once."""
 
-    def infer(self, image: Array) -> Outputs:
-        """Run the graph on a host array in the graph's own layout (see `Graph`).
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph on host arrays in its own layout (see `Graph`); the outputs by name.
 
-        Raises InputError where dtype, layout or size are not what the graph takes.
+        Raises InputError where an input is missing or unknown, or where dtype, layout or size are
+        not what the graph takes.
         """
         self.check_open()
-        self._check(image.shape, image.dtype)
+        self._check_names(inputs)
+        for name, array in inputs.items():
+            self._check(name, array.shape, array.dtype)
+        sizes = {name: layout(name, self.graph.io).size(a.shape) for name, a in inputs.items()}
+        if len({size for size in sizes.values() if size is not None}) > 1:
+            found = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
+            raise InputError(f"{self.artefact.name}: inputs of one size are needed, got {found}")
         self.calls += 1
-        return self._infer(np.ascontiguousarray(image))
+        return self._run({name: np.ascontiguousarray(a) for name, a in inputs.items()})
+
+    def infer(self, image: Array) -> Outputs:
+        """Deblur: `run` for a graph that takes one picture and gives its sharp version."""
+        return Outputs(**self.run({"image": image}))
 
     def infer_device(self, frame: Any) -> Outputs:
         """Run the graph on a frame that lies in GPU memory; the outputs lie there too.
@@ -119,17 +133,27 @@ class Backend(ABC):
     ) -> None:
         self.close()
 
-    def _check(self, shape: tuple[int, ...], dtype: Any) -> None:
-        frame = self.graph.io == "frame"
-        expected = "uint8 [1, H, W, 3]" if frame else "float32 [1, 3, H, W]"
-        channels = shape[-1] if frame else (shape[1] if len(shape) == 4 else 0)
-        if len(shape) != 4 or shape[0] != 1 or channels != 3:
-            raise InputError(f"{self.artefact.name} takes {expected}, got shape {list(shape)}")
-        if np.dtype(dtype) != (np.uint8 if frame else np.float32):
-            raise InputError(f"{self.artefact.name} takes {expected}, got {dtype}")
-        height, width = shape[1:3] if frame else shape[2:4]
-        if self.size_for(Size(width, height)) != Size(width, height):
+    def _check_names(self, inputs: Mapping[str, Array]) -> None:
+        expected = self.graph.signature.inputs
+        if set(inputs) == set(expected):
+            return
+        hint = ""
+        if "context" in set(expected) - set(inputs):
+            hint = "; the context comes from the model's phase `estimate`, run on the whole picture"
+        raise InputError(
+            f"{self.artefact.name} takes {', '.join(expected)}, got {', '.join(inputs)}{hint}"
+        )
+
+    def _check(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        expected = layout(name, self.graph.io)
+        given = f"{self.artefact.name}: {name}"
+        if not expected.fits(shape) or 0 in shape:
+            raise InputError(f"{given} takes {expected}, got shape {list(shape)}")
+        if np.dtype(dtype) != expected.dtype:
+            raise InputError(f"{given} takes {expected}, got {dtype}")
+        size = expected.size(shape)
+        if size is not None and self.size_for(size) != size:
             raise InputError(
-                f"{self.artefact.name}: size {width}x{height} does not fit; it takes "
+                f"{given} of {size} does not fit; it takes "
                 f"{self.graph.shapes or f'multiples of {self.spec.multiple}'}"
             )

@@ -35,6 +35,7 @@ class Entry:
     paper: str
     multiple: int  # height and width must be multiples of this many pixels
     signatures: Signatures
+    fp16_db: float  # PSNR in dB that a float16 export must reach against float32
 
     def signature(self, phase: str) -> Signature:
         """What goes into `phase` and comes out; raises UsageError where there is no such phase."""
@@ -44,9 +45,14 @@ class Entry:
         raise UsageError(f"{self.name} has no phase {phase!r}: {nearest(phase, self.signatures)}")
 
 
-def _system(paper: str, signatures: Signatures, *rows: tuple[str, int, str]) -> list[Entry]:
+def _system(
+    paper: str, signatures: Signatures, *rows: tuple[str, int, str], fp16_db: float = 50.0
+) -> list[Entry]:
     """A paper's models, each as its name, multiple and summary."""
-    return [Entry(name, summary, paper, multiple, signatures) for name, multiple, summary in rows]
+    return [
+        Entry(name, summary, paper, multiple, signatures, fp16_db)
+        for name, multiple, summary in rows
+    ]
 
 
 _DIDANET = _system(
@@ -55,6 +61,7 @@ _DIDANET = _system(
     ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
     ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
+    fp16_db=60.0,
 )
 _SFTNET = _system(
     "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ...",

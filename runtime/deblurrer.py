@@ -23,7 +23,8 @@ class Result:
     """What came out for one frame.
 
     `image` has the frame's shape, dtype and channel order. `defocus` is float32 [H, W], the blur
-    radius in pixels, or None where the model estimates none. `timings` are milliseconds: `pre`
+    radius in pixels, and `focus` is float32 [H, W], 1 where it is in focus and 0 where it is not;
+    each is None where the model does not estimate it. `timings` are milliseconds: `pre`
     (checks, padding, conversion), `infer` and `post`.
 
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
@@ -34,6 +35,7 @@ class Result:
     image: Any
     defocus: Any | None
     timings: dict[str, float]
+    focus: Any | None = None
 
 
 class Deblurrer:
@@ -76,8 +78,9 @@ class Deblurrer:
         inferred = perf_counter()
         sharp = self._face.unpack(outputs.sharp, size, given.dtype)
         result = from_color(sharp, given)
-        defocus = None if outputs.defocus is None else self._radius(outputs.defocus, size)
-        return Result(result, defocus, _timings(start, packed, inferred, perf_counter()))
+        radius = _plane(outputs.defocus, size, self.spec.max_radius)
+        focus = _plane(outputs.focus, size, 1.0)
+        return Result(result, radius, _timings(start, packed, inferred, perf_counter()), focus)
 
     def _on_device(self, frame: Any) -> Result:
         order = self.graph.color if self.graph.io == "frame" else "rgb"
@@ -89,12 +92,8 @@ class Deblurrer:
         start = perf_counter()
         outputs = self._backend.infer_device(frame)
         end = perf_counter()
-        return Result(outputs.sharp, outputs.defocus, _timings(start, start, end, end))
-
-    def _radius(self, defocus: Array, size: Size) -> Array:
-        """A map [..., H, W] as blur radius in pixels, float32 [H, W] of `size`."""
-        plane = defocus.reshape(defocus.shape[-2:])[: size.height, : size.width]
-        return np.multiply(plane, self.spec.max_radius, dtype=np.float32)
+        timings = _timings(start, start, end, end)
+        return Result(outputs.sharp, outputs.defocus, timings, outputs.focus)
 
     def close(self) -> None:
         """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
@@ -111,6 +110,14 @@ class Deblurrer:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _plane(plane: Array | None, size: Size, scale: float) -> Array | None:
+    """The first pixels of a map [..., H, W], times `scale`, as float32 [H, W] of `size`."""
+    if plane is None:
+        return None
+    cut = plane.reshape(plane.shape[-2:])[: size.height, : size.width]
+    return np.multiply(cut, scale, dtype=np.float32)
 
 
 def _timings(start: float, packed: float, inferred: float, end: float) -> dict[str, float]:

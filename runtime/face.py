@@ -14,15 +14,17 @@ import numpy as np
 from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.frame import peak
+from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import Color, Graph, Size
 
 _PLANES: dict[Color, tuple[int, int, int]] = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}
 
 
 def pad(image: Array, size: Size, out: Array | None = None) -> Array:
-    """`image` [H, W, 3] grown to `size` at the right and bottom, mirrored without its edge line.
+    """`image` [H, W, 3] or [H, W] grown to `size` at the right and bottom, by mirroring.
 
-    Also where the border is larger than the image: the mirror image is then mirrored again.
+    The edge line is not repeated. Where the border is larger than the image, the mirror image is
+    mirrored again.
     """
     below, right = size.height - image.shape[0], size.width - image.shape[1]
     mode = cv2.BORDER_REFLECT_101
@@ -35,28 +37,33 @@ class Face(ABC):
     def __init__(self, graph: Graph, color: Color) -> None:
         self.graph = graph
         self.color = color
-        self._kept: Array | None = None
+        self._kept: dict[str, Array] = {}
 
     @abstractmethod
-    def pack(self, image: Array, size: Size) -> Array:
-        """A frame [H, W, 3] padded to `size`, in the graph's layout; the next call reuses it."""
+    def pack(self, image: Array, size: Size, name: str = "image") -> Array:
+        """A frame [H, W, 3] padded to `size`, in the graph's layout, as its input `name`.
+
+        The next call for the same input writes over it.
+        """
 
     @abstractmethod
     def unpack(self, sharp: Array, size: Size, dtype: np.dtype[Any]) -> Array:
         """The graph's `sharp`, cropped to `size`, as a fresh frame [H, W, 3] of `dtype`."""
 
-    def _buffer(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
-        if self._kept is None or self._kept.shape != shape:
-            self._kept = np.empty(shape, dtype)
-        return self._kept
+    def _buffer(self, name: str, size: Size) -> Array:
+        wanted = layout(name, self.graph.io)
+        kept, shape = self._kept.get(name), wanted.shape(size)
+        if kept is None or kept.shape != shape:
+            kept = self._kept[name] = np.empty(shape, wanted.dtype)
+        return kept
 
 
 class FrameFace(Face):
     """uint8 [1, H, W, 3] in and out, in the graph's own channel order."""
 
-    def pack(self, image: Array, size: Size) -> Array:
+    def pack(self, image: Array, size: Size, name: str = "image") -> Array:
         """See Face; `image` is uint8."""
-        out = self._buffer((1, size.height, size.width, 3), np.uint8)
+        out = self._buffer(name, size)
         pad(self._swapped(image), size, out[0])
         return out
 
@@ -75,9 +82,9 @@ class FrameFace(Face):
 class FloatFace(Face):
     """float32 [1, 3, H, W] in [0, 1] in, RGB; the same out, not clipped."""
 
-    def pack(self, image: Array, size: Size) -> Array:
+    def pack(self, image: Array, size: Size, name: str = "image") -> Array:
         """See Face; `image` is uint8, uint16 or float32."""
-        out = self._buffer((1, 3, size.height, size.width), np.float32)
+        out = self._buffer(name, size)
         white = np.float32(peak(image.dtype))
         padded = pad(image, size)
         for plane, channel in zip(out[0], _PLANES[self.color], strict=True):

@@ -1,4 +1,4 @@
-"""`allfocus.load`: from a model's name or a file to a Deblurrer on the best engine there is."""
+"""From a model's name or a file to a Deblurrer, or a Model, on the best engine there is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from allfocus.runtime.errors import (
     nearest,
 )
 from allfocus.runtime.manifest import Flavour, read_manifest
+from allfocus.runtime.model import Model
 from allfocus.runtime.probe import BACKENDS, candidate
+from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Color
 
 log = logging.getLogger("allfocus")
@@ -29,6 +31,7 @@ _ONNX = tuple(name for name in BACKENDS if name not in _FLAVOURS)
 _CHOICES = {"auto": BACKENDS, "onnxruntime": _ONNX, **{name: (name,) for name in BACKENDS}}
 
 Find = Callable[[str], Sequence[Path]]  # a backend's name -> artefacts for it, best first
+Reasons = list[tuple[str, str]]  # (backend, why it was not taken)
 
 
 def load(
@@ -53,22 +56,59 @@ def load(
     what cannot be meant, ArtefactError for a file that is missing, damaged or made for something
     else, and BackendError where no engine runs here.
     """
-    wanted = _wanted(backend)
     _check(color, device, threads)
+    _check_deblurs(model)
+    loaded, reasons = _open_first(model, backend, Options(device=device, threads=threads))
+    signature = loaded.graph.signature
+    if not signature.deblurs:
+        loaded.close()
+        raise UsageError(_not_a_deblurrer(str(model), signature))
+    return Deblurrer(loaded, color=color, reasons=reasons)
+
+
+def load_model(
+    model: str | Path,
+    *,
+    backend: str = "auto",
+    color: Color = "bgr",
+    device: int = 0,
+    threads: int = 0,
+) -> Model:
+    """Load any model or phase: its named pictures, maps and vectors go in, others come out.
+
+    The parameters and errors are those of `load`.
+    """
+    _check(color, device, threads)
+    loaded, reasons = _open_first(model, backend, Options(device=device, threads=threads))
+    return Model(loaded, color=color, reasons=reasons)
+
+
+def _check_deblurs(model: str | Path) -> None:
+    """Refuse the name of a model that is not a deblurrer before anything is looked for."""
+    if _as_path(model) is None:
+        signature = entry(str(model)).signature("whole")
+        if not signature.deblurs:
+            raise UsageError(_not_a_deblurrer(str(model), signature))
+
+
+def _not_a_deblurrer(model: str, signature: Signature) -> str:
+    return (
+        f"{model} is not a deblurrer of single pictures ({signature}): open it with "
+        "allfocus.load_model"
+    )
+
+
+def _open_first(model: str | Path, backend: str, options: Options) -> tuple[Backend, Reasons]:
+    wanted = _wanted(backend)
     path = _as_path(model)
     if path is None:
-        name = str(model)
-        find = _by_name(name)
-    else:
-        name = str(path)
-        wanted = _fitting(path, wanted, backend)
-        find = _only(path)
-    return _first(name, wanted, find, Options(device=device, threads=threads), color)
+        return _first(str(model), wanted, _by_name(str(model)), options)
+    return _first(str(path), _fitting(path, wanted, backend), _only(path), options)
 
 
 def _first(
-    model: str, wanted: Sequence[str], find: Find, options: Options, color: Color
-) -> Deblurrer:
+    model: str, wanted: Sequence[str], find: Find, options: Options
+) -> tuple[Backend, Reasons]:
     """The first backend of `wanted` that loads, with the reasons against those before it."""
     problems: list[tuple[str, AllfocusError]] = []
     refused: list[AllfocusError] = []
@@ -86,8 +126,7 @@ def _first(
                 refused.append(error)
                 continue
             _warn(refused)
-            reasons = [(other, str(error)) for other, error in problems]
-            return Deblurrer(loaded, color=color, reasons=reasons)
+            return loaded, [(other, str(error)) for other, error in problems]
     failure = _nothing_works(model, problems)
     _warn(error for error in refused if error is not failure)
     raise failure

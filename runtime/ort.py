@@ -6,13 +6,14 @@ import re
 from importlib import import_module
 from typing import Any
 
-from allfocus.runtime.backend import Array, Backend, Outputs
+from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Spec
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
-_INPUT_TYPES = {"frame": "tensor(uint8)", "float": "tensor(float)"}
+_TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
 class OrtBackend(Backend):
@@ -48,15 +49,16 @@ class OrtBackend(Backend):
         self._check_providers()
         return self._read_contract()
 
-    def _infer(self, image: Array) -> Outputs:
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        names = self.graph.signature.outputs
         try:
-            values = self._session.run(self._outputs, {"image": image})
+            values = self._session.run(list(names), inputs)
         except (*self._errors, RuntimeError) as error:
             raise BackendError(
-                f"{self.artefact}: {self.name}: cannot run on {list(image.shape)} "
+                f"{self.artefact}: {self.name}: cannot run on {_shapes(inputs)} "
                 f"({_cause(error)}); if memory is short, use a smaller frame"
             ) from error
-        return Outputs(values[0], values[1] if len(values) > 1 else None)
+        return dict(zip(names, values, strict=True))
 
     def _close(self) -> None:
         del self._session
@@ -108,14 +110,19 @@ class OrtBackend(Backend):
         return spec, graph
 
     def _check_face(self, graph: Graph) -> None:
-        inputs = {i.name: i.type for i in self._session.get_inputs()}
-        names = {o.name for o in self._session.get_outputs()}
-        if inputs != {"image": _INPUT_TYPES[graph.io]} or "sharp" not in names:
-            raise ArtefactError(
-                f"{self.artefact}: inputs {inputs} and outputs {sorted(names)} do not fit its "
-                f"metadata (face {graph.io!r}); export it again with `allfocus export --force`"
-            )
-        self._outputs = [name for name in ("sharp", "defocus") if name in names]
+        """The names and types of all inputs and outputs must be those of the metadata."""
+        signature = graph.signature
+        for names, found in (
+            (signature.inputs, self._session.get_inputs()),
+            (signature.outputs, self._session.get_outputs()),
+        ):
+            kinds = {each.name: each.type for each in found}
+            expected = {name: _TYPES[layout(name, graph.io).dtype.name] for name in names}
+            if kinds != expected:
+                raise ArtefactError(
+                    f"{self.artefact}: its tensors {kinds} do not fit its metadata, {expected} "
+                    f"(face {graph.io!r}); export it again with `allfocus export --force`"
+                )
 
 
 class OrtCudaBackend(OrtBackend):
@@ -130,6 +137,10 @@ class OrtCudaBackend(OrtBackend):
             ("CUDAExecutionProvider", {"device_id": self.options.device}),
             "CPUExecutionProvider",
         ]
+
+
+def _shapes(inputs: dict[str, Array]) -> str:
+    return ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
 
 
 def _is_error(kind: object) -> bool:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from allfocus.runtime.cudart import Stream
 from allfocus.runtime.device_array import DeviceView
 from allfocus.runtime.errors import InputError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import Io, Size
 
-FLOAT_BYTES = 4
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +33,6 @@ class Plane:
         return replace(self, pointer=pointer, size=size)
 
 
-def image_type(io: Io) -> np.dtype[Any]:
-    """The type of a graph's `image` and `sharp`."""
-    return np.dtype(np.uint8 if io == "frame" else np.float32)
-
-
-def image_shape(io: Io, size: Size) -> tuple[int, ...]:
-    """The shape of a graph's `image` and `sharp`."""
-    height, width = size.height, size.width
-    return (1, height, width, 3) if io == "frame" else (1, 3, height, width)
-
-
-def map_shape(io: Io, size: Size) -> tuple[int, ...]:
-    """The shape of a graph's `defocus`."""
-    height, width = size.height, size.width
-    return (1, height, width) if io == "frame" else (1, 1, height, width)
-
-
 def image_planes(io: Io, pointer: int, size: Size) -> list[Plane]:
     """The planes of a contiguous image at `pointer`."""
     if io == "frame":
@@ -63,7 +44,7 @@ def image_planes(io: Io, pointer: int, size: Size) -> list[Plane]:
 
 def map_plane(pointer: int, size: Size) -> Plane:
     """The plane of a contiguous map at `pointer`."""
-    return Plane(pointer=pointer, pitch=FLOAT_BYTES * size.width, pixel=FLOAT_BYTES, size=size)
+    return Plane(pointer=pointer, pitch=_FLOAT_BYTES * size.width, pixel=_FLOAT_BYTES, size=size)
 
 
 def frame_planes(io: Io, given: DeviceView) -> list[Plane]:
@@ -77,7 +58,12 @@ def frame_planes(io: Io, given: DeviceView) -> list[Plane]:
     if len(shape) == 4 and shape[0] == 1:
         shape, steps = shape[1:], steps[1:]
     channels = 2 if io == "frame" else 0
-    if len(shape) != 3 or shape[channels] != 3 or 0 in shape or given.dtype != image_type(io):
+    if (
+        len(shape) != 3
+        or shape[channels] != 3
+        or 0 in shape
+        or given.dtype != layout("image", io).dtype
+    ):
         raise InputError(f"{wrong}; convert it on the GPU, or export with the other `--io`")
     rows, columns = (0, 1) if io == "frame" else (1, 2)
     size = Size(shape[columns], shape[rows])

@@ -7,10 +7,11 @@ and read back by the runtime, which has neither torch nor onnx.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from allfocus.runtime.errors import ArtefactError, UsageError
+from allfocus.runtime.signature import DEBLUR, Phase, Signature
 
 SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
 GRAPH_KEY = "allfocus.graph"
@@ -59,7 +60,7 @@ class Spec:
     name: str
     version: int
     multiple: int  # height and width must be multiples of this many pixels
-    halo: int  # receptive-field radius in pixels: context a tile needs to equal the whole image
+    halo: int  # receptive-field radius in pixels: margin a tile needs to equal the whole image
     global_context: bool  # True where something is pooled over the whole image
     color: str  # channel order the net was trained on; always "rgb"
     max_radius: float  # blur radius in pixels at map value 1; 0 where the model gives no map
@@ -152,20 +153,21 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """One export of a model: the face it shows, its precision and the sizes it takes.
+    """One export of a model: its phase, the face it shows, its precision, and the sizes it takes.
 
-    `frame`: input `image` uint8 [1, H, W, 3] in `color` order; outputs `sharp` uint8 [1, H, W, 3]
-    and `defocus` float32 [1, H, W].
-    `float`: input `image` float32 [1, 3, H, W] in [0, 1], always RGB; outputs `sharp` float32
-    [1, 3, H, W], not clipped, and `defocus` float32 [1, 1, H, W].
-    The map is 0 in focus and 1 at a blur radius of `Spec.max_radius` pixels. Models without a map
-    have no output `defocus`.
+    `frame`: pictures are uint8 [1, H, W, 3] in `color` order, planes float32 [1, H, W].
+    `float`: pictures are float32 [1, 3, H, W] in [0, 1], always RGB, and not clipped where they
+    come out; planes are float32 [1, 1, H, W].
+    Vectors are float32 [1, K, 1, 1] in both. What is a picture, a plane or a vector, and what it
+    holds, is told by its name: see `signature`.
     """
 
     io: Io
     precision: Precision
     color: Color
     shapes: Shapes | None  # None: any size that is a multiple of Spec.multiple
+    phase: Phase = "whole"
+    signature: Signature = DEBLUR
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys."""
@@ -173,8 +175,14 @@ class Graph:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        shapes = self.shapes.to_list() if self.shapes else None
-        return {"io": self.io, "precision": self.precision, "color": self.color, "shapes": shapes}
+        return {
+            "io": self.io,
+            "precision": self.precision,
+            "color": self.color,
+            "shapes": self.shapes.to_list() if self.shapes else None,
+            "phase": self.phase,
+            "signature": self.signature.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, data: Any) -> Graph:
@@ -183,7 +191,7 @@ class Graph:
         shapes = raw.shapes
         if shapes is not None:
             shapes = Shapes.from_list(shapes)  # type: ignore[arg-type]
-        return cls(io=raw.io, precision=raw.precision, color=raw.color, shapes=shapes)
+        return replace(raw, shapes=shapes, signature=Signature.from_dict(raw.signature))
 
     @classmethod
     def from_json(cls, text: str) -> Graph:

@@ -19,19 +19,18 @@ from allfocus.runtime.backend import Array, Backend, Outputs
 from allfocus.runtime.cudart import Device, Memory, PinnedMemory, Stream, load_runtime
 from allfocus.runtime.device_array import DeviceArray, view
 from allfocus.runtime.errors import BackendError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Manifest, read_manifest
 from allfocus.runtime.planes import (
     Plane,
     copy,
     frame_planes,
     image_planes,
-    image_shape,
-    image_type,
     map_plane,
-    map_shape,
     reflect,
 )
 from allfocus.runtime.rtx import RtxSettings
+from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Size, Spec
 from allfocus.runtime.trt_engine import (
     FLAVOURS,
@@ -98,46 +97,48 @@ class TrtBackend(Backend):
         """Whether repeated frames of one size are replayed as a CUDA graph."""
         return self._built_in_graph or self._runner.captures
 
-    def _infer(self, image: Array) -> Outputs:
-        size = self._size_of(image)
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         with self._turn():
-            self._runner.prepare(image.shape)
-            self._upload(image)
+            self._runner.prepare({name: array.shape for name, array in inputs.items()})
+            for name, array in inputs.items():
+                self._upload(name, array)
             self._runner.run()
-            waiting = [self._download(name, size) for name in self._outputs]
+            waiting = {name: self._download(name) for name in self._outputs}
             self._stream.synchronize()
-            self.copies = 1 + len(waiting)
+            self.copies = len(inputs) + len(waiting)
             # Copied once more: the next call overwrites the pinned memory.
-            return Outputs(*_pair([array.copy() for array in waiting]))
+            return {name: array.copy() for name, array in waiting.items()}
 
     def infer_device(self, frame: Any) -> Outputs:
-        """Run the graph on a frame in GPU memory, of any size: nothing is copied to the host.
+        """Deblur a frame in GPU memory, of any size: nothing is copied to the host.
 
         `frame` is uint8 [H, W, 3] in the graph's colour order, or float32 [3, H, W] where the graph
         shows the face "float"; with or without a leading 1, which the outputs then have too. Its
         rows may have gaps between them. It is padded by reflection and the outputs are cropped
         again. They are `DeviceArray`s with memory of their own, finished when this returns.
 
-        Raises InputError where the frame is on another GPU or has another type or layout.
+        Raises InputError where the frame is on another GPU or has another type or layout, and where
+        the graph is not one that takes a single picture and gives its sharp version.
         """
         self.check_open()
+        self._check_names({"image": frame})
         with self._turn():
             given = view(frame, self._stream)
             sources = frame_planes(self.graph.io, given)
             size = sources[0].size
             padded = self.size_for(size)
-            self._runner.prepare(image_shape(self.graph.io, padded))
-            results = [self._result(name, size, len(given.shape)) for name in self._outputs]
+            self._runner.prepare({"image": layout("image", self.graph.io).shape(padded)})
+            results = {n: self._result(n, size, len(given.shape)) for n in self._outputs}
             for target, source in zip(self._planes("image", padded), sources, strict=True):
                 copy(self._stream, target, source)
                 reflect(self._stream, target, size)
             self._runner.run()
-            for name, result in zip(self._outputs, results, strict=True):
+            for name, result in results.items():
                 self._crop(name, padded, result.pointer, size)
             self._stream.synchronize()
             self.calls += 1
             self.copies = 0
-        return Outputs(*_pair(results))
+        return Outputs(**results)
 
     def _close(self) -> None:
         with self._lock:
@@ -157,21 +158,22 @@ class TrtBackend(Backend):
                 self._stream.synchronize()
                 raise
 
-    def _upload(self, image: Array) -> None:
-        staged = self._staging.array("image", image.shape, image.dtype)
-        np.copyto(staged, image)
-        self._stream.copy(self._runner.address("image"), staged.ctypes.data, staged.nbytes)
+    def _upload(self, name: str, array: Array) -> None:
+        staged = self._staging.array(name, array.shape, array.dtype)
+        np.copyto(staged, array)
+        self._stream.copy(self._runner.address(name), staged.ctypes.data, staged.nbytes)
 
-    def _download(self, name: str, size: Size) -> Array:
-        staged = self._staging.array(name, self._shape_of(name, size), self._type_of(name))
+    def _download(self, name: str) -> Array:
+        dtype = layout(name, self.graph.io).dtype
+        staged = self._staging.array(name, self._runner.shape(name), dtype)
         self._stream.copy(staged.ctypes.data, self._runner.address(name), staged.nbytes)
         return staged
 
     def _result(self, name: str, size: Size, ndim: int) -> DeviceArray:
-        shape = self._shape_of(name, size)
-        dtype = self._type_of(name)
-        memory = Memory(self._stream.device, math.prod(shape) * dtype.itemsize)
-        return DeviceArray(memory, shape if ndim == 4 else shape[1:], dtype)
+        wanted = layout(name, self.graph.io)
+        shape = wanted.shape(size)
+        memory = Memory(self._stream.device, math.prod(shape) * wanted.dtype.itemsize)
+        return DeviceArray(memory, shape if ndim == 4 else shape[1:], wanted.dtype)
 
     def _crop(self, name: str, padded: Size, target: int, size: Size) -> None:
         """Queue the copy of an output's first pixels to contiguous memory at `target`."""
@@ -181,17 +183,6 @@ class TrtBackend(Backend):
 
     def _planes(self, name: str, size: Size) -> list[Plane]:
         return _planes_at(self.graph, name, self._runner.address(name), size)
-
-    def _shape_of(self, name: str, size: Size) -> tuple[int, ...]:
-        io = self.graph.io
-        return map_shape(io, size) if name == "defocus" else image_shape(io, size)
-
-    def _type_of(self, name: str) -> np.dtype[Any]:
-        return np.dtype(np.float32) if name == "defocus" else image_type(self.graph.io)
-
-    def _size_of(self, image: Array) -> Size:
-        height, width = image.shape[1:3] if self.graph.io == "frame" else image.shape[2:4]
-        return Size(width, height)
 
 
 class Staging:
@@ -233,11 +224,6 @@ def _create_context(loaded: LoadedEngine, settings: RtxSettings | None) -> Any:
 
 
 def _planes_at(graph: Graph, name: str, pointer: int, size: Size) -> list[Plane]:
-    if name == "defocus":
+    if KINDS[name] == "plane":
         return [map_plane(pointer, size)]
     return image_planes(graph.io, pointer, size)
-
-
-def _pair(outputs: list[Any]) -> tuple[Any, Any | None]:
-    """`sharp` and, where there is one, `defocus`."""
-    return outputs[0], outputs[1] if len(outputs) > 1 else None

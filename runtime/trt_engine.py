@@ -16,7 +16,9 @@ from typing import Any
 from allfocus.kernels.plugin_library import require_plugins
 from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
+from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour, Manifest
+from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
 
@@ -125,9 +127,8 @@ class LoadedEngine:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of the outputs the engine has, in the order of `Outputs`."""
-        names = self._names()
-        return tuple(name for name in ("sharp", "defocus") if name in names)
+        """The names of the engine's outputs."""
+        return self.manifest.graph.signature.outputs
 
     def close(self) -> None:
         """Give the engine's memory back; contexts made from it must be gone."""
@@ -139,9 +140,12 @@ class LoadedEngine:
 
     def _check_tensors(self, path: Path) -> None:
         io = self.manifest.graph.io
+        signature = self.manifest.graph.signature
         found = {name: _describe(self.engine, name, io) for name in self._names()}
-        expected = _TENSORS[io]
-        wanted = {name: expected[name] for name in expected if name in {"image", "sharp", *found}}
+        wanted = {
+            **{name: _expected("INPUT", name, io) for name in signature.inputs},
+            **{name: _expected("OUTPUT", name, io) for name in signature.outputs},
+        }
         if found != wanted:
             raise ArtefactError(
                 f"{path}: its tensors are {found}, a graph with the face {io!r} has {wanted}; "
@@ -160,28 +164,23 @@ class LoadedEngine:
         return ", ".join(name for name, cause in causes.items() if flags & cause.value) + "; "
 
 
-_TENSORS: dict[Io, dict[str, str]] = {
-    "frame": {
-        "image": "INPUT UINT8 [1, H, W, 3]",
-        "sharp": "OUTPUT UINT8 [1, H, W, 3]",
-        "defocus": "OUTPUT FLOAT [1, H, W]",
-    },
-    "float": {
-        "image": "INPUT FLOAT [1, 3, H, W]",
-        "sharp": "OUTPUT FLOAT [1, 3, H, W]",
-        "defocus": "OUTPUT FLOAT [1, 1, H, W]",
-    },
-}
+_TYPES = {"uint8": "UINT8", "float32": "FLOAT"}
+
+
+def _expected(mode: str, name: str, io: Io) -> str:
+    """The tensor `name` as `_describe` tells it."""
+    wanted = layout(name, io)
+    return f"{mode} {_TYPES[wanted.dtype.name]} [{', '.join(map(str, wanted.axes))}]"
 
 
 def _describe(engine: Any, name: str, io: Io) -> str:
-    """A tensor as `_TENSORS` names it, whatever its height and width."""
+    """A tensor of the engine, with letters where any extent will do."""
     shape: list[object] = list(engine.get_tensor_shape(name))
-    height = 1 if io == "frame" else 2
-    if len(shape) > height + 1:
-        shape[height : height + 2] = "H", "W"
-    axes = ", ".join(str(extent) for extent in shape)
-    return f"{engine.get_tensor_mode(name).name} {engine.get_tensor_dtype(name).name} [{axes}]"
+    if name in KINDS and len(shape) == len(layout(name, io).axes):
+        axes = layout(name, io).axes
+        shape = [a if isinstance(a, str) else n for a, n in zip(axes, shape, strict=True)]
+    text = ", ".join(str(extent) for extent in shape)
+    return f"{engine.get_tensor_mode(name).name} {engine.get_tensor_dtype(name).name} [{text}]"
 
 
 class ErrorLog:

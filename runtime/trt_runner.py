@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from allfocus.runtime.cudart import CudaGraph, Device, Memory, Stream
 from allfocus.runtime.errors import BackendError
-from allfocus.runtime.planes import FLOAT_BYTES, image_type
+from allfocus.runtime.layout import layout
 from allfocus.runtime.trt_engine import LoadedEngine
 
 log = logging.getLogger("allfocus")
+
+Shapes = Mapping[str, tuple[int, ...]]  # of the inputs, by name
 
 
 class Runner:
@@ -31,30 +34,37 @@ class Runner:
         self._loaded = loaded
         self._context = context
         self._stream = stream
-        pixel = image_type(loaded.manifest.graph.io).itemsize
-        self._element = {"image": pixel, "sharp": pixel, "defocus": FLOAT_BYTES}
         self._buffers: dict[str, Memory] = {}
-        self._shape: tuple[int, ...] | None = None
-        self._ran = False  # at this shape
+        self._shapes: Shapes | None = None
+        self._ran = False  # at these shapes
         self._graph: CudaGraph | None = None
 
-    def prepare(self, shape: tuple[int, ...]) -> None:
-        """Make ready for an `image` of `shape`; free of cost where the last one had it too."""
-        if shape == self._shape:
+    def prepare(self, shapes: Shapes) -> None:
+        """Make ready for inputs of `shapes`; free of cost where the last ones had them too."""
+        if shapes == self._shapes:
             return
-        self._forget_shape()
-        if not self._context.set_input_shape("image", shape):
-            raise BackendError(f"TensorRT refuses an image of {shape}: {self._loaded.log.tail()}")
-        for name in ("image", *self._loaded.outputs):
+        self._forget_shapes()
+        for name, shape in shapes.items():
+            if not self._context.set_input_shape(name, shape):
+                reason = self._loaded.log.tail()
+                raise BackendError(f"TensorRT refuses an input {name!r} of {shape}: {reason}")
+        for name in (*shapes, *self._loaded.outputs):
             self._bind(name)
-        self._shape = shape
+        self._shapes = dict(shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the tensor `name` since the last `prepare`."""
+        shape: tuple[int, ...] = tuple(self._context.get_tensor_shape(name))
+        if min(shape) < 0:
+            raise BackendError(f"TensorRT left the shape of {name!r} open: {shape}")
+        return shape
 
     def address(self, name: str) -> int:
         """Where the tensor `name` lies in GPU memory until the next `prepare`."""
         return self._buffers[name].pointer
 
     def run(self) -> None:
-        """Queue one inference from the buffer `image` into those of the outputs."""
+        """Queue one inference from the buffers of the inputs into those of the outputs."""
         if self.captures and self._ran and self._graph is None:
             self._capture()
         if self._graph is not None:
@@ -65,24 +75,22 @@ class Runner:
 
     def close(self) -> None:
         """Free the graph, the context and the buffers, in this order; the stream must be idle."""
-        self._forget_shape()
+        self._forget_shapes()
         del self._context
         for buffer in self._buffers.values():
             buffer.free()
         self._buffers.clear()
 
-    def _forget_shape(self) -> None:
-        self._shape = None
+    def _forget_shapes(self) -> None:
+        self._shapes = None
         self._ran = False
         if self._graph is not None:
             self._graph.destroy()
             self._graph = None
 
     def _bind(self, name: str) -> None:
-        shape = tuple(self._context.get_tensor_shape(name))
-        if min(shape) < 0:
-            raise BackendError(f"TensorRT left the shape of {name!r} open: {shape}")
-        nbytes = math.prod(shape) * self._element[name]
+        element = layout(name, self._loaded.manifest.graph.io).dtype.itemsize
+        nbytes = math.prod(self.shape(name)) * element
         buffer = self._buffers.get(name)
         if buffer is None or buffer.nbytes < nbytes:
             if buffer is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from fake_trt import LAYOUTS
 
 from allfocus.runtime.manifest import SCHEMA, Flavour, Manifest, manifest_path, sha256
+from allfocus.runtime.signature import DEBLUR, Signature
 from allfocus.runtime.spec import Graph, Io, Shapes, Size, Spec
 
 SPEC = Spec(
@@ -57,7 +58,11 @@ def engine_file(
         allfocus="0.1.0",
         spec=SPEC,
         graph=Graph(
-            io=io, precision="fp16", color="rgb", shapes=Shapes(smallest, largest, largest)
+            io=io,
+            precision="fp16",
+            color="rgb",
+            shapes=Shapes(smallest, largest, largest),
+            signature=DEBLUR if defocus else Signature(("image",), ("sharp",)),
         ),
         flavour=flavour,
         flavour_version=version,

@@ -20,9 +20,7 @@ NAMES = ("IsotropicConv", "SftModulate", "SftModulate", "SftModulate", "Isotropi
 class OpsNet(Deblurrer):
     """Every form of sft_modulate that a graph tells apart, between two isotropic_convs."""
 
-    multiple = 2
-    halo = 2 * (LEVELS - 1) + 2
-    max_radius = 8.0
+    multiple, halos, max_radius = 2, {"whole": 2 * (LEVELS - 1) + 2}, 8.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,4 +44,4 @@ def ops_net() -> tuple[OpsNet, Spec]:
     """The net with its own weights, always the same, and a Spec for it."""
     torch.manual_seed(3)
     _, spec = random("didanet-tiny", 0)
-    return OpsNet().eval(), replace(spec, multiple=OpsNet.multiple, halo=OpsNet.halo)
+    return OpsNet().eval(), replace(spec, multiple=OpsNet.multiple, halo=OpsNet.halos["whole"])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from allfocus import cli
 from allfocus.runtime import deblur_command
-from allfocus.runtime.backend import Backend, Options, Outputs
+from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.spec import Graph, Io, Spec
 
@@ -54,11 +54,11 @@ class Identity(Backend):
         graph = Graph(io=self.io, precision="fp32", color="rgb", shapes=None)
         return spec(self.max_radius), graph
 
-    def _infer(self, image: Any) -> Outputs:
-        frame = self.io == "frame"
+    def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        image, frame = inputs["image"], self.io == "frame"
         height, width = image.shape[1:3] if frame else image.shape[2:]
         columns = np.broadcast_to(np.arange(width, dtype=np.float32) / 100, (height, width))
-        return Outputs(image.copy(), columns[None] if self.max_radius else None)
+        return {"sharp": image.copy(), "defocus": columns[None] if self.max_radius else None}
 
     def _close(self) -> None:
         pass
@@ -280,10 +280,10 @@ def test_ctrl_c_leaves_nothing_half_written(
     kind: list[type[Identity]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Interrupted(Identity):
-        def _infer(self, image: Any) -> Outputs:
+        def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
             if self.calls == 2:
                 raise KeyboardInterrupt
-            return super()._infer(image)
+            return super()._run(inputs)
 
     kind[0] = Interrupted
     for name in ("a.png", "b.png", "c.png"):

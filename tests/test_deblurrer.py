@@ -258,8 +258,8 @@ class GpuBackend(Backend):
     def _load(self) -> tuple[Spec, Graph]:
         return SPEC, Graph(io="frame", precision="fp16", color="bgr", shapes=None)
 
-    def _infer(self, image: Any) -> Outputs:
-        return Outputs(image, None)
+    def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        return {"sharp": inputs["image"]}
 
     def infer_device(self, frame: Any) -> Outputs:
         return Outputs(frame, frame)

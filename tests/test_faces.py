@@ -23,9 +23,7 @@ LEVELS = np.arange(256, dtype=np.uint8)
 class Same(Deblurrer):
     """Gives the image back, times `gain`; the map is the red channel less a half."""
 
-    multiple = 1
-    halo = 0
-    max_radius = 1.0
+    multiple, halos, max_radius = 1, {"whole": 0}, 1.0
 
     def __init__(self, gain: float) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ import pytest
 import allfocus
 from allfocus.runtime import artefacts
 from allfocus.runtime import load as load_module
-from allfocus.runtime.backend import Backend, Outputs
+from allfocus.runtime.backend import Backend
 from allfocus.runtime.errors import (
     ArtefactError,
     BackendError,
@@ -61,8 +61,8 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
                 raise ArtefactError(f"{self.artefact}: made for another GPU")
             return manifest.spec, manifest.graph
 
-        def _infer(self, image: Any) -> Outputs:
-            return Outputs(image, None)
+        def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+            return {"sharp": inputs["image"]}
 
         def _close(self) -> None:
             pass

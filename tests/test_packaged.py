@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import allfocus
 from allfocus.export import packaged, to_onnx
-from allfocus.export.packaged import GRAPH, Stored, read_header, refer
+from allfocus.export.packaged import Stored, read_header, refer
 from allfocus.runtime.backend import Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import ArtefactError, CheckpointError
@@ -58,7 +58,7 @@ def test_it_computes_what_the_checkpoint_does(pair: Path) -> None:
     with torch.inference_mode():
         sharp, _ = net.eval()(torch.from_numpy(image))
     with OrtBackend(pair / f"{TINY}.onnx", Options(threads=1)) as backend:
-        assert (backend.spec, backend.graph) == (spec, GRAPH)
+        assert (backend.spec, backend.graph) == (spec, packaged.graph_of(TINY))
         np.testing.assert_allclose(backend.infer(image).sharp, sharp.numpy(), atol=1e-5)
 
 
@@ -83,7 +83,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
     """The bytes of an ONNX file with weights inside, and the safetensors file of the same."""
     path = tmp_path_factory.mktemp("source") / "w.safetensors"
     net, spec = checkpoint.load(TINY, written(checkpoint.random(TINY, 2)[0], path))
-    return to_onnx.export(net.eval(), spec, GRAPH).SerializeToString(), path
+    return to_onnx.export(net.eval(), spec, packaged.graph_of(TINY)).SerializeToString(), path
 
 
 @pytest.mark.parametrize("damage", ["moved", "changed", "renamed", "unused"])
@@ -130,7 +130,7 @@ def test_the_pair_in_the_package_fits(name: str) -> None:
         sharp, defocus = net.eval()(torch.from_numpy(image))
     with OrtBackend(graph, Options(threads=1)) as backend:
         found = backend.infer(image)
-        assert (backend.spec, backend.graph) == (spec, GRAPH)
+        assert (backend.spec, backend.graph) == (spec, packaged.graph_of(TINY))
     np.testing.assert_allclose(found.sharp, sharp.numpy(), atol=1e-4)
     if defocus is None:
         assert found.defocus is None

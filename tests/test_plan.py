@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from allfocus.export import flavour, weights
 from allfocus.export.flavour import Target
-from allfocus.export.plan import Options, input_shape, make_plan
+from allfocus.export.plan import Options, make_plan
 from allfocus.export.weights import Weights
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import (
@@ -100,9 +100,28 @@ def test_an_unknown_model_offers_the_nearest() -> None:
         plan("didanets")
 
 
-def test_the_input_is_height_before_width() -> None:
-    assert input_shape("frame", Size(600, 400)) == (1, 400, 600, 3)
-    assert input_shape("float", Size(600, 400)) == (1, 3, 400, 600)
+def test_a_phase_has_its_own_signature_and_name() -> None:
+    made, _ = plan("sftnet-tiny", weights="random", phase="restore", onnx_only=True)
+    assert made.graph.signature.inputs == ("image", "defocus", "context")
+    assert made.stem == "sftnet-tiny-restore-fp16-600x400"
+
+
+def test_an_unknown_phase_names_those_of_the_model() -> None:
+    with pytest.raises(UsageError, match="jdrl-unet-tiny has no phase 'restore': known: whole"):
+        plan("jdrl-unet-tiny", weights="random", phase="restore", onnx_only=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"fp32_layers": "a", "precision": "fp32"}, "it is for --precision fp16"),
+        ({"fp32_layers": "a,,b"}, "expected layers such as"),
+        ({"fp32_layers": "auto,b"}, "or auto alone"),
+    ],
+)
+def test_wrong_fp32_layers(given: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        plan("didanet-tiny", weights="random", onnx_only=True, **given)
 
 
 def test_weights_are_a_file_or_random(tmp_path: Any) -> None:

@@ -12,13 +12,11 @@ from allfocus.runtime.cudart import Device, Stream
 from allfocus.runtime.device_array import DeviceView
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import pad
+from allfocus.runtime.layout import layout
 from allfocus.runtime.planes import (
     copy,
     frame_planes,
     image_planes,
-    image_shape,
-    image_type,
-    map_shape,
     reflect,
 )
 from allfocus.runtime.spec import Io, Size
@@ -36,8 +34,8 @@ def seen(array: np.ndarray[Any, Any], pointer: int) -> DeviceView:
 
 
 def picture(io: Io, size: Size) -> np.ndarray[Any, Any]:
-    shape = image_shape(io, size)
-    return np.random.default_rng(3).integers(0, 256, shape).astype(image_type(io))
+    wanted = layout("image", io)
+    return np.random.default_rng(3).integers(0, 256, wanted.shape(size)).astype(wanted.dtype)
 
 
 SIZES = st.builds(Size, st.integers(1, 9), st.integers(1, 9))
@@ -49,13 +47,14 @@ def test_padding_is_that_of_the_host(io: Io, size: Size, right: int, below: int)
     cuda = FakeCuda()
     stream = Stream(Device(cuda, 0))
     source = picture(io, size)
-    pointer = cuda.put(np.zeros(image_shape(io, padded), image_type(io)))
+    pointer = cuda.put(np.zeros_like(picture(io, padded)))
     planes = frame_planes(io, seen(source, cuda.put(source)))
     for target, plane in zip(image_planes(io, pointer, padded), planes, strict=True):
         copy(stream, target, plane)
         reflect(stream, target, size)
     stream.synchronize()
-    result = cuda.get(pointer, image_shape(io, padded), image_type(io))[0]
+    wanted = layout("image", io)
+    result = cuda.get(pointer, wanted.shape(padded), wanted.dtype)[0]
     if io == "frame":
         expected = pad(source[0], padded)
     else:
@@ -73,7 +72,7 @@ def test_part_of_a_larger_picture_is_read_in_place(io: Io) -> None:
     offset = part.ctypes.data - whole.ctypes.data
     planes = frame_planes(io, seen(part, cuda.put(whole) + offset))
     size = Size(5, 4)
-    pointer = cuda.put(np.zeros(image_shape(io, size), image_type(io)))
+    pointer = cuda.put(np.zeros_like(picture(io, size)))
     for target, plane in zip(image_planes(io, pointer, size), planes, strict=True):
         copy(stream, target, plane)
     stream.synchronize()
@@ -126,9 +125,3 @@ def test_other_types_and_layouts_are_refused(io: Io, array: np.ndarray[Any, Any]
 def test_gaps_within_a_row_are_refused(io: Io, array: np.ndarray[Any, Any]) -> None:
     with pytest.raises(InputError, match="make a copy of it"):
         frame_planes(io, seen(array, 0))
-
-
-def test_shapes_are_those_of_the_graph() -> None:
-    size = Size(6, 4)
-    assert (image_shape("frame", size), map_shape("frame", size)) == ((1, 4, 6, 3), (1, 4, 6))
-    assert (image_shape("float", size), map_shape("float", size)) == ((1, 3, 4, 6), (1, 1, 4, 6))

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from allfocus.train.data import Samples
-    from allfocus.train.models.base import Deblurrer
+    from allfocus.train.models.base import Net
     from allfocus.train.recipe import Plan
 
 
@@ -115,7 +115,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _start(args: argparse.Namespace) -> tuple[Deblurrer, str]:
+def _start(args: argparse.Namespace) -> tuple[Net, str]:
     """The net, new or with the weights of --init, and what it starts from in words."""
     from allfocus.train import checkpoint
     from allfocus.train.models import build

@@ -39,7 +39,7 @@ class Report:
     """PSNR over all pixels and by radius, and the map's mean absolute error."""
 
     crops: int
-    map_mae: float | None  # in units of max_radius; None where the net estimates no map
+    map_mae: float | None  # in units of max_radius; None where the net estimates no radius
     whole: Band
     bands: tuple[Band, ...]
 
@@ -74,7 +74,7 @@ def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
     scale = net.max_radius or _LARGEST
     for batch, sharp, defocus in _run(net, samples, crops, scale):
         out = torch.round(sharp.clamp(0, 1) * 255) / 255
-        if defocus is not None:
+        if defocus is not None and net.max_radius:
             errors.append(float((defocus - batch.defocus).abs().mean()))
         radius = batch.defocus.flatten() * scale
         images = (image[0].flatten(1).T for image in (batch.blurry, out, batch.sharp))

@@ -14,20 +14,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AllfocusError", "Deblurrer", "Result", "Spec", "__version__", "load"]
+__all__ = [
+    "AllfocusError",
+    "Deblurrer",
+    "Model",
+    "Result",
+    "Spec",
+    "__version__",
+    "load",
+    "load_model",
+]
 
 if TYPE_CHECKING:
     from allfocus.runtime.deblurrer import Deblurrer, Result
     from allfocus.runtime.errors import AllfocusError
-    from allfocus.runtime.load import load
+    from allfocus.runtime.load import load, load_model
+    from allfocus.runtime.model import Model
     from allfocus.runtime.spec import Spec
 
 _HOMES = {
     "AllfocusError": "errors",
     "Deblurrer": "deblurrer",
+    "Model": "model",
     "Result": "deblurrer",
     "Spec": "spec",
     "load": "load",
+    "load_model": "load",
 }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.errors import UsageError, nearest
-from allfocus.runtime.signature import Phase
+from allfocus.runtime.signature import KINDS, Phase
 from allfocus.runtime.spec import Spec
 from allfocus.train.models.count import count_macs, count_parameters
 
@@ -86,18 +86,23 @@ class Variant:
     version: int = 1
 
 
-def example(name: str, side: int) -> list[Tensor]:
-    """What goes into the whole of the model `name`: square pictures of `side` pixels, on "meta"."""
-    pictures = entry(name).signatures["whole"].inputs
-    return [torch.zeros(1, 3, side, side, device="meta") for _ in pictures]
+def phase_macs(name: str, net: Net, phase: Phase) -> float:
+    """Multiply-accumulates of a phase for each pixel of its picture."""
+    side = 16 * net.multiple
+    shapes = {
+        "picture": (1, 3, side, side),
+        "plane": (1, 1, side, side),
+        "vector": (1, net.context, 1, 1),
+    }
+    names = entry(name).signature(phase).inputs
+    inputs = (torch.zeros(shapes[KINDS[n]], device="meta") for n in names)
+    return count_macs(net, *inputs, phase=phase) / side**2
 
 
 def describe(
     name: str, net: Net, *, version: int, weights: str, weights_sha256: str, license: str
 ) -> Spec:
     """The Spec of `net`, its figures counted from the net itself."""
-    side = 16 * net.multiple
-    macs = count_macs(net, *example(name, side))
     return Spec(
         name=name,
         version=version,
@@ -107,7 +112,7 @@ def describe(
         color="rgb",
         max_radius=net.max_radius,
         parameters=count_parameters(net),
-        macs_per_pixel=macs / side**2,
+        macs_per_pixel=phase_macs(name, net, "whole"),
         weights=weights,
         weights_sha256=weights_sha256,
         license=license,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from allfocus.runtime.signature import Phase
+
+if TYPE_CHECKING:
+    from allfocus.train.models.base import Net
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_layers(net: nn.Module, *inputs: Tensor) -> list[LayerCount]:
-    """One row a convolution or linear layer, in execution order, for tensors like `inputs`.
+def count_layers(net: Net, *inputs: Tensor, phase: Phase = "whole") -> list[LayerCount]:
+    """One row a convolution or linear layer, in execution order, for `phase` with such `inputs`.
 
     A convolution costs one multiply-accumulate for each weight of a filter and output sample; its
     bias is not counted. Runs on the meta device, so the size of a picture costs nothing.
@@ -40,15 +46,15 @@ def count_layers(net: nn.Module, *inputs: Tensor) -> list[LayerCount]:
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
     with torch.no_grad():
-        meta(*(tensor.to("meta") for tensor in inputs))
+        meta.run(phase, *(tensor.to("meta") for tensor in inputs))
     for handle in handles:
         handle.remove()
     return rows
 
 
-def count_macs(net: nn.Module, *inputs: Tensor) -> int:
-    """Multiply-accumulates of one forward pass on tensors like `inputs`."""
-    return sum(row.macs for row in count_layers(net, *inputs))
+def count_macs(net: Net, *inputs: Tensor, phase: Phase = "whole") -> int:
+    """Multiply-accumulates of one run of `phase` on tensors like `inputs`."""
+    return sum(row.macs for row in count_layers(net, *inputs, phase=phase))
 
 
 def _recorder(name: str, rows: list[LayerCount]):  # type: ignore[no-untyped-def]

@@ -113,7 +113,9 @@ class Modulate(nn.Module):
             beta = self.beta(conditions)
         else:
             beta = self.beta(context) * self.beta_s(conditions)
-        return sft_modulate(features, gamma, gamma_s, beta)
+        like = features.dtype  # layers may be kept in another precision than their neighbours
+        spatial = None if gamma_s is None else gamma_s.to(like)
+        return sft_modulate(features, gamma.to(like), spatial, beta.to(like))
 
 
 class ConditionedBlock(nn.Module):

@@ -1,0 +1,74 @@
+"""Which layers lose most in float16, and which of them must stay float32 to reach a limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from allfocus.export import samples
+from allfocus.export.deviation import measure
+from allfocus.export.half import run_in_half
+from allfocus.export.lower import layers
+from allfocus.runtime.errors import ParityError
+from allfocus.runtime.spec import Graph, Size
+from allfocus.train.models.base import Net
+
+SHOWN = 5  # layers that an error names
+_SMALL = Size(96, 64)  # pixels: what single layers are tried on
+
+
+def half_psnr(net: Net, graph: Graph, kept: Sequence[str], size: Size) -> float:
+    """PSNR in dB of the first output of a phase in float16, but for the layers `kept`, at `size`.
+
+    Negative infinity where a value is not finite.
+    """
+    given = list(samples.inputs(net, graph.signature, size.padded(net.multiple)).values())
+    with torch.inference_mode():
+        expected = net.run(graph.phase, *given)[0].numpy()
+    found = run_in_half(net, graph.phase, given, kept)[0].numpy()
+    try:
+        return measure(graph.signature.outputs[0], found, expected, 1.0).psnr_db
+    except ParityError:
+        return -math.inf
+
+
+def worst(net: Net, graph: Graph, kept: Sequence[str] = ()) -> list[tuple[str, float]]:
+    """The layers that lose most where they alone compute in float16, the worst first, in dB."""
+    return _ranked(net, graph, kept)[:SHOWN]
+
+
+def search(net: Net, graph: Graph, fp16_db: float, size: Size) -> tuple[str, ...]:
+    """The fewest of the worst layers that must stay float32 for `fp16_db`; none where all may go.
+
+    Raises ParityError where the limit is not reached with any number of them.
+    """
+    if half_psnr(net, graph, (), size) >= fp16_db:
+        return ()
+    ranked = [name for name, _ in _ranked(net, graph, ())]
+    low, high = 0, len(ranked)  # not enough, enough
+    found = half_psnr(net, graph, ranked, size)
+    if not found >= fp16_db:
+        raise ParityError(
+            f"with all layers in float32 the net's other operations in float16 are at {found:.1f} "
+            f"dB, expected at least {fp16_db:g}; use --precision fp32"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if half_psnr(net, graph, ranked[:middle], size) >= fp16_db:
+            high = middle
+        else:
+            low = middle
+    return tuple(ranked[:high])
+
+
+def _ranked(net: Net, graph: Graph, kept: Sequence[str]) -> list[tuple[str, float]]:
+    """Every layer but `kept`, with the PSNR in dB where it alone computes in float16."""
+    names = [name for name in layers(net) if name not in kept]
+    alone = []
+    for name in tqdm(names, unit="layer", disable=None, leave=False):
+        others = [other for other in layers(net) if other != name]
+        alone.append((name, half_psnr(net, graph, others, _SMALL)))
+    return sorted(alone, key=lambda pair: pair[1])

@@ -1,0 +1,79 @@
+"""What a net and its graph are compared on: a real photo, and what the phases make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import allfocus
+from allfocus.runtime.signature import KINDS, Signature
+from allfocus.runtime.spec import Graph, Size
+from allfocus.train.models.base import Net
+
+Arrays = dict[str, NDArray[Any]]
+Tensors = dict[str, Tensor]
+
+_SHIFT = 2  # pixels between the two views of a dual-pixel photo
+_BLUR = 2.0  # pixels: sigma of the photo's blurred version
+
+
+def read_photo(size: Size) -> NDArray[np.uint8]:
+    """The package's photo, RGB [H, W, 3], cut around its middle or mirrored to `size`."""
+    path = Path(allfocus.__file__).parent / "data" / "chelsea.png"
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    assert image is not None, f"{path}: the package is incomplete"
+    missing = (max(0, size.height - image.shape[0]), max(0, size.width - image.shape[1]))
+    grown = np.pad(image[..., ::-1], (*((0, m) for m in missing), (0, 0)), mode="reflect")
+    top, left = (grown.shape[0] - size.height) // 2, (grown.shape[1] - size.width) // 2
+    cut = grown[top : top + size.height, left : left + size.width]
+    return np.ascontiguousarray(cut, dtype=np.uint8)
+
+
+def inputs(net: Net, signature: Signature, size: Size) -> Tensors:
+    """Inputs of a phase of `net` from the photo at `size`, in the net's layout, by name.
+
+    What `restore` takes beside pictures is what `estimate` gives, in the same order.
+    """
+    photo = read_photo(size)
+    names = [name for name in signature.inputs if KINDS[name] == "picture"]
+    given = {name: planes(_view(name, photo)) for name in names}
+    rest = [name for name in signature.inputs if name not in given]
+    if rest:
+        with torch.inference_mode():
+            given |= zip(rest, net.run("estimate", *given.values()), strict=True)
+    return given
+
+
+def in_face(tensors: Tensors, graph: Graph) -> Arrays:
+    """Tensors in the net's layout as the face of `graph` shows them."""
+    return {name: _in_face(name, each, graph) for name, each in tensors.items()}
+
+
+def planes(photo: NDArray[np.uint8]) -> Tensor:
+    """RGB levels [H, W, 3] as float32 [1, 3, H, W] in [0, 1]."""
+    return torch.from_numpy(photo.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None]
+
+
+def _view(name: str, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The photo as the picture `name`."""
+    if name == "blurry":
+        return np.asarray(cv2.GaussianBlur(photo, (0, 0), _BLUR), np.uint8)
+    return np.roll(photo, _SHIFT, axis=1) if name == "right" else photo
+
+
+def _in_face(name: str, tensor: Tensor, graph: Graph) -> NDArray[Any]:
+    """Pictures become levels, planes are cut at 0; all in plain NumPy, not by the face's code."""
+    values: NDArray[Any] = tensor.numpy()
+    kind = KINDS[name]
+    if kind == "plane":
+        return np.asarray(np.maximum(values[:, 0] if graph.io == "frame" else values, 0))
+    if kind == "vector" or graph.io == "float":
+        return np.ascontiguousarray(values)
+    levels = np.rint(np.clip(np.moveaxis(values, 1, 3), 0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(levels[..., ::-1] if graph.color == "bgr" else levels)
