@@ -1,16 +1,19 @@
-# Two commands: `make demo` and `make test`. Each makes .venv first and installs what it needs.
+# Two commands: `make demo` and `make test`. `make test-all` adds the full-size nets. Each makes .venv first and installs what it needs.
 PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: demo test lint types pytest clean
+.PHONY: demo test test-all lint types pytest clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/python -m allfocus.benchmarks.demo --out demo-out
 
 test: lint types pytest
+
+test-all: lint types
+	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

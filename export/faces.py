@@ -26,7 +26,8 @@ class FloatFace(nn.Module):
     """A phase of a net, its inputs and outputs as `Graph` says: pictures float32 [N, 3, H, W] RGB,
     planes float32 [N, 1, H, W], vectors float32 [N, K, 1, 1].
 
-    Pictures that come out are not clipped, planes are at least 0.
+    Pictures that come out are not clipped. Planes are at least 0, but from phase `estimate` as the
+    net makes them: `restore` must get what it gets within the whole.
     """
 
     def __init__(self, net: Net, graph: Graph, kept: Sequence[str] = ()) -> None:
@@ -50,7 +51,8 @@ class FloatFace(nn.Module):
 
     def leave(self, name: str, tensor: Tensor) -> Tensor:
         """The output `name` in the face's layout, from float32 in the net's."""
-        return F.relu(tensor) if KINDS[name] == "plane" else tensor
+        cut = KINDS[name] == "plane" and self.phase != "estimate"
+        return F.relu(tensor) if cut else tensor
 
 
 class FrameFace(FloatFace):

@@ -55,6 +55,13 @@ def in_face(tensors: Tensors, graph: Graph) -> Arrays:
     return {name: _in_face(name, each, graph) for name, each in tensors.items()}
 
 
+def cut(tensors: Tensors, graph: Graph) -> Tensors:
+    """Outputs as the graph gives them: planes are at least 0, but those of phase `estimate`."""
+    if graph.phase == "estimate":
+        return tensors
+    return {n: t.clamp(min=0) if KINDS[n] == "plane" else t for n, t in tensors.items()}
+
+
 def planes(photo: NDArray[np.uint8]) -> Tensor:
     """RGB levels [H, W, 3] as float32 [1, 3, H, W] in [0, 1]."""
     return torch.from_numpy(photo.astype(np.float32) / np.float32(255)).permute(2, 0, 1)[None]
@@ -68,12 +75,12 @@ def _view(name: str, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _in_face(name: str, tensor: Tensor, graph: Graph) -> NDArray[Any]:
-    """Pictures become levels, planes are cut at 0; all in plain NumPy, not by the face's code."""
+    """Pictures become levels; all in plain NumPy, not by the face's code."""
     values: NDArray[Any] = tensor.numpy()
     kind = KINDS[name]
-    if kind == "plane":
-        return np.asarray(np.maximum(values[:, 0] if graph.io == "frame" else values, 0))
-    if kind == "vector" or graph.io == "float":
+    if kind == "plane" and graph.io == "frame":
+        return np.ascontiguousarray(values[:, 0])
+    if kind != "picture" or graph.io == "float":
         return np.ascontiguousarray(values)
     levels = np.rint(np.clip(np.moveaxis(values, 1, 3), 0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(levels[..., ::-1] if graph.color == "bgr" else levels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from allfocus.runtime.spec import Spec
 
 if TYPE_CHECKING:
     from allfocus.train.models.base import Net
+
+log = logging.getLogger("allfocus")
 
 OPTION = "FILE (.safetensors, .pth) or random[:SEED]"
 
@@ -51,6 +54,9 @@ def packaged_weights(model: str) -> Path:
 def parse(text: str | None, model: str) -> Weights:
     """Read `--weights`; None means the packaged weights of `model`.
 
+    Where the package has none, random ones stand in, and a warning says so: the export can be
+    tried and timed, but its pictures are worth nothing.
+
     Raises UnknownModelError, UsageError for a seed that is not a number, and CheckpointError where
     there is no such file. A file that is called "random" is given as ./random.
     """
@@ -67,12 +73,14 @@ def parse(text: str | None, model: str) -> Weights:
 
 def _packaged(model: str) -> Weights:
     path = packaged_weights(model)
-    if not path.is_file():
-        raise CheckpointError(
-            f"the package carries no weights of {model!r}: give --weights FILE, or --weights "
-            "random:0 to try the export alone"
-        )
-    return Weights(path)
+    if path.is_file():
+        return Weights(path)
+    log.warning(
+        "there are no trained weights of %r in the package: random ones stand in, good for trying "
+        "and timing only; --weights FILE takes trained ones",
+        model,
+    )
+    return Weights(None)
 
 
 def _file(path: Path) -> Weights:

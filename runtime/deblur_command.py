@@ -96,8 +96,9 @@ def run(args: argparse.Namespace) -> int:
     naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
     jobs = plan(args.inputs, args.out, naming, recursive=args.recursive, overwrite=args.overwrite)
     with load(args.model, backend=args.backend, device=args.device, threads=args.threads) as deblur:
-        if (naming.defocus or naming.view) and not deblur.spec.max_radius:
-            raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map")
+        _check_maps(naming, deblur)
+        if deblur.spec.untrained:
+            print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
         outcomes = _do_all(deblur, jobs, args)
         about = {"model": deblur.spec.name, "backend": deblur.backend}
     failures = [o for o in outcomes if isinstance(o, Failure)]
@@ -106,6 +107,16 @@ def run(args: argparse.Namespace) -> int:
     elif failures:
         print(f"allfocus: {_count(len(failures), len(outcomes), len(jobs))}", file=sys.stderr)
     return FAILED if failures else DONE
+
+
+def _check_maps(naming: Naming, deblur: Deblurrer) -> None:
+    """Refuse maps that the model does not make."""
+    outputs = deblur.graph.signature.outputs
+    if naming.defocus and "defocus" not in outputs:
+        seen = "; --map-view shows what it takes to be in focus" if "focus" in outputs else ""
+        raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map{seen}")
+    if naming.view and not {"defocus", "focus"} & set(outputs):
+        raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map-view")
 
 
 def _do_all(
@@ -129,16 +140,16 @@ def _do_all(
 def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     picture = read_image(job.source, max_pixels=max_pixels)
     try:
-        sharp, defocus, timings = _sharpen(deblur, picture)
+        sharp, blur, timings = _sharpen(deblur, picture)
     except InputError as error:
         raise InputError(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
-    if defocus is not None:
+    if blur is not None:
         labels = orientation_only(picture.metadata)
         if not format_for(job.target).exif:  # the picture was turned: so is its map
-            defocus = upright(defocus, orientation(picture.metadata))
+            blur = upright(blur, orientation(picture.metadata))
             labels = Metadata()
-        _write_map(job, defocus, deblur.spec.max_radius, labels)
+        _write_map(job, blur, deblur.spec.max_radius or 1.0, labels)
     height, width = picture.pixels.shape[:2]
     return Done(job=job, width=width, height=height, timings=timings, notes=notes)
 
@@ -146,19 +157,21 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
 def _sharpen(
     deblur: Deblurrer, picture: Picture
 ) -> tuple[Picture, NDArray[np.float32] | None, dict[str, float]]:
-    """`picture` made sharp, its defocus in pixels [H, W], and milliseconds of each stage.
+    """`picture` made sharp, its blur [H, W], and milliseconds of each stage.
 
+    The blur is its radius in pixels, or 1 less the focus where a model estimates that.
     A Deblurrer takes grey and BGRA as they are; grey with alpha goes in without it.
     """
     pixels = picture.pixels
     has_grey_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
     result = deblur(np.ascontiguousarray(pixels[..., 0]) if has_grey_alpha else pixels)
     image = np.dstack((result.image, pixels[..., 1])) if has_grey_alpha else result.image
-    return replace(picture, pixels=image), result.defocus, result.timings
+    blur = result.defocus if result.focus is None else 1 - result.focus
+    return replace(picture, pixels=image), blur, result.timings
 
 
 def _write_map(job: Job, defocus: NDArray[np.float32], max_radius: float, labels: Metadata) -> None:
-    """Write the map [H, W] in pixels of blur radius as numbers and in colours, where wanted."""
+    """Write the map [H, W] as numbers (pixels of blur radius) and in colours, where wanted."""
     if job.defocus is not None:
         steps = np.clip(np.rint(defocus * MAP_UNITS), 0, 65535).astype(np.uint16)
         write_image(job.defocus, _plain_png(steps, labels))

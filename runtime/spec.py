@@ -15,6 +15,7 @@ from allfocus.runtime.signature import DEBLUR, Phase, Signature
 
 SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
 GRAPH_KEY = "allfocus.graph"
+RANDOM = "random weights"  # how the provenance of untrained ones begins
 
 Io = Literal["frame", "float"]
 Precision = Literal["fp32", "fp16"]
@@ -70,6 +71,11 @@ class Spec:
     weights_sha256: str  # of the checkpoint's tensors; see train.checkpoint.fingerprint
     license: str  # terms of the weights
     paper: str
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random ones, whose pictures are worth nothing."""
+        return self.weights.startswith(RANDOM)
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys, so that equal Specs have equal text."""

@@ -16,6 +16,7 @@ from allfocus import cli
 from allfocus.runtime import deblur_command
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Graph, Io, Spec
 
 if TYPE_CHECKING:
@@ -51,14 +52,17 @@ class Identity(Backend):
     max_radius = RADIUS
 
     def _load(self) -> tuple[Spec, Graph]:
-        graph = Graph(io=self.io, precision="fp32", color="rgb", shapes=None)
+        outputs = ("sharp", "defocus") if self.max_radius else ("sharp",)
+        signature = Signature(("image",), outputs)
+        graph = Graph(io=self.io, precision="fp32", color="rgb", shapes=None, signature=signature)
         return spec(self.max_radius), graph
 
     def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         image, frame = inputs["image"], self.io == "frame"
         height, width = image.shape[1:3] if frame else image.shape[2:]
         columns = np.broadcast_to(np.arange(width, dtype=np.float32) / 100, (height, width))
-        return {"sharp": image.copy(), "defocus": columns[None] if self.max_radius else None}
+        found = {"sharp": image.copy(), "defocus": columns[None]}
+        return {name: found[name] for name in self.graph.signature.outputs}
 
     def _close(self) -> None:
         pass

@@ -135,14 +135,21 @@ def test_weights_are_a_file_or_random(tmp_path: Any) -> None:
     assert Weights(file).identity() != before
 
 
-def test_weights_that_are_not_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_weights_that_is_not_there(tmp_path: Any) -> None:
     with pytest.raises(CheckpointError, match=r"gone\.pth: no such file"):
         weights.parse(str(tmp_path / "gone.pth"), "didanet")
+
+
+def test_without_trained_weights_random_ones_stand_in_with_a_warning(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(weights, "packaged_weights", lambda model: tmp_path / model)
-    with pytest.raises(CheckpointError, match=r"carries no weights of 'didanet'.*--weights"):
-        weights.parse(None, "didanet")
+    assert weights.parse(None, "didanet") == Weights(None)
+    assert "no trained weights of 'didanet'" in caplog.text
+    caplog.clear()
     (tmp_path / "didanet").write_bytes(b"")
     assert weights.parse(None, "didanet") == Weights(tmp_path / "didanet")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
-from allfocus.runtime.spec import SPEC_KEY, Spec
+from allfocus.runtime.spec import RANDOM, SPEC_KEY, Spec
 from allfocus.train.models import build, variant
 from allfocus.train.models.base import Net, describe
 from allfocus.train.models.didanet import from_public_name
@@ -105,7 +105,7 @@ def random(name: str, seed: int) -> tuple[Net, Spec]:
         name,
         net,
         version=variant(name).version,
-        weights=f"random, seed {seed}: for tests and timings only",
+        weights=f"{RANDOM}, seed {seed}: for tests and timings only",
         weights_sha256=fingerprint(net.state_dict()),
         license="none needed",
     )

@@ -1,0 +1,191 @@
+"""What holds for every model alike: each phase as a graph, in ONNX Runtime and as an engine.
+
+The small variants stand for their designs; `make test-all` builds the engines of the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import allfocus
+from allfocus.export import cache, to_onnx, to_trt
+from allfocus.export.builder import build_engine
+from allfocus.export.flavour import RTX_TARGETS, Target
+from allfocus.export.plan import Options, make_plan
+from allfocus.export.samples import read_photo
+from allfocus.export.verify import verify
+from allfocus.runtime.catalogue import MODELS, entry
+from allfocus.runtime.signature import KINDS, Phase
+from allfocus.runtime.spec import Graph, Io, Precision, Shapes, Size
+from allfocus.train import checkpoint
+
+TINY = [name for name in MODELS if name.endswith("-tiny")]
+PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
+TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
+
+
+def graph_of(name: str, phase: Phase, io: Io, precision: Precision, shapes: Shapes | None) -> Graph:
+    signature = entry(name).signature(phase)
+    return Graph(
+        io=io, precision=precision, color="rgb", shapes=shapes, phase=phase, signature=signature
+    )
+
+
+def exported(name: str, graph: Graph, path: Path) -> dict[str, float]:
+    """Write the graph of a model with random weights; its parity."""
+    net, spec = checkpoint.random(name, 0)
+    net.eval()
+    spec = to_onnx.of_phase(spec, net, graph.phase)
+    to_onnx.write(to_onnx.export(net, spec, graph), path)
+    return verify(path, net, graph, fp16_db=entry(name).fp16_db)
+
+
+def static(name: str) -> Shapes:
+    return Shapes.static(Size(96, 64).padded(entry(name).multiple))
+
+
+@pytest.mark.parametrize(("name", "phase"), PHASES)
+def test_a_phase_of_any_size_computes_what_the_net_does(
+    name: str, phase: Phase, tmp_path: Path
+) -> None:
+    graph = graph_of(name, phase, "float", "fp32", None)
+    assert exported(name, graph, tmp_path / "x.onnx")["max_abs"] <= 1e-4
+
+
+@pytest.mark.rtx
+@pytest.mark.parametrize(("name", "phase"), PHASES)
+def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
+    name: str, phase: Phase, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    graph = graph_of(name, phase, "frame", "fp16", static(name))
+    figures = exported(name, graph, tmp_path / "x.onnx")
+    assert min(figures["psnr_db"], figures["float16_psnr_db"]) >= 50
+    assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
+
+
+@pytest.mark.rtx
+@pytest.mark.parametrize("name", [n for n in TINY if "restore" in MODELS[n].signatures])
+def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    step = entry(name).multiple
+    sizes = (Size(2 * step, 2 * step), Size(4 * step, 3 * step), Size(8 * step, 6 * step))
+    graph = graph_of(name, "restore", "frame", "fp32", Shapes(*sizes))
+    exported(name, graph, tmp_path / "x.onnx")
+    assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
+
+
+@pytest.mark.parametrize("io", ["frame", "float"])
+@pytest.mark.parametrize("name", [n for n in TINY if "restore" in MODELS[n].signatures])
+def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
+    name: str, io: Io, tmp_path: Path
+) -> None:
+    dtype = np.uint8 if io == "frame" else np.float32
+    photo = read_photo(Size(61, 43))
+    known = {"image": photo.astype(dtype) if io == "frame" else (photo / 255).astype(dtype)}
+    known |= {"left": known["image"], "right": np.roll(known["image"], 2, axis=1)}
+    found = {}
+    for phase in ("whole", "estimate", "restore"):
+        graph = graph_of(name, phase, io, "fp32", None)
+        exported(name, graph, tmp_path / f"{phase}.onnx")
+        with allfocus.load_model(tmp_path / f"{phase}.onnx", color="rgb") as model:
+            outputs = model(**{n: known[n] for n in graph.signature.inputs})
+        assert list(outputs) == list(graph.signature.outputs)
+        if phase == "whole":
+            found = outputs
+        else:
+            known |= outputs
+    for output, expected in found.items():
+        assert expected.shape[:2] == (43, 61)
+        tolerance = 1 if expected.dtype == np.uint8 else 1e-4 * max(1.0, float(expected.max()))
+        difference = known[output].astype(np.float64) - expected.astype(np.float64)
+        assert np.abs(difference).max() <= tolerance, output
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_step_of_training_moves_every_parameter(name: str) -> None:
+    net, _ = checkpoint.random(name, 0)
+    net.train()
+    step = net.multiple
+    pictures = entry(name).signatures["whole"].inputs
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.rand(2, 3, 4 * step, 4 * step, generator=generator) for _ in pictures]
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+    before = {key: value.detach().clone() for key, value in net.named_parameters()}
+    outputs = net.run("whole", *given)
+    sum(((o - 0.3).square().mean() for o in outputs), start=torch.zeros(())).backward()
+    optimizer.step()
+    still = [key for key, value in net.named_parameters() if torch.equal(before[key], value)]
+    assert not still
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_restore_takes_beside_pictures_is_what_estimate_gives(name: str) -> None:
+    signatures = MODELS[name].signatures
+    assert ("estimate" in signatures) == ("restore" in signatures)
+    if "restore" in signatures:
+        first, second = signatures["estimate"], signatures["restore"]
+        pictures = tuple(n for n in second.inputs if KINDS[n] == "picture")
+        assert (pictures, second.inputs[len(pictures) :]) == (first.inputs, first.outputs)
+        assert set(signatures["whole"].outputs) <= {*first.outputs, *second.outputs}
+
+
+@pytest.mark.parametrize("name", [n for n in TINY if MODELS[n].signatures["whole"].deblurs])
+def test_a_photo_is_deblurred_by_the_models_name(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    from allfocus import cli
+
+    photo = read_photo(Size(53, 37))
+    assert cv2.imwrite(str(tmp_path / "in.png"), photo)
+    assert to_trt.main(["--model", name, "--onnx-only", "--precision", "fp32"]) == 0
+    out = tmp_path / "out.png"
+    assert cli.main(["deblur", str(tmp_path / "in.png"), "-o", str(out), "--model", name]) == 0
+    captured = capsys.readouterr()
+    assert "random weights, seed 0" in captured.err  # nobody takes them for trained ones
+    sharp = cv2.imread(str(out))
+    assert sharp is not None
+    assert sharp.shape == photo.shape
+
+
+@pytest.mark.parametrize("name", [n for n in TINY if not MODELS[n].signatures["whole"].deblurs])
+def test_what_is_not_a_deblurrer_is_refused_by_name_and_by_file(name: str, tmp_path: Path) -> None:
+    graph = graph_of(name, "whole", "frame", "fp32", None)
+    exported(name, graph, tmp_path / "x.onnx")
+    for model in (name, tmp_path / "x.onnx"):
+        with pytest.raises(allfocus.AllfocusError, match=r"not a deblurrer.*load_model"):
+            allfocus.load(model)
+
+
+@pytest.mark.full
+@pytest.mark.rtx
+def test_all_full_size_engines_are_built_within_a_minute() -> None:
+    """Every deblurrer's whole graph at 600x400 in fp16, for three generations; parity included."""
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    names = [n for n in MODELS if n not in TINY and MODELS[n].signatures["whole"].deblurs]
+    seconds = {}
+    for name in names:
+        plan, _ = make_plan(Options(model=name, weights="random:0", backend="tensorrt-rtx"))
+        seconds[name] = to_trt.export(plan)["seconds"]["build"]
+        assert cache.find(cache.folder_of(plan, cache.key_of(plan)), plan, cache.key_of(plan))
+    assert sum(seconds.values()) <= 60, seconds
+
+
+@pytest.mark.full
+@pytest.mark.rtx
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [(n, p) for n in MODELS if n not in TINY for p in MODELS[n].signatures if p != "whole"],
+)
+def test_full_size_phases_become_engines(name: str, phase: Phase, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    graph = graph_of(name, phase, "frame", "fp16", static(name))
+    exported(name, graph, tmp_path / "x.onnx")
+    assert set(TARGET.targets) <= set(RTX_TARGETS)
+    assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
