@@ -24,6 +24,12 @@ _POOLED: Signatures = {
     "estimate": Signature(("image",), ("defocus", "context")),
     "restore": Signature(("image", "defocus", "context"), ("sharp",)),
 }
+_DETECT: Signatures = {"whole": Signature(("image",), ("focus",))}
+_POOLED_FOCUS: Signatures = {
+    "whole": Signature(("image",), ("sharp", "focus")),
+    "estimate": Signature(("image",), ("focus", "context")),
+    "restore": Signature(("image", "focus", "context"), ("sharp",)),
+}
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,22 @@ _JDRL = _system(
     ("jdrl-unet-lite", 32, "JDRL's U-Net on 2x2 pixels folded, 32 to 512"),
     ("jdrl-unet-tiny", 4, "JDRL's U-Net at test size: 3 levels of 8 to 32"),
 )
+_APL_PAPER = "Zhao et al., United Defocus Blur Detection and Deblurring ..., ECCV 2022"
+_APL_DETECT = _system(
+    _APL_PAPER,
+    _DETECT,
+    ("apl-detect", 8, "APL's detection net: what is in focus, by VGG16 blocks"),
+    ("apl-detect-tiny", 4, "APL's detection net at test size: 3 levels of 4 to 8"),
+)
+_APL = _system(
+    _APL_PAPER,
+    _POOLED_FOCUS,
+    ("apl", 8, "APL: what is in focus guides the deblurring of the rest"),
+    ("apl-lite", 16, "apl on 2x2 pixels folded, half the features"),
+    ("apl-tiny", 4, "apl's design at test size: 1 block of 8"),
+)
 
-MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL)}
+MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_APL_DETECT, *_APL)}
 
 
 def entry(name: str) -> Entry:

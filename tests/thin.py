@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allfocus.train.models import didanet, jdrl_unet, sftnet
+from allfocus.train.models import apl, apl_detect, didanet, jdrl_unet, sftnet
 from allfocus.train.models.base import Net
 
 
@@ -20,8 +20,18 @@ def _unet(config: jdrl_unet.Config) -> Net:
     return jdrl_unet.JdrlUNet(replace(config, widths=(2,) * len(config.widths)))
 
 
+def _detect(config: apl_detect.Config) -> Net:
+    return apl_detect.AplDetect(replace(config, widths=(2,) * len(config.widths)))
+
+
+def _apl(config: apl.Config) -> Net:
+    return apl.Apl(replace(config, widths=(2,) * len(config.widths), features=2))
+
+
 THIN: dict[str, Callable[[], Net]] = {
     **_thin(didanet.DidANet, didanet.CONFIGS, map_features=2, features=2),
     **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2),
     **_thin(_unet, jdrl_unet.CONFIGS),
+    **_thin(_detect, apl_detect.CONFIGS),
+    **_thin(_apl, apl.CONFIGS),
 }

@@ -39,9 +39,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
 
 def save(path: Path, name: str, net: Net, *, weights: str, license: str) -> Spec:
     """Write `net` as float16 safetensors with its Spec in the metadata; returns the Spec."""
-    state = {
-        k: v.detach().cpu().to(torch.float16).contiguous() for k, v in net.state_dict().items()
-    }
+    state = {k: _as_stored(v).contiguous() for k, v in net.state_dict().items()}
     _check_finite(path, state)
     spec = describe(
         name,
@@ -74,7 +72,7 @@ def load(name: str, path: Path) -> tuple[Net, Spec]:
     net = build(name)
     _check_keys(path, name, net.state_dict(), state)
     _check_finite(path, state)
-    net.load_state_dict({key: value.float() for key, value in state.items()})
+    net.load_state_dict(state)  # copied into the net's float32
     if spec is None:
         spec = describe(
             name,
@@ -167,6 +165,12 @@ def _check_keys(path: Path, name: str, wanted: Mapping[str, Tensor], state: Stat
 def _some(what: str, keys: list[str]) -> str:
     shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
     return f"{len(keys)} {what} ({shown})" if keys else f"0 {what}"
+
+
+def _as_stored(tensor: Tensor) -> Tensor:
+    """In float16, but for whole numbers: a normalisation counts batches beyond float16's range."""
+    plain = tensor.detach().cpu()
+    return plain.to(torch.float16) if plain.is_floating_point() else plain
 
 
 def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
