@@ -22,8 +22,8 @@ class Model:
 
     Names are those of `graph.signature`. Pictures are frames as `Deblurrer` takes them, all of one
     size; planes are float32 [H, W], `defocus` in pixels of blur radius; vectors are float32 [K].
-    Phase `estimate` gives its plane for the picture as it was padded, so that `restore`, which takes
-    both sizes, computes what the whole model does.
+    Phase `estimate` gives its plane for the picture as it was padded, so that `restore`, which
+    takes both sizes, computes what the whole model does.
     Calls from several threads wait for each other.
     """
 
