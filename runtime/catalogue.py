@@ -54,6 +54,7 @@ _DIDANET = _system(
     _WITH_MAP,
     ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
     ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
+    ("didanet-lite", 4, "didanet at half the resolution: 12 blocks of 64"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
 )
 _SFTNET = _system(
