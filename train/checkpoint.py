@@ -20,7 +20,7 @@ from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import SPEC_KEY, Spec
 from allfocus.train.models import build, variant
-from allfocus.train.models.base import Deblurrer, describe
+from allfocus.train.models.base import Net, describe
 from allfocus.train.models.didanet import from_public_name
 
 State = dict[str, Tensor]
@@ -37,7 +37,7 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save(path: Path, name: str, net: Deblurrer, *, weights: str, license: str) -> Spec:
+def save(path: Path, name: str, net: Net, *, weights: str, license: str) -> Spec:
     """Write `net` as float16 safetensors with its Spec in the metadata; returns the Spec."""
     state = {
         k: v.detach().cpu().to(torch.float16).contiguous() for k, v in net.state_dict().items()
@@ -56,7 +56,7 @@ def save(path: Path, name: str, net: Deblurrer, *, weights: str, license: str) -
     return spec
 
 
-def load(name: str, path: Path) -> tuple[Deblurrer, Spec]:
+def load(name: str, path: Path) -> tuple[Net, Spec]:
     """The net `name` with the weights of `path` (safetensors, or a pickle of tensors), in float32.
 
     Raises CheckpointError where the file is damaged, wants to run code, belongs to another model,
@@ -87,20 +87,12 @@ def load(name: str, path: Path) -> tuple[Deblurrer, Spec]:
     return net, spec
 
 
-def random(name: str, seed: int) -> tuple[Deblurrer, Spec]:
-    """The net `name` with random weights in every layer: for tests and timings only.
-
-    They are added to those of a new net, such that what starts as 1 stays near it.
-    """
+def random(name: str, seed: int) -> tuple[Net, Spec]:
+    """The net `name` with random weights in every layer (`Net.draw`), for tests and timings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(name)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in net.parameters():
-        fan_in = parameter[0].numel()
-        spread = (0.1 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.05  # activations stay near 1
-        with torch.no_grad():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+    net.draw(torch.Generator().manual_seed(seed))
     spec = describe(
         name,
         net,

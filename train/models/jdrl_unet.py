@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from allfocus.train.models.base import Deblurrer, Variant
 
 _DROPPED = 2  # levels with dropout, the deepest ones
+_SLOPE = 6.0  # logits between black and white in nets with random weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,34 @@ class JdrlUNet(Deblurrer):
         channels = self.tail(x)
         sharp: Tensor = self.output(F.pixel_shuffle(channels, fold) if fold > 1 else channels)
         return sharp, None
+
+    def draw(self, generator: torch.Generator) -> None:
+        """See Net. Random features alone would end in flat colours or a saturated sigmoid: the
+        picture is carried along the shallowest path, and all other features stain it.
+        """
+        skip = self.config.widths[0]  # where the skip's channels stand among those joined
+        with torch.no_grad():
+            for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+                # He, by inputs: features of any depth have the picture's mean square.
+                conv.weight.normal_(0, (2 / conv.weight[0].numel()) ** 0.5, generator=generator)
+                assert conv.bias is not None
+                conv.bias.normal_(0, 0.05, generator=generator)
+            for name, first in (("down.0.0", 0), ("down.0.2", 0), ("up.0.level.0", skip)):
+                self._carry(name, first, 1.0, rest=0.1)
+            self._carry("up.0.level.2", 0, 1.0, rest=0.1)
+            self._carry("tail", 0, _SLOPE, rest=0.3)
+            assert self.tail.bias is not None
+            self.tail.bias -= _SLOPE / 2  # mid-grey stays mid-grey
+
+    def _carry(self, name: str, first: int, gain: float, *, rest: float) -> None:
+        """Let a convolution's first outputs be its inputs from `first` on times `gain`, plus what
+        they were times `rest`; as many as the picture has channels.
+        """
+        weight = self.get_parameter(f"{name}.weight")
+        channels = range(min(self.tail.out_channels, weight.shape[0]))
+        weight[: len(channels)] *= rest
+        for channel in channels:
+            weight[channel, first + channel, 1, 1] += gain
 
     def _descend(self, x: Tensor) -> list[Tensor]:
         """The encoder's features, each level [N, widths[i], H / 2**i, W / 2**i]."""
