@@ -24,6 +24,7 @@ _POOLED: Signatures = {
     "estimate": Signature(("image",), ("defocus", "context")),
     "restore": Signature(("image", "defocus", "context"), ("sharp",)),
 }
+_REBLUR: Signatures = {"whole": Signature(("sharp", "blurry"), ("reblurred", "defocus"))}
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,22 @@ _SFTNET = _system(
     ("sftnet-lite", 4, "sftnet at half the resolution: 12 blocks of 64"),
     ("sftnet-tiny", 4, "sftnet's design at test size: 2 blocks of 16"),
 )
+_JDRL_PAPER = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
 _JDRL = _system(
-    "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023",
+    _JDRL_PAPER,
     _WHOLE,
     ("jdrl-unet", 16, "JDRL's plain U-Net: 5 levels of 64 to 1024, no map"),
     ("jdrl-unet-lite", 32, "JDRL's U-Net on 2x2 pixels folded, 32 to 512"),
     ("jdrl-unet-tiny", 4, "JDRL's U-Net at test size: 3 levels of 8 to 32"),
 )
+_JDRL_REBLUR = _system(
+    _JDRL_PAPER,
+    _REBLUR,
+    ("jdrl-reblur", 1, "JDRL's reblurring net: isotropic kernels of 8 sizes a pixel"),
+    ("jdrl-reblur-tiny", 1, "JDRL's reblurring net at test size: 4 sizes, 1 block of 8"),
+)
 
-MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL)}
+MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_JDRL_REBLUR)}
 
 
 def entry(name: str) -> Entry:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allfocus.train.models import didanet, jdrl_unet, sftnet
+from allfocus.train.models import didanet, jdrl_reblur, jdrl_unet, sftnet
 from allfocus.train.models.base import Net
 
 
@@ -24,4 +24,5 @@ THIN: dict[str, Callable[[], Net]] = {
     **_thin(didanet.DidANet, didanet.CONFIGS, map_features=2, features=2),
     **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2),
     **_thin(_unet, jdrl_unet.CONFIGS),
+    **_thin(jdrl_reblur.JdrlReblur, jdrl_reblur.CONFIGS, features=2),
 }
