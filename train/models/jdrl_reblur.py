@@ -181,6 +181,25 @@ class JdrlReblur(Net):
         return self.blur(sharp, seeds, shares), self.radius(seeds, shares)
 
 
+_PUBLIC_LAYERS = {  # of the public code, within a sub-net
+    "conv_first": "head",
+    **{f"block{n}.conv{c}": f"blocks.{n - 1}.conv{c}" for n in (1, 2, 3) for c in (1, 2)},
+    "out": "tail",
+}
+
+
+def from_public_name(key: str) -> str:
+    """This project's name of a parameter of the public code, such as `kpn.block1.conv2.weight`.
+
+    Names of another kind come back unchanged, so that the check of keys can report them.
+    """
+    net, _, rest = key.partition(".")
+    layer, _, kind = rest.rpartition(".")
+    part = {"kpn": "kernels", "kernel_map_gene": "mix"}.get(net)
+    known = part and layer in _PUBLIC_LAYERS
+    return f"{part}.{_PUBLIC_LAYERS[layer]}.{kind}" if known else key
+
+
 def _build(config: Config) -> Net:
     return JdrlReblur(config)
 

@@ -7,7 +7,8 @@ leaves its details to the supplement, so what follows is the public code's. Five
 On the way up: nearest-neighbour doubling, a 2x2 convolution without activation (zeros are added
 below and at the right), and the skip joined after it. Dropout of 0.4 after the encoder's two
 deepest levels. No connection from input to output: a sigmoid keeps the output in [0, 1], and a new
-net does not return its input. Weights start as there (He, by outputs). The variants are ours.
+net does not return its input. Weights start as there (He, by outputs). Its checkpoints load into
+`jdrl-unet`; they were trained on BGR, which loading turns round. The variants are ours.
 
 `jdrl-unet-lite` folds 2x2 pixels into 12 channels, runs the same U-Net with half the features, and
 unfolds 12 channels into the picture before the sigmoid: a quarter of the positions, a quarter of
@@ -173,6 +174,23 @@ def _seen(config: Config, pixel: int) -> tuple[int, int]:
     for _ in range(depth):  # pooling, a level's convolutions
         first, last = 2 * first - 2, 2 * last + 3
     return config.fold * first, config.fold * (last + 1) - 1
+
+
+_PUBLIC_LAYERS = {  # of the public code: blocks 1 to 5 go down, 6 to 9 up to full resolution
+    **{f"encoder.block{n}.{c}": f"down.{n - 1}.{c}" for n in range(1, 6) for c in (0, 2)},
+    **{f"up{n}.1": f"up.{9 - n}.conv" for n in range(6, 10)},
+    **{f"block{n}.{c}": f"up.{9 - n}.level.{c}" for n in range(6, 10) for c in (0, 2)},
+    "out.0": "tail",
+}
+
+
+def from_public_name(key: str) -> str:
+    """This project's name of a parameter of the public code, such as `encoder.block3.2.weight`.
+
+    Names of another kind come back unchanged, so that the check of keys can report them.
+    """
+    layer, _, kind = key.rpartition(".")
+    return f"{_PUBLIC_LAYERS[layer]}.{kind}" if layer in _PUBLIC_LAYERS else key
 
 
 def _build(config: Config) -> Deblurrer:
