@@ -211,6 +211,7 @@ def test_a_wrong_config_says_which_value(changed: dict[str, int], text: str) -> 
         Config(**changed)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning", "ignore:# The axis name")
 def test_it_goes_through_onnx_at_any_size() -> None:
     net = checkpoint.random(TINY, 0)[0].eval()
     axes = {2: torch.export.Dim("h"), 3: torch.export.Dim("w")}
