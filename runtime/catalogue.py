@@ -30,6 +30,7 @@ _POOLED_FOCUS: Signatures = {
     "estimate": Signature(("image",), ("focus", "context")),
     "restore": Signature(("image", "focus", "context"), ("sharp",)),
 }
+_REBLUR: Signatures = {"whole": Signature(("sharp", "blurry"), ("reblurred", "defocus"))}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ _DIDANET = _system(
     _WITH_MAP,
     ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
     ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
+    ("didanet-lite", 4, "didanet at half the resolution: 12 blocks of 64"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
     fp16_db=60.0,
 )
@@ -76,8 +78,9 @@ _SFTNET = _system(
     ("sftnet-lite", 4, "sftnet at half the resolution: 12 blocks of 64"),
     ("sftnet-tiny", 4, "sftnet's design at test size: 2 blocks of 16"),
 )
+_JDRL_PAPER = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
 _JDRL = _system(
-    "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023",
+    _JDRL_PAPER,
     _WHOLE,
     ("jdrl-unet", 16, "JDRL's plain U-Net: 5 levels of 64 to 1024, no map"),
     ("jdrl-unet-lite", 32, "JDRL's U-Net on 2x2 pixels folded, 32 to 512"),
@@ -98,7 +101,16 @@ _APL = _system(
     ("apl-tiny", 4, "apl's design at test size: 1 block of 8"),
 )
 
-MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_APL_DETECT, *_APL)}
+_JDRL_REBLUR = _system(
+    _JDRL_PAPER,
+    _REBLUR,
+    ("jdrl-reblur", 1, "JDRL's reblurring net: isotropic kernels of 8 sizes a pixel"),
+    ("jdrl-reblur-tiny", 1, "JDRL's reblurring net at test size: 4 sizes, 1 block of 8"),
+)
+
+MODELS: dict[str, Entry] = {
+    e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_JDRL_REBLUR, *_APL, *_APL_DETECT)
+}
 
 
 def entry(name: str) -> Entry:

@@ -3,6 +3,8 @@
 Gradients tell it, so that a dependence of 1e-90 counts. They are taken where nothing cancels and
 nothing is cut off: at positive pictures and weights, max-pooling replaced by the mean (it sees the
 same pixels, but its gradient shows one of them), and a sigmoid left out (it would flatten them).
+Pictures and weights are drawn: at equal ones a softmax does not move when all its inputs do, and a
+blur's kernel, which sums up to 1, does not show in a flat picture.
 """
 
 from __future__ import annotations
@@ -41,11 +43,18 @@ def _linear(net: Net) -> Net:
             net.set_submodule(name, nn.Identity())
         if isinstance(module, nn.MaxPool2d):
             net.set_submodule(name, nn.AvgPool2d(module.kernel_size, module.stride))
+    generator = torch.Generator().manual_seed(0)
     for name, parameter in net.named_parameters():
         vector = 1.0 if name.endswith("weight") else 0.0  # of a normalisation, or a bias
+        scale = 1 / parameter[0].numel() if parameter.dim() > 1 else vector
         with torch.no_grad():
-            parameter.fill_(1 / parameter[0].numel() if parameter.dim() > 1 else vector)
+            parameter.copy_(scale * _drawn(parameter.shape, generator))
     return net.double().eval()
+
+
+def _drawn(shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Values from 0.5 to 1.5."""
+    return 0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
 def _reach(net: Net, signatures: Signatures, phase: Phase, row: int, turned: bool) -> int:
@@ -70,13 +79,13 @@ def _reach(net: Net, signatures: Signatures, phase: Phase, row: int, turned: boo
 
 
 def _inputs(signatures: Signatures, phase: Phase, shape: tuple[int, ...]) -> Named:
-    names = (n for n in signatures[phase].inputs if KINDS[n] != "vector")
-    return {
-        name: torch.full(
-            (1, 3 if KINDS[name] == "picture" else 1, *shape), 0.5, dtype=torch.float64
-        ).requires_grad_()
-        for name in names
+    generator = torch.Generator().manual_seed(1)
+    shapes = {
+        name: (1, 3 if KINDS[name] == "picture" else 1, *shape)
+        for name in signatures[phase].inputs
+        if KINDS[name] != "vector"
     }
+    return {name: (_drawn(s, generator) / 2).requires_grad_() for name, s in shapes.items()}
 
 
 def _outputs(net: Net, signatures: Signatures, phase: Phase, given: Named) -> Named:

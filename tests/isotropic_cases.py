@@ -42,11 +42,15 @@ def by_elements(image: Tensor, seeds: Tensor, weights: Tensor) -> Tensor:
     levels = weights.shape[1]
     out = weights[:, :1] * image
     for level in range(2, levels + 1):
-        kernel = torch.softmax(_elements(seeds[:, seed_slice(level)].abs(), level), 1)
         patches = _patches(image, level - 1)
-        blurred = (patches * kernel[:, None]).sum(2)
+        blurred = (patches * kernels(seeds, level)[:, None]).sum(2)
         out = out + weights[:, level - 1 : level] * blurred
     return out
+
+
+def kernels(seeds: Tensor, level: int) -> Tensor:
+    """A level's kernel at each pixel [N, (2i-1)^2, H, W], its elements row by row."""
+    return torch.softmax(_elements(seeds[:, seed_slice(level)].abs(), level), 1)
 
 
 def _elements(radial: Tensor, level: int) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+import allfocus
 from allfocus import cli
 from allfocus.export import plan, to_trt
 from allfocus.runtime.errors import CheckpointError
@@ -19,6 +20,7 @@ from allfocus.train.models import build
 from allfocus.train.models.count import count_macs, count_parameters
 from allfocus.train.models.jdrl_unet import Config, JdrlUNet, Up
 
+CHELSEA = Path(allfocus.__file__).parent / "data" / "chelsea.png"
 NAME, LITE, TINY = "jdrl-unet", "jdrl-unet-lite", "jdrl-unet-tiny"
 
 
@@ -127,6 +129,42 @@ def test_a_step_of_training_lowers_the_loss() -> None:
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[1] < losses[0]
+
+
+def _photo(width: int, height: int) -> torch.Tensor:
+    """The cat of the package at this size, [1, 3, height, width] in RGB."""
+    photo = cv2.imread(str(CHELSEA))
+    assert photo is not None
+    small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small[:, :, ::-1].copy()).permute(2, 0, 1)[None] / 255
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"), [(TINY, 0), (TINY, 1), (TINY, 2), (LITE, 0), (LITE, 1), (NAME, 0)]
+)
+def test_random_weights_make_a_picture_of_contrast(name: str, seed: int) -> None:
+    photo = _photo(96, 64)[:, :, :, 16:80]
+    net = checkpoint.random(name, seed)[0].eval()
+    with torch.no_grad():
+        (sharp,) = net.run("whole", photo)
+    contrast = sharp.std((2, 3))  # of each channel, over the picture
+    assert contrast.min() > 0.08
+    assert contrast.mean() > 0.1
+    assert ((sharp > 0.02) & (sharp < 0.98)).float().mean() > 0.9  # not saturated
+    difference = (sharp - sharp.mean((2, 3), keepdim=True)).std(1)  # beside a grey picture
+    assert difference.mean() > 0.02
+
+
+@pytest.mark.parametrize("part", ["down.2.0", "up.1.conv", "up.0.conv", "down.0.2", "tail"])
+def test_random_weights_of_every_depth_matter(part: str) -> None:
+    """Or a parity check with them would not see a wrong layer."""
+    photo = _photo(96, 64)
+    net = checkpoint.random(TINY, 0)[0].eval()
+    with torch.no_grad():
+        (before,) = net.run("whole", photo)
+        net.get_parameter(f"{part}.weight").mul_(1.1)
+        (after,) = net.run("whole", photo)
+    assert (after - before).abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize(

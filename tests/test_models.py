@@ -169,18 +169,17 @@ def test_a_tile_with_its_halo_equals_the_whole_image(name: str) -> None:
     net, _ = random(name, 0)
     net = net.double().eval()
     margin = -(-net.halo // net.multiple) * net.multiple
-    image = torch.rand(
-        1,
-        3,
-        16 + 2 * margin + 24,
-        40,
-        dtype=torch.float64,
-        generator=torch.Generator().manual_seed(2),
-    )
+    size, generator = (16 + 2 * margin + 24, 40), torch.Generator().manual_seed(2)
+    images = [
+        torch.rand(1, 3, *size, dtype=torch.float64, generator=generator)
+        for _ in MODELS[name].signatures["whole"].inputs
+    ]
     core = slice(margin + 8, margin + 24)  # rows of the whole image
     with torch.no_grad():
-        whole = net.run("whole", image)
-        tile = net.run("whole", image[:, :, core.start - margin : core.stop + margin])
+        whole = net.run("whole", *images)
+        tile = net.run(
+            "whole", *(i[:, :, core.start - margin : core.stop + margin] for i in images)
+        )
     for of_whole, of_tile in zip(whole, tile, strict=True):
         expected: Tensor = of_whole[:, :, core]
         torch.testing.assert_close(of_tile[:, :, margin:-margin], expected, rtol=0, atol=1e-12)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allfocus.train.models import apl, apl_detect, didanet, jdrl_unet, sftnet
+from allfocus.train.models import apl, apl_detect, didanet, jdrl_reblur, jdrl_unet, sftnet
 from allfocus.train.models.base import Net
 
 
@@ -34,4 +34,5 @@ THIN: dict[str, Callable[[], Net]] = {
     **_thin(_unet, jdrl_unet.CONFIGS),
     **_thin(_detect, apl_detect.CONFIGS),
     **_thin(_apl, apl.CONFIGS),
+    **_thin(jdrl_reblur.JdrlReblur, jdrl_reblur.CONFIGS, features=2),
 }

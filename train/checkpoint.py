@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,7 @@ from allfocus.runtime.files import publish
 from allfocus.runtime.spec import RANDOM, SPEC_KEY, Spec
 from allfocus.train.models import build, variant
 from allfocus.train.models.base import Net, describe
-from allfocus.train.models.didanet import from_public_name
-
-State = dict[str, Tensor]
-PUBLIC_NAMES: dict[str, Callable[[str], str]] = {"didanet-released": from_public_name}
+from allfocus.train.public import PUBLIC, State
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -57,21 +54,23 @@ def save(path: Path, name: str, net: Net, *, weights: str, license: str) -> Spec
 def load(name: str, path: Path) -> tuple[Net, Spec]:
     """The net `name` with the weights of `path` (safetensors, or a pickle of tensors), in float32.
 
+    A file without a Spec may also be the public code's: see `public.PUBLIC`.
     Raises CheckpointError where the file is damaged, wants to run code, belongs to another model,
     lacks or adds tensors, has another shape, or holds NaN or infinity.
     """
-    state, spec = _read(path)
+    public = PUBLIC.get(name)
+    given, spec = _read(path, public.part if public else "state_dict")
     if spec is not None and spec.name != name:
         raise CheckpointError(
             f"{path}: these are weights of {spec.name!r}, not of {name!r}; "
             f"use `--model {spec.name}` or other weights"
         )
-    rename = PUBLIC_NAMES.get(name)
-    if spec is None and rename is not None:
-        state = {rename(key): value for key, value in state.items()}
+    state = public.named(given) if public and spec is None else given
     net = build(name)
     _check_keys(path, name, net.state_dict(), state)
     _check_finite(path, state)
+    if public and state.keys() != given.keys():  # else they had our names: not the public code's
+        state = public.in_rgb(state)
     net.load_state_dict(state)  # copied into the net's float32
     if spec is None:
         spec = describe(
@@ -86,19 +85,11 @@ def load(name: str, path: Path) -> tuple[Net, Spec]:
 
 
 def random(name: str, seed: int) -> tuple[Net, Spec]:
-    """The net `name` with random weights in every layer: for tests and timings only.
-
-    They are added to those of a new net, such that what starts as 1 stays near it.
-    """
+    """The net `name` with random weights in every layer (`Net.draw`), for tests and timings."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(name)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in net.parameters():
-        fan_in = parameter[0].numel()
-        spread = (0.1 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.05  # activations stay near 1
-        with torch.no_grad():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+    net.draw(torch.Generator().manual_seed(seed))
     spec = describe(
         name,
         net,
@@ -110,12 +101,12 @@ def random(name: str, seed: int) -> tuple[Net, Spec]:
     return net, spec
 
 
-def _read(path: Path) -> tuple[State, Spec | None]:
+def _read(path: Path, part: str) -> tuple[State, Spec | None]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected .safetensors or .pth")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _read_pickle(path), None
+    return _read_pickle(path, part), None
 
 
 def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
@@ -129,7 +120,8 @@ def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
     return state, Spec.from_json(text) if text else None
 
 
-def _read_pickle(path: Path) -> State:
+def _read_pickle(path: Path, part: str) -> State:
+    """The tensors of a state_dict, or of the one that stands at `part` or "state_dict"."""
     try:
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -141,10 +133,11 @@ def _read_pickle(path: Path) -> State:
         raise CheckpointError(
             f"{path}: not a checkpoint, damaged or cut short ({type(error).__name__}: {error})"
         ) from None
-    if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
-        data = data["state_dict"]
+    if isinstance(data, Mapping):
+        parts = (data[key] for key in (part, "state_dict") if isinstance(data.get(key), Mapping))
+        data = next(parts, data)
     if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
-        raise CheckpointError(f"{path}: expected a state_dict of tensors, or {{'state_dict': ...}}")
+        raise CheckpointError(f"{path}: expected a state_dict of tensors, or {{{part!r}: ...}}")
     return {str(key).removeprefix("module."): value for key, value in data.items()}
 
 

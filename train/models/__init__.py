@@ -6,7 +6,7 @@ Names and summaries stand in `allfocus.runtime.catalogue`, which needs no torch.
 from __future__ import annotations
 
 from allfocus.runtime.catalogue import entry
-from allfocus.train.models import apl, apl_detect, didanet, jdrl_unet, sftnet
+from allfocus.train.models import apl, apl_detect, didanet, jdrl_reblur, jdrl_unet, sftnet
 from allfocus.train.models.base import Net, Variant
 
 _VARIANTS: dict[str, Variant] = {
@@ -15,6 +15,7 @@ _VARIANTS: dict[str, Variant] = {
     **jdrl_unet.VARIANTS,
     **apl_detect.VARIANTS,
     **apl.VARIANTS,
+    **jdrl_reblur.VARIANTS,
 }
 
 

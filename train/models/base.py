@@ -47,6 +47,18 @@ class Net(nn.Module, ABC):
         """The phases there are; the parameters of each are named as its inputs."""
         return {"whole": self.forward}
 
+    def draw(self, generator: torch.Generator) -> None:
+        """Give a new net random weights in every layer, with which a photo becomes a picture of
+        some contrast: for tests and timings, where every layer must matter.
+
+        Here they are added to those there are, such that what starts as 1 stays near it.
+        """
+        for parameter in self.parameters():
+            fan_in = parameter[0].numel()
+            spread = (0.1 / fan_in) ** 0.5 if parameter.dim() > 1 else 0.05  # values stay near 1
+            with torch.no_grad():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
+
     def run(self, phase: Phase, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs of `phase`, in the order of its Signature.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +27,23 @@ class LayerCount:
     activation_bytes: int  # read + written once each
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """A module that multiplies and accumulates by other means than torch's layers."""
+
+    def macs(self, *inputs: Tensor) -> int:
+        """Multiply-accumulates of a call with such tensors, those of its submodules left out."""
+        ...
+
+
 def count_parameters(net: nn.Module) -> int:
     """Number of trainable and fixed parameters."""
     return sum(p.numel() for p in net.parameters())
 
 
 def count_layers(net: Net, *inputs: Tensor, phase: Phase = "whole") -> list[LayerCount]:
-    """One row a convolution or linear layer, in execution order, for `phase` with such `inputs`.
+    """One row a layer, in execution order, for `phase` with such `inputs`: convolutions, linear
+    layers, and what counts itself.
 
     A convolution costs one multiply-accumulate for each weight of a filter and output sample; its
     bias is not counted. Runs on the meta device, so the size of a picture costs nothing.
@@ -43,7 +53,7 @@ def count_layers(net: Net, *inputs: Tensor, phase: Phase = "whole") -> list[Laye
     handles = [
         module.register_forward_hook(_recorder(name, rows))
         for name, module in meta.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Linear))
+        if _is_counted(module)
     ]
     with torch.no_grad():
         meta.run(phase, *(tensor.to("meta") for tensor in inputs))
@@ -57,20 +67,29 @@ def count_macs(net: Net, *inputs: Tensor, phase: Phase = "whole") -> int:
     return sum(row.macs for row in count_layers(net, *inputs, phase=phase))
 
 
+def _is_counted(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Conv2d, nn.Linear, Counted))
+
+
 def _recorder(name: str, rows: list[LayerCount]):  # type: ignore[no-untyped-def]
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)
-        samples = output.numel() // weight.shape[0]  # output positions: every filter runs at each
         rows.append(
             LayerCount(
                 name=name,
                 kind=type(module).__name__,
                 output=tuple(output.shape),
                 parameters=sum(p.numel() for p in module.parameters()),
-                macs=samples * weight.numel(),
-                activation_bytes=4 * (inputs[0].numel() + output.numel()),
+                macs=_macs(module, inputs, output),
+                activation_bytes=4 * sum(tensor.numel() for tensor in (*inputs, output)),
             )
         )
 
     return record
+
+
+def _macs(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+    if isinstance(module, Counted):
+        return module.macs(*inputs)
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return output.numel() // weight.shape[0] * weight.numel()  # each filter runs at each position

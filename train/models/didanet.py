@@ -6,6 +6,13 @@ residual blocks of 128 features at full resolution. Its blocks have no batch nor
 the public code. `didanet-released` is the public code's net: a map at full resolution, 16 blocks,
 of which those from the fifth on are scaled by 0.1.
 
+`didanet-lite` (ours) folds 2x2 pixels of image and map into 16 channels, runs as many blocks with
+half the features, and unfolds 12 channels into the residual. Each block is 4 times cheaper by the
+positions and 4 times by the features, but sees twice as far; no layer but the estimator's first,
+which strides, meets the full resolution, where memory traffic is what a CPU or a small board pays
+for. The map is folded as the image is, rather than averaged: a true map's edges (training's first
+stage) stay where they are, for 0.2 % of the work. Counted: 1,033,069 parameters and 57.7 GMAC.
+
 The paper's "19.2 million parameters" and "570 billion FLOPs" at 600x400 do not fit this text: its
 12 blocks of 128 features alone hold 3.5 million weights, which run at each of 240,000 pixels.
 Counted here: 4,069,444 parameters and 892 GMAC (1,785 GFLOP); the public code's net has 5,213,188
@@ -39,10 +46,13 @@ class Config:
     blocks: int = 12
     scaled_from: int | None = None  # first block (counted from 0) whose branch is scaled ...
     scale: float = 0.1  # ... by this
+    shuffle: int = 1  # the deblurrer works on a picture so many times smaller, by pixel-unshuffle
 
     def __post_init__(self) -> None:
         if self.map_scale not in (1, 4):
             raise ValueError(f"map_scale: expected 1 or 4, got {self.map_scale}")
+        if self.shuffle not in (1, 2):
+            raise ValueError(f"shuffle: expected 1 or 2, got {self.shuffle}")
         for name in ("map_features", "map_blocks", "features", "blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -111,12 +121,13 @@ class Restorer(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         width = config.features
-        self.head = conv(4, width)
+        self.shuffle = config.shuffle
+        self.head = conv(4 * config.shuffle**2, width)
         self.blocks = nn.ModuleList(
             ResidualBlock(width, config.block_scale(i)) for i in range(config.blocks)
         )
         self.body = conv(width, width)
-        self.tail = conv(width, 3)
+        self.tail = conv(width, 3 * config.shuffle**2)
         self.depth = config.blocks  # blocks in use; training may start with fewer
         nn.init.zeros_(self.tail.weight)  # so that an untrained net returns its input
         assert self.tail.bias is not None
@@ -124,11 +135,12 @@ class Restorer(nn.Module):
 
     def forward(self, image: Tensor, defocus: Tensor) -> Tensor:
         """[N, 3, H, W], [N, 1, H, W] -> [N, 3, H, W]."""
-        features = self.head(torch.cat((image, defocus), dim=1))
+        given = torch.cat((image, defocus), dim=1)
+        features = self.head(F.pixel_unshuffle(given, self.shuffle) if self.shuffle > 1 else given)
         for block in self.blocks[: self.depth]:
             features = block(features)
         residual: Tensor = self.tail(self.body(features))
-        return image + residual
+        return image + (F.pixel_shuffle(residual, self.shuffle) if self.shuffle > 1 else residual)
 
 
 class DidANet(Deblurrer):
@@ -139,7 +151,7 @@ class DidANet(Deblurrer):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.multiple = config.map_scale
+        self.multiple = max(config.map_scale, config.shuffle)  # each divides the other
         self.halos = _halos(config)
         self.estimator = MapEstimator(config)
         self.restorer = Restorer(config)
@@ -165,9 +177,16 @@ class DidANet(Deblurrer):
 
 
 def _halos(config: Config) -> dict[Phase, int]:
-    restore = 2 * config.blocks + 3
+    """Where the picture is folded, a pixel sees to the far end of the farthest square.
+
+    That adds nothing to the way through a map of 1/4: its samples see blocks of 4 pixels, which
+    squares never cut.
+    """
     estimate = estimator_halo(config)
-    return {"whole": estimate + restore, "estimate": estimate, "restore": restore}
+    reach = config.shuffle * (2 * config.blocks + 3)
+    restore = reach + config.shuffle - 1
+    whole = estimate + (restore if config.map_scale == 1 else reach)
+    return {"whole": whole, "estimate": estimate, "restore": restore}
 
 
 def estimator_halo(config: Config) -> int:
@@ -202,6 +221,7 @@ def _build(config: Config) -> Deblurrer:
 CONFIGS = {
     "didanet": Config(),
     "didanet-released": Config(map_scale=1, blocks=16, scaled_from=4),
+    "didanet-lite": Config(map_features=32, features=64, shuffle=2),
     "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
 }
 VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

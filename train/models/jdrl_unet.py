@@ -7,7 +7,8 @@ leaves its details to the supplement, so what follows is the public code's. Five
 On the way up: nearest-neighbour doubling, a 2x2 convolution without activation (zeros are added
 below and at the right), and the skip joined after it. Dropout of 0.4 after the encoder's two
 deepest levels. No connection from input to output: a sigmoid keeps the output in [0, 1], and a new
-net does not return its input. Weights start as there (He, by outputs). The variants are ours.
+net does not return its input. Weights start as there (He, by outputs). Its checkpoints load into
+`jdrl-unet`; they were trained on BGR, which loading turns round. The variants are ours.
 
 `jdrl-unet-lite` folds 2x2 pixels into 12 channels, runs the same U-Net with half the features, and
 unfolds 12 channels into the picture before the sigmoid: a quarter of the positions, a quarter of
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from allfocus.train.models.base import Deblurrer, Variant
 
 _DROPPED = 2  # levels with dropout, the deepest ones
+_SLOPE = 6.0  # logits between black and white in nets with random weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,34 @@ class JdrlUNet(Deblurrer):
         sharp: Tensor = self.output(F.pixel_shuffle(channels, fold) if fold > 1 else channels)
         return sharp, None
 
+    def draw(self, generator: torch.Generator) -> None:
+        """See Net. Random features alone would end in flat colours or a saturated sigmoid: the
+        picture is carried along the shallowest path, and all other features stain it.
+        """
+        skip = self.config.widths[0]  # where the skip's channels stand among those joined
+        with torch.no_grad():
+            for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+                # He, by inputs: features of any depth have the picture's mean square.
+                conv.weight.normal_(0, (2 / conv.weight[0].numel()) ** 0.5, generator=generator)
+                assert conv.bias is not None
+                conv.bias.normal_(0, 0.05, generator=generator)
+            for name, first in (("down.0.0", 0), ("down.0.2", 0), ("up.0.level.0", skip)):
+                self._carry(name, first, 1.0, rest=0.1)
+            self._carry("up.0.level.2", 0, 1.0, rest=0.1)
+            self._carry("tail", 0, _SLOPE, rest=0.3)
+            assert self.tail.bias is not None
+            self.tail.bias -= _SLOPE / 2  # mid-grey stays mid-grey
+
+    def _carry(self, name: str, first: int, gain: float, *, rest: float) -> None:
+        """Let a convolution's first outputs be its inputs from `first` on times `gain`, plus what
+        they were times `rest`; as many as the picture has channels.
+        """
+        weight = self.get_parameter(f"{name}.weight")
+        channels = range(min(self.tail.out_channels, weight.shape[0]))
+        weight[: len(channels)] *= rest
+        for channel in channels:
+            weight[channel, first + channel, 1, 1] += gain
+
     def _descend(self, x: Tensor) -> list[Tensor]:
         """The encoder's features, each level [N, widths[i], H / 2**i, W / 2**i]."""
         features: list[Tensor] = []
@@ -144,6 +174,23 @@ def _seen(config: Config, pixel: int) -> tuple[int, int]:
     for _ in range(depth):  # pooling, a level's convolutions
         first, last = 2 * first - 2, 2 * last + 3
     return config.fold * first, config.fold * (last + 1) - 1
+
+
+_PUBLIC_LAYERS = {  # of the public code: blocks 1 to 5 go down, 6 to 9 up to full resolution
+    **{f"encoder.block{n}.{c}": f"down.{n - 1}.{c}" for n in range(1, 6) for c in (0, 2)},
+    **{f"up{n}.1": f"up.{9 - n}.conv" for n in range(6, 10)},
+    **{f"block{n}.{c}": f"up.{9 - n}.level.{c}" for n in range(6, 10) for c in (0, 2)},
+    "out.0": "tail",
+}
+
+
+def from_public_name(key: str) -> str:
+    """This project's name of a parameter of the public code, such as `encoder.block3.2.weight`.
+
+    Names of another kind come back unchanged, so that the check of keys can report them.
+    """
+    layer, _, kind = key.rpartition(".")
+    return f"{_PUBLIC_LAYERS[layer]}.{kind}" if layer in _PUBLIC_LAYERS else key
 
 
 def _build(config: Config) -> Deblurrer:

@@ -1,0 +1,76 @@
+"""didanet-lite: what it costs, and that folding leaves every pixel in its place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from halos import measured
+from torch import nn
+
+from allfocus.runtime.catalogue import MODELS
+from allfocus.train.models import build
+from allfocus.train.models.count import count_macs, count_parameters
+from allfocus.train.models.didanet import Config, DidANet
+
+
+def _conv(inputs: int, outputs: int, positions: int) -> tuple[int, int]:
+    """Parameters and MACs of a 3x3 convolution with bias at so many output positions."""
+    return 9 * inputs * outputs + outputs, 9 * inputs * outputs * positions
+
+
+def test_lite_costs_what_its_layers_add_up_to() -> None:
+    half, quarter = 200 * 300, 100 * 150
+    layers = [_conv(3, 32, half), *[_conv(32, 32, quarter)] * 10, _conv(32, 1, quarter)]
+    layers += [_conv(16, 64, half), *[_conv(64, 64, half)] * 25, _conv(64, 12, half)]
+    net = build("didanet-lite")
+    assert count_parameters(net) == sum(p for p, _ in layers) == 1_033_069
+    assert count_macs(net, torch.zeros(1, 3, 400, 600)) == sum(m for _, m in layers)
+
+
+def test_lite_is_at_least_8_times_cheaper() -> None:
+    image = torch.zeros(1, 3, 64, 96)
+    assert 8 * count_macs(build("didanet-lite"), image) < count_macs(build("didanet"), image)
+
+
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_folding_keeps_every_pixel_in_its_place(shuffle: int) -> None:
+    """A restorer that carries the picture's channels through, as its residual, doubles it."""
+    net = DidANet(Config(map_features=2, map_blocks=1, features=16, blocks=1, shuffle=shuffle))
+    restorer = net.restorer
+    with torch.no_grad():
+        for layer in (restorer.head, restorer.body, restorer.tail):
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.zero_()
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            for channel in range(3 * shuffle**2):
+                layer.weight[channel, channel, 1, 1] = 1
+        image = torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+        sharp = net.restore(image, torch.rand(1, 1, 8, 12))
+    torch.testing.assert_close(sharp, 2 * image)
+
+
+def test_the_map_is_folded_too() -> None:
+    """Each of its pixels reaches the restorer by itself, not only their mean."""
+    net = DidANet(Config(map_features=2, map_blocks=1, features=16, blocks=1, shuffle=2))
+    nn.init.ones_(net.restorer.tail.weight)
+    image = torch.zeros(1, 3, 4, 4)
+    defocus = torch.zeros(1, 1, 4, 4, requires_grad=True)
+    net.restore(image, defocus).sum().backward()
+    assert defocus.grad is not None
+    square = defocus.grad[0, 0, :2, :2].flatten()
+    assert len(square.unique()) == 4
+
+
+@pytest.mark.parametrize("map_scale", [1, 4])
+def test_with_any_map_it_sees_as_far_as_it_says(map_scale: int) -> None:
+    config = Config(
+        map_scale=map_scale, map_features=2, map_blocks=1, features=2, blocks=1, shuffle=2
+    )
+    net = DidANet(config)
+    assert net.multiple == max(map_scale, 2)
+    assert measured(net, MODELS["didanet-lite"].signatures) == net.halos
+
+
+def test_another_factor_is_refused() -> None:
+    with pytest.raises(ValueError, match="shuffle: expected 1 or 2, got 4"):
+        Config(shuffle=4)
