@@ -1,9 +1,10 @@
 """`allfocus bench flops`: what a model costs to run, layer by layer, counted and not measured.
 
-Counted are convolutions and linear layers: one multiply-accumulate (MAC) for each weight of a
-filter and output sample, 2 FLOP each; biases, activations, sums and resampling are left out, as is
-usual (for these nets they are under 1 %). Bytes assume that every layer reads its input and its
-weights once and writes its output once, with nothing kept in a cache between layers.
+Counted are convolutions, by fixed kernels or by a pixel's own, and linear layers: one
+multiply-accumulate (MAC) for each weight of a filter and output sample, 2 FLOP each; biases,
+activations, sums and resampling are left out, as is usual (for these nets they are under 1 %).
+Bytes assume that every layer reads its input and its weights once and writes its output once, with
+nothing kept in a cache between layers.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ def report(model: str, asked: Size, precision: Precision) -> FlopsReport:
     with torch.device("meta"):
         net = build(entry(model).name)
     padded = asked.padded(net.multiple)
-    image = torch.zeros(1, 3, padded.height, padded.width, device="meta")
-    layers = tuple(_layer(row, precision) for row in count_layers(net, image))
+    pictures = [
+        torch.zeros(1, 3, padded.height, padded.width, device="meta")
+        for _ in entry(model).signature("whole").inputs
+    ]
+    layers = tuple(_layer(row, precision) for row in count_layers(net, *pictures))
     return FlopsReport(
         schema=FLOPS,
         machine=describe(),

@@ -162,6 +162,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=".*axis name", category=UserWarning)
             yield
     finally:
         log.setLevel(level)

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import allfocus
-from allfocus.export import cache, to_onnx, to_trt
+from allfocus.export import cache, samples, to_onnx, to_trt
 from allfocus.export.builder import build_engine
 from allfocus.export.flavour import RTX_TARGETS, Target
+from allfocus.export.half import run_in_half
+from allfocus.export.lower import layers
 from allfocus.export.plan import Options, make_plan
 from allfocus.export.samples import read_photo
 from allfocus.export.verify import verify
@@ -123,6 +125,19 @@ def test_a_step_of_training_moves_every_parameter(name: str) -> None:
     optimizer.step()
     still = [key for key, value in net.named_parameters() if torch.equal(before[key], value)]
     assert not still
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_every_other_layer_may_stay_float32(name: str) -> None:
+    net, _ = checkpoint.random(name, 0)
+    net.eval()
+    signature = entry(name).signature("whole")
+    given = list(samples.inputs(net, signature, Size(32, 32).padded(net.multiple)).values())
+    with torch.no_grad():
+        expected = net.run("whole", *given)
+    for kept in (list(layers(net))[::2], list(layers(net))[1::2]):
+        for found, reference in zip(run_in_half(net, "whole", given, kept), expected, strict=True):
+            assert (found - reference).abs().max() < 2e-2
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -30,6 +30,7 @@ COMMANDS = {
         "allfocus.benchmarks.kernel_speed", "time the CUDA operations against PyTorch"
     ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
+    "bench models": Command("allfocus.benchmarks.model_table", "the table of all models"),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),
 }

@@ -97,7 +97,8 @@ class Ufat(nn.Module):
 
     def forward(self, features: Tensor, context: Tensor, activation: Activation) -> Tensor:
         """[N, features, H, W], [N, 2 * features, 1, 1] -> [N, features, H, W]."""
-        eta, beta = self.eta(context), self.beta(context)
+        # a layer may be kept in another precision than its neighbours
+        eta, beta = (net(context).to(features.dtype) for net in (self.eta, self.beta))
         return sft_modulate(features, eta, None, beta, activation=activation, slope=SLOPE)
 
 

@@ -82,7 +82,8 @@ class Blur(nn.Module):
 
     def forward(self, image: Tensor, seeds: Tensor, shares: Tensor) -> Tensor:
         """[N, 3, H, W], [N, 2+...+m, H, W], [N, m, H, W] -> [N, 3, H, W]."""
-        return isotropic_conv(image, seeds, shares)
+        like = image.dtype  # a layer may be kept in another precision than its neighbours
+        return isotropic_conv(image, seeds.to(like), shares.to(like))
 
     def macs(self, image: Tensor, seeds: Tensor, shares: Tensor) -> int:  # noqa: ARG002
         """One for each element of each level's kernel, pixel and channel."""

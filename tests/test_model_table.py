@@ -1,0 +1,58 @@
+"""The table of models in the README is that of the nets as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from allfocus.benchmarks import model_table
+from allfocus.benchmarks.reported import REPORTED, system_of
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.errors import UsageError
+
+ROOT = Path(__file__).parent.parent
+AGAIN = "run `allfocus bench models --write README.md` (`--model NAME` for one) and commit it"
+
+
+def test_the_readme_holds_the_table_of_the_results() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = model_table.read(ROOT / model_table.RESULTS)
+    assert model_table.written(text, rows) == text, AGAIN
+
+
+def test_the_results_hold_every_model() -> None:
+    assert list(model_table.read(ROOT / model_table.RESULTS)) == list(MODELS), AGAIN
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_counted_has_not_changed_since(name: str) -> None:
+    row = model_table.read(ROOT / model_table.RESULTS)[name]
+    assert row.counted == model_table.count(name), AGAIN
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_belongs_to_a_paper(name: str) -> None:
+    assert system_of(name) in REPORTED
+    assert name.startswith(system_of(name))
+
+
+@pytest.mark.rtx
+def test_measuring_a_model_of_test_size(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    out, page = tmp_path / "models.json", tmp_path / "page.md"
+    page.write_text(f"before\n{model_table.BEGIN}\nold\n{model_table.END}\nafter\n")
+    command = ["--model", "didanet-tiny", "--out", str(out), "--write", str(page)]
+    assert model_table.main(command) == 0
+    (row,) = model_table.read(out).values()
+    assert row.measured.engine_bytes > 10_000
+    assert row.measured.onnx_bytes > 2 * row.counted.parameters
+    text = page.read_text()
+    assert text.startswith(f"before\n{model_table.BEGIN}\n| model |")
+    assert "`didanet-tiny`" in text
+    assert "old" not in text
+
+
+def test_a_page_without_marks_is_refused() -> None:
+    with pytest.raises(UsageError, match="expected the lines"):
+        model_table.written("no table here", {})
