@@ -74,3 +74,25 @@ def test_with_any_map_it_sees_as_far_as_it_says(map_scale: int) -> None:
 def test_another_factor_is_refused() -> None:
     with pytest.raises(ValueError, match="shuffle: expected 1 or 2, got 4"):
         Config(shuffle=4)
+
+
+def test_what_the_map_calls_sharp_stays_as_it_is() -> None:
+    net, _ = checkpoint.random("didanet-lite", 0)
+    assert isinstance(net, DidANet)
+    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    defocus = torch.full((1, 1, 16, 16), 0.5 / MAX_RADIUS)
+    defocus[..., 8:] = 1.5 / MAX_RADIUS
+    with torch.no_grad():
+        sharp = net.restore(image, defocus)
+        everywhere = DidANet(replace(net.config, untouched=0.0))
+        everywhere.load_state_dict(net.state_dict())
+        ungated = everywhere.restore(image, defocus)
+    assert torch.equal(sharp[..., :8], image[..., :8])
+    assert torch.equal(sharp[..., 8:], ungated[..., 8:])
+    assert (ungated[..., :8] - image[..., :8]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("value", [-0.5, 8.0])
+def test_a_radius_that_leaves_nothing_to_do_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="untouched: expected 0 or more and under 8, got"):
+        Config(untouched=value)
