@@ -24,6 +24,16 @@ _POOLED: Signatures = {
     "estimate": Signature(("image",), ("defocus", "context")),
     "restore": Signature(("image", "defocus", "context"), ("sharp",)),
 }
+_MEANS: Signatures = {
+    "whole": Signature(("image",), ("sharp",)),
+    "estimate": Signature(("image",), ("context",)),
+    "restore": Signature(("image", "context"), ("sharp",)),
+}
+_VIEWS: Signatures = {
+    "whole": Signature(("left", "right"), ("defocus",)),
+    "estimate": Signature(("left", "right"), ("context",)),
+    "restore": Signature(("left", "right", "context"), ("defocus",)),
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,24 @@ _JDRL = _system(
     ("jdrl-unet-lite", 32, "JDRL's U-Net on 2x2 pixels folded, 32 to 512"),
     ("jdrl-unet-tiny", 4, "JDRL's U-Net at test size: 3 levels of 8 to 32"),
 )
+_BLUR_KERNELS = "Zhai et al., Learnable Blur Kernel for Single-Image ..., AAAI 2023"
+_DEFOCUSGAN = _system(
+    _BLUR_KERNELS,
+    _MEANS,
+    ("defocusgan", 16, "three scales of four branches, guided by a map in training only"),
+    ("defocusgan-lite", 32, "defocusgan on 2x2 pixels folded, about half the features"),
+    ("defocusgan-tiny", 16, "defocusgan's design at test size: 8 features"),
+)
+_DUALPIXEL = _system(
+    _BLUR_KERNELS,
+    _VIEWS,
+    ("dualpixel-map", 16, "defocus map from the two views of a dual-pixel sensor"),
+    ("dualpixel-map-tiny", 16, "dualpixel-map's design at test size: 8 features"),
+)
 
-MODELS: dict[str, Entry] = {e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL)}
+MODELS: dict[str, Entry] = {
+    e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_DEFOCUSGAN, *_DUALPIXEL)
+}
 
 
 def entry(name: str) -> Entry:

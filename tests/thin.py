@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from allfocus.train.models import didanet, jdrl_unet, sftnet
+from allfocus.train.models import defocusgan, didanet, dualpixel_map, jdrl_unet, sftnet
 from allfocus.train.models.base import Net
 
 
 def _thin(
-    make: Callable[[Any], Net], configs: Mapping[str, Any], **widths: int
+    make: Callable[[Any], Net], configs: Mapping[str, Any], **widths: object
 ) -> dict[str, Callable[[], Net]]:
     return {name: lambda c=c: make(replace(c, **widths)) for name, c in configs.items()}  # type: ignore[misc]
 
@@ -24,4 +24,6 @@ THIN: dict[str, Callable[[], Net]] = {
     **_thin(didanet.DidANet, didanet.CONFIGS, map_features=2, features=2),
     **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2),
     **_thin(_unet, jdrl_unet.CONFIGS),
+    **_thin(defocusgan.DefocusGan, defocusgan.CONFIGS, features=(1, 1, 1), deep=(1, 1, 1)),
+    **_thin(dualpixel_map.DualPixelMap, dualpixel_map.CONFIGS, features=(1, 1, 1), deep=(1, 1, 1)),
 }

@@ -6,13 +6,15 @@ Names and summaries stand in `allfocus.runtime.catalogue`, which needs no torch.
 from __future__ import annotations
 
 from allfocus.runtime.catalogue import entry
-from allfocus.train.models import didanet, jdrl_unet, sftnet
+from allfocus.train.models import defocusgan, didanet, dualpixel_map, jdrl_unet, sftnet
 from allfocus.train.models.base import Net, Variant
 
 _VARIANTS: dict[str, Variant] = {
     **didanet.VARIANTS,
     **sftnet.VARIANTS,
     **jdrl_unet.VARIANTS,
+    **defocusgan.VARIANTS,
+    **dualpixel_map.VARIANTS,
 }
 
 
