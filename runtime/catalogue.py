@@ -31,6 +31,16 @@ _POOLED_FOCUS: Signatures = {
     "restore": Signature(("image", "focus", "context"), ("sharp",)),
 }
 _REBLUR: Signatures = {"whole": Signature(("sharp", "blurry"), ("reblurred", "defocus"))}
+_MEANS: Signatures = {
+    "whole": Signature(("image",), ("sharp",)),
+    "estimate": Signature(("image",), ("context",)),
+    "restore": Signature(("image", "context"), ("sharp",)),
+}
+_VIEWS: Signatures = {
+    "whole": Signature(("left", "right"), ("defocus",)),
+    "estimate": Signature(("left", "right"), ("context",)),
+    "restore": Signature(("left", "right", "context"), ("defocus",)),
+}
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,25 @@ _JDRL_REBLUR = _system(
     ("jdrl-reblur-tiny", 1, "JDRL's reblurring net at test size: 4 sizes, 1 block of 8"),
 )
 
-MODELS: dict[str, Entry] = {
-    e.name: e for e in (*_DIDANET, *_SFTNET, *_JDRL, *_JDRL_REBLUR, *_APL, *_APL_DETECT)
-}
+_BLUR_KERNELS = "Zhai et al., Learnable Blur Kernel for Single-Image ..., AAAI 2023"
+_DEFOCUSGAN = _system(
+    _BLUR_KERNELS,
+    _MEANS,
+    ("defocusgan", 16, "three scales of four branches, guided by a map in training only"),
+    ("defocusgan-lite", 32, "defocusgan on 2x2 pixels folded, about half the features"),
+    ("defocusgan-tiny", 16, "defocusgan's design at test size: 8 features"),
+)
+_DUALPIXEL = _system(
+    _BLUR_KERNELS,
+    _VIEWS,
+    ("dualpixel-map", 16, "defocus map from the two views of a dual-pixel sensor"),
+    ("dualpixel-map-tiny", 16, "dualpixel-map's design at test size: 8 features"),
+)
+
+_DEBLURRERS = (*_DIDANET, *_SFTNET, *_JDRL, *_DEFOCUSGAN, *_APL)
+_OTHERS = (*_JDRL_REBLUR, *_DUALPIXEL, *_APL_DETECT)
+
+MODELS: dict[str, Entry] = {e.name: e for e in (*_DEBLURRERS, *_OTHERS)}
 
 
 def entry(name: str) -> Entry:

@@ -22,15 +22,15 @@ Named = dict[str, Tensor]
 def measured(net: Net, signatures: Signatures) -> dict[Phase, int]:
     """The halo of each phase of `net`, in pixels; `net` is changed. Slow for wide nets."""
     linear = _linear(net)
-    step = net.multiple
-    return {
-        phase: max(
-            _reach(linear, signatures, phase, row, turned)
-            for turned in (False, True)
-            for row in range(_middle(net), _middle(net) + step)
-        )
-        for phase in net.halos
-    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # work is a thousand small steps, in which threads wait for each other
+    try:
+        return {
+            phase: max(_reach(linear, signatures, phase, turned) for turned in (False, True))
+            for phase in net.halos
+        }
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _middle(net: Net) -> int:
@@ -57,24 +57,33 @@ def _drawn(shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> T
     return 0.5 + torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def _reach(net: Net, signatures: Signatures, phase: Phase, row: int, turned: bool) -> int:
-    """From row `row` of any output, the farthest row of any input; `turned`: columns for rows."""
-    shape = (2 * _middle(net) + net.multiple, 2 * net.multiple)
-    shape = shape[::-1] if turned else shape
-    given = _inputs(signatures, phase, shape)
+def _reach(net: Net, signatures: Signatures, phase: Phase, turned: bool) -> int:
+    """From any row of any output, the farthest row of any input; `turned`: columns for rows.
+
+    The rows tried are those of one `multiple`: the others see as far.
+    """
+    shape = (2 * _middle(net) + net.multiple, net.multiple)
+    given = _inputs(signatures, phase, shape[::-1] if turned else shape)
+    return max(
+        (
+            _farthest(output.select(3 if turned else 2, row).sum(), given, row, turned)
+            for name, output in _outputs(net, signatures, phase, given).items()
+            if KINDS[name] != "vector"
+            for row in range(_middle(net), _middle(net) + net.multiple)
+        ),
+        default=0,
+    )
+
+
+def _farthest(of_row: Tensor, given: Named, row: int, turned: bool) -> int:
+    """The farthest row of `given` from `row`, whose sum is `of_row`, with a gradient at all."""
     farthest = 0
-    for name, output in _outputs(net, signatures, phase, given).items():
-        if KINDS[name] == "vector":
-            continue
-        middle = output.select(3 if turned else 2, row).sum()
-        seen = torch.autograd.grad(
-            middle, list(given.values()), retain_graph=True, allow_unused=True
-        )
-        for gradient in seen:
-            if gradient is not None:
-                rows = gradient.mT if turned else gradient
-                found = rows.abs().amax((0, 1, 3)).nonzero()[:, 0]
-                farthest = max(farthest, int((found - row).abs().max()))
+    inputs = list(given.values())
+    for gradient in torch.autograd.grad(of_row, inputs, retain_graph=True, allow_unused=True):
+        if gradient is not None:
+            rows = gradient.mT if turned else gradient
+            found = rows.abs().amax((0, 1, 3)).nonzero()[:, 0]
+            farthest = max(farthest, int((found - row).abs().max()))
     return farthest
 
 

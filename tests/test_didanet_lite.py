@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from halos import measured
 from torch import nn
 
 from allfocus.runtime.catalogue import MODELS
+from allfocus.train import checkpoint
 from allfocus.train.models import build
 from allfocus.train.models.count import count_macs, count_parameters
-from allfocus.train.models.didanet import Config, DidANet
+from allfocus.train.models.didanet import MAX_RADIUS, Config, DidANet
 
 
 def _conv(inputs: int, outputs: int, positions: int) -> tuple[int, int]:

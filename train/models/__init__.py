@@ -6,7 +6,16 @@ Names and summaries stand in `allfocus.runtime.catalogue`, which needs no torch.
 from __future__ import annotations
 
 from allfocus.runtime.catalogue import entry
-from allfocus.train.models import apl, apl_detect, didanet, jdrl_reblur, jdrl_unet, sftnet
+from allfocus.train.models import (
+    apl,
+    apl_detect,
+    defocusgan,
+    didanet,
+    dualpixel_map,
+    jdrl_reblur,
+    jdrl_unet,
+    sftnet,
+)
 from allfocus.train.models.base import Net, Variant
 
 _VARIANTS: dict[str, Variant] = {
@@ -16,6 +25,8 @@ _VARIANTS: dict[str, Variant] = {
     **apl_detect.VARIANTS,
     **apl.VARIANTS,
     **jdrl_reblur.VARIANTS,
+    **defocusgan.VARIANTS,
+    **dualpixel_map.VARIANTS,
 }
 
 
