@@ -171,16 +171,18 @@ def test_a_photo_is_deblurred_by_the_models_name(
 
     from allfocus import cli
 
-    photo = read_photo(Size(53, 37))
-    assert cv2.imwrite(str(tmp_path / "in.png"), photo)
+    sizes = [Size(53, 37), Size(3, 2), Size(1, 1)]  # odd, under every halo, under the multiple
+    for size in sizes:
+        assert cv2.imwrite(str(tmp_path / f"{size}.png"), read_photo(size))
     assert to_trt.main(["--model", name, "--onnx-only", "--precision", "fp32"]) == 0
-    out = tmp_path / "out.png"
-    assert cli.main(["deblur", str(tmp_path / "in.png"), "-o", str(out), "--model", name]) == 0
+    pictures = [str(tmp_path / f"{size}.png") for size in sizes]
+    assert cli.main(["deblur", *pictures, "-o", str(tmp_path / "out"), "--model", name]) == 0
     captured = capsys.readouterr()
     assert "random weights, seed 0" in captured.err  # nobody takes them for trained ones
-    sharp = cv2.imread(str(out))
-    assert sharp is not None
-    assert sharp.shape == photo.shape
+    for size in sizes:
+        sharp = cv2.imread(str(tmp_path / "out" / f"{size}.png"))
+        assert sharp is not None
+        assert sharp.shape == (size.height, size.width, 3)
 
 
 @pytest.mark.parametrize("name", [n for n in TINY if not MODELS[n].signatures["whole"].deblurs])
