@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from allfocus.benchmarks.deconvolution import DEFAULT, MAX_RADIUS, Config, Image, deconvolve
 from allfocus.runtime.backend import Array
 from allfocus.runtime.catalogue import BASELINES
+from allfocus.runtime.closing import Closing
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, UsageError, nearest
 from allfocus.runtime.frame import checked, from_color, peak, to_color
@@ -22,7 +22,7 @@ from allfocus.runtime.load import load
 from allfocus.runtime.spec import Color
 
 
-class Baseline:
+class Baseline(Closing):
     """A deconvolution and where its map comes from: `baseline(frame) -> Result`.
 
     Made by `open_baseline`; closes with `with`. One thread deconvolves, whatever the model uses.
@@ -72,17 +72,6 @@ class Baseline:
         """Release the estimator; a second call does nothing."""
         if self.estimator is not None:
             self.estimator.close()
-
-    def __enter__(self) -> Baseline:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_baseline(

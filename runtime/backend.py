@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import ArtefactError, InputError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import Graph, Size, Spec
@@ -37,7 +37,7 @@ class Outputs:
     focus: Any | None = None
 
 
-class Backend(ABC):
+class Backend(Closing):
     """One artefact loaded into one engine.
 
     Subclasses set `name`, and override `_load`, `_run` and `_close`.
@@ -121,17 +121,6 @@ class Backend(ABC):
         if self._open:
             self._open = False
             self._close()
-
-    def __enter__(self) -> Backend:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_names(self, inputs: Mapping[str, Array]) -> None:
         expected = self.graph.signature.inputs

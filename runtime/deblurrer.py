@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import face
 from allfocus.runtime.frame import checked, from_color, on_device, size_of, to_color
@@ -38,7 +38,7 @@ class Result:
     focus: Any | None = None
 
 
-class Deblurrer:
+class Deblurrer(Closing):
     """A loaded model: `deblur(frame) -> Result`. Made by `allfocus.load`; closes with `with`.
 
     Calls from several threads wait for each other. The first call of each frame size is slower:
@@ -99,17 +99,6 @@ class Deblurrer:
         """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
         with self._lock:
             self._backend.close()
-
-    def __enter__(self) -> Deblurrer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _plane(plane: Array | None, size: Size, scale: float) -> Array | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import face, pad
 from allfocus.runtime.frame import checked, size_of, to_color
@@ -17,7 +17,7 @@ from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Color, Graph, Size, Spec
 
 
-class Model:
+class Model(Closing):
     """`model(name=array, ...) -> {name: array}`. Made by `allfocus.load_model`; closes with `with`.
 
     Names are those of `graph.signature`. Pictures are frames as `Deblurrer` takes them, all of one
@@ -58,17 +58,6 @@ class Model:
         """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
         with self._lock:
             self._backend.close()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _size(self, frames: dict[str, Array]) -> Size:
         sizes = {name: size_of(frame) for name, frame in frames.items()}
