@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from allfocus.benchmarks.common import PHOTO, table
 from allfocus.benchmarks.panels import Frame, compose
 from allfocus.benchmarks.sharpness import Band, by_blur
-from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.artefacts import packaged_onnx
+from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.command import DONE, script
-from allfocus.runtime.errors import BackendError
+from allfocus.runtime.errors import BackendError, CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.runtime.frame import to_color
 from allfocus.runtime.pictures.image import read_image
@@ -204,6 +205,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, deblur, write the picture, tell."""
     start = time.perf_counter()
+    _check_weights(entry(args.model).name, args.weights)
     frame = read_photo(args.photo)
     report, problem = export_engine(args.model, args.weights)
     if problem:
@@ -215,6 +217,15 @@ def run(args: argparse.Namespace) -> int:
     print(render(report, problem, made, picture))
     print(f"\ndone in {time.perf_counter() - start:.1f} s: look at {picture}")
     return DONE
+
+
+def _check_weights(model: str, weights: str | None) -> None:
+    """Refuse to show what random weights make, unless they are asked for."""
+    if weights is None and not packaged_onnx(model).is_file():
+        raise CheckpointError(
+            f"the package carries no weights of {model!r}, and random ones show nothing: give "
+            "--weights FILE, or --weights random:0 to try it all the same"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

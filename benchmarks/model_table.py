@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -96,7 +95,9 @@ def measure(name: str, folder: Path) -> Measured:
     from allfocus.export import to_trt
     from allfocus.export.plan import Options, make_plan
 
-    plan, _ = make_plan(Options(model=name, size=str(SIZE), backend="tensorrt-rtx"))
+    weights = None if packaged_weights(name).is_file() else "random:0"
+    size, backend = str(SIZE), "tensorrt-rtx"
+    plan, _ = make_plan(Options(model=name, weights=weights, size=size, backend=backend))
     made = to_trt.export(plan, out=folder)
     (opset,) = (
         o.version
@@ -138,6 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", help="only these, separated by commas; the others are kept as --out has them")
     add("--out", type=Path, default=RESULTS, help="the figures as JSON (%(default)s)")
+    add("--json", action="store_true", help="print the figures as one JSON object")
     add("--write", type=Path, metavar="FILE", help="put the table between its marks in FILE")
 
 
@@ -147,19 +149,19 @@ def run(args: argparse.Namespace) -> int:
 
     kept = read(args.out) if args.out.is_file() else {}
     wanted = args.model.split(",") if args.model else list(MODELS)
-    logging.getLogger("allfocus").setLevel(logging.ERROR)  # random weights stand in for many
     for name in tqdm([entry(name).name for name in wanted], unit="model", disable=None):
         with tempfile.TemporaryDirectory() as folder:
             kept[name] = Row(counted=count(name), measured=measure(name, Path(folder)))
     rows = {name: kept[name] for name in MODELS if name in kept}
     about = {"machine": asdict(describe()), "models": {n: asdict(r) for n, r in rows.items()}}
+    encoded = json.dumps(about, indent=1)
     with publish(args.out) as draft:
-        draft.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        draft.write_text(f"{encoded}\n", encoding="utf-8")
     if args.write is not None:
         text = written(args.write.read_text(encoding="utf-8"), rows)
         with publish(args.write) as draft:
             draft.write_text(text, encoding="utf-8")
-    print(table(rows))
+    print(encoded if args.json else table(rows))
     return DONE
 
 

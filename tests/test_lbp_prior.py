@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from allfocus.export.verify import read_photo
+from allfocus.export.samples import read_photo
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.spec import Size
 from allfocus.train.lbp_prior import THRESHOLD, _textured, focus_prior

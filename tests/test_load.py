@@ -154,7 +154,7 @@ def test_a_name_without_a_file_says_how_to_make_one() -> None:
         allfocus.load(NAME)
 
 
-@pytest.mark.parametrize(("name", "near"), [("didnet", "'didanet'"), ("x", "known: didanet, ")])
+@pytest.mark.parametrize(("name", "near"), [("didnet", "'didanet'"), ("x", "known: apl, ")])
 def test_an_unknown_name_offers_the_nearest(name: str, near: str) -> None:
     with pytest.raises(UnknownModelError, match=f"{name}.*{near}"):
         allfocus.load(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,9 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def count_layers(net: Net, *inputs: Tensor, phase: Phase = "whole") -> list[LayerCount]:
-    """One row a layer, in execution order, for `phase` with such `inputs`: convolutions, linear
-    layers, and what counts itself.
+def count_layers(net: nn.Module, *inputs: Tensor, phase: Phase | None = None) -> list[LayerCount]:
+    """One row a layer, in execution order, for tensors like `inputs`: convolutions, linear layers,
+    and what counts itself. `phase`: of a `Net`; None: its `forward`.
 
     A convolution costs one multiply-accumulate for each weight of a filter and output sample; its
     bias is not counted. Runs on the meta device, so the size of a picture costs nothing.
@@ -56,14 +56,15 @@ def count_layers(net: Net, *inputs: Tensor, phase: Phase = "whole") -> list[Laye
         if _is_counted(module)
     ]
     with torch.no_grad():
-        meta.run(phase, *(tensor.to("meta") for tensor in inputs))
+        given = [tensor.to("meta") for tensor in inputs]
+        meta(*given) if phase is None else cast("Net", meta).run(phase, *given)
     for handle in handles:
         handle.remove()
     return rows
 
 
-def count_macs(net: Net, *inputs: Tensor, phase: Phase = "whole") -> int:
-    """Multiply-accumulates of one run of `phase` on tensors like `inputs`."""
+def count_macs(net: nn.Module, *inputs: Tensor, phase: Phase | None = None) -> int:
+    """Multiply-accumulates of one run on tensors like `inputs`; see `count_layers`."""
     return sum(row.macs for row in count_layers(net, *inputs, phase=phase))
 
 
