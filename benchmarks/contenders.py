@@ -1,4 +1,5 @@
-"""What `bench latency` compares: a model in one of the runtime's backends, and eager PyTorch.
+"""What `bench latency` compares: a model in one of the runtime's backends, eager PyTorch, and
+classical baselines under that model's map.
 
 A Recipe is plain data, so that another process can open the same contender to measure its memory.
 """
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from allfocus.benchmarks.schema import Role
 from allfocus.runtime.spec import Precision
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from allfocus.benchmarks.baselines import Baseline
+    from allfocus.runtime.deblurrer import Deblurrer, Result
     from allfocus.train.models.base import Net
 
 Frame = NDArray[np.uint8]  # [H, W, 3], BGR
@@ -38,13 +42,15 @@ class Recipe:
     `runtime`: `model` is a name or an artefact's path, `backend` one of the runtime's.
     `eager`: `model` is a name, `backend` a torch device, "cpu" or "cuda", `weights` as
     `allfocus export` takes them.
+    `classical`: `model` and `backend` as for `runtime`, whose map `baseline` works under.
     """
 
-    kind: Literal["runtime", "eager"]
+    kind: Literal["runtime", "eager", "classical"]
     model: str
     backend: str
     threads: int
     weights: str = ""
+    baseline: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Contender:
     """Something that deblurs frames and can be timed."""
 
     label: str
-    role: Literal["runtime", "baseline"]
+    role: Role
     precision: Precision
     on_gpu: bool
     model: str
@@ -77,28 +83,49 @@ def opened(recipe: Recipe) -> Iterator[Contender]:
     """The contender of `recipe`, loaded; closed at the end. Raises what loading raises."""
     if recipe.kind == "eager":
         yield _eager(recipe)
-        return
-    from allfocus.runtime.load import load
+    elif recipe.kind == "classical":
+        with _open_classical(recipe) as baseline:
+            assert baseline.estimator is not None
+            label = f"{recipe.baseline}, CPU"
+            yield _loaded(baseline, baseline.estimator, label, "classical")
+    else:
+        from allfocus.runtime.load import load
 
-    with load(recipe.model, backend=recipe.backend, threads=recipe.threads) as deblur:
+        with load(recipe.model, backend=recipe.backend, threads=recipe.threads) as deblur:
+            label = f"{_LABELS[deblur.backend]}, {deblur.graph.precision}"
+            yield _loaded(deblur, deblur, label, "runtime")
 
-        def run(frame: Frame) -> tuple[Frame, Call]:
-            start = time.perf_counter()
-            result = deblur(frame)
-            total = 1e3 * (time.perf_counter() - start)
-            return result.image, Call(**result.timings, total=total)
 
-        yield Contender(
-            label=f"{_LABELS[deblur.backend]}, {deblur.graph.precision}",
-            role="runtime",
-            precision=deblur.graph.precision,
-            on_gpu=deblur.backend != "cpu",
-            model=deblur.spec.name,
-            weights=deblur.spec.weights,
-            weights_sha256=deblur.spec.weights_sha256,
-            passed_over=dict(deblur.reasons),
-            run=run,
-        )
+def _open_classical(recipe: Recipe) -> Baseline:
+    from allfocus.benchmarks.baselines import open_baseline
+
+    return open_baseline(
+        recipe.baseline, model=recipe.model, backend=recipe.backend, threads=recipe.threads
+    )
+
+
+def _loaded(
+    call: Callable[[Frame], Result], deblur: Deblurrer, label: str, role: Role
+) -> Contender:
+    """What makes a Result of a frame by means of a loaded model."""
+
+    def run(frame: Frame) -> tuple[Frame, Call]:
+        start = time.perf_counter()
+        result = call(frame)
+        total = 1e3 * (time.perf_counter() - start)
+        return result.image, Call(**result.timings, total=total)
+
+    return Contender(
+        label=label,
+        role=role,
+        precision=deblur.graph.precision,
+        on_gpu=deblur.backend != "cpu",
+        model=deblur.spec.name,
+        weights=deblur.spec.weights,
+        weights_sha256=deblur.spec.weights_sha256,
+        passed_over=dict(deblur.reasons),
+        run=run,
+    )
 
 
 def _eager(recipe: Recipe) -> Contender:

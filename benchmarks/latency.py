@@ -28,21 +28,30 @@ from allfocus.benchmarks.common import (
 from allfocus.benchmarks.contenders import Call, Contender, Frame
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.memory import peak
-from allfocus.benchmarks.plan import Field, Plan, open_baselines, open_runtimes, open_source
+from allfocus.benchmarks.plan import (
+    Field,
+    Plan,
+    open_baselines,
+    open_classical,
+    open_runtimes,
+    open_source,
+)
 from allfocus.benchmarks.rows import Measured, make_rows, render
 from allfocus.benchmarks.schema import LATENCY, LatencyReport, Quoted
-from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.catalogue import BASELINES, MODELS
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.pictures.image import read_image
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
 
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
+_CLASSICAL = f"also time deconvolution under the model's map: {', '.join(BASELINES)}"
 NOTES = (
     "frame: the package's photo, resized; within each round the contenders take turns",
     "against eager: time of eager PyTorch on the same device / this one's, round by round",
     "peak: of a process of its own that loads the contender and deblurs one frame",
 )
+_PRE = "pre of a classical baseline: the model's whole call, which gives the map"
 
 
 def measure(plan: Plan) -> LatencyReport:
@@ -54,6 +63,7 @@ def measure(plan: Plan) -> LatencyReport:
         first = next(iter(field.values()))
         if plan.baseline == "eager":
             field |= open_baselines(plan, list(field.values()), stack)
+        field |= open_classical(plan, source, stack)
         measured = _time(plan, field)
     rows = make_rows(measured, plan.size)
     return LatencyReport(
@@ -69,7 +79,7 @@ def measure(plan: Plan) -> LatencyReport:
         rows=rows,
         skipped=skipped,
         paper=_quoted(first.model, plan.size),
-        notes=NOTES,
+        notes=(*NOTES, _PRE) if plan.classical else NOTES,
     )
 
 
@@ -126,10 +136,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="FILE|random:SEED", help="export these first, to a temporary folder")
     add("--precision", choices=("fp32", "fp16"), help="of that export (fp32)")
     add("--baseline", choices=("eager", "none"), default="eager", help="what to compare with")
+    add("--classical", type=_names, default=(), metavar="NAME,...", help=_CLASSICAL)
     add("--threads", type=positive, help="CPU threads of each contender (all there are)")
     add_round_arguments(parser, warmup=1, seconds=60.0, of="to spend on rounds")
     add("--chart", type=Path, metavar="FILE.png", help="also draw the result")
     add_output_arguments(parser)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,6 +162,7 @@ def run(args: argparse.Namespace) -> int:
             weights=args.weights,
             precision=args.precision,
             baseline=args.baseline,
+            classical=args.classical,
             threads=args.threads or 0,
             warmup=args.warmup,
             repeats=args.repeats,

@@ -11,9 +11,9 @@ from typing import Literal
 
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
 from allfocus.export.weights import packaged_weights
-from allfocus.runtime.catalogue import entry
+from allfocus.runtime.catalogue import BASELINES, entry
 from allfocus.runtime.cpus import available_cpus
-from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
+from allfocus.runtime.errors import ArtefactError, BackendError, UsageError, nearest
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Precision, Size
 
@@ -31,6 +31,7 @@ class Plan:
     weights: str | None = None  # export these first: a file, or "random:SEED"
     precision: Precision | None = None  # of that export
     baseline: Literal["eager", "none"] = "eager"
+    classical: tuple[str, ...] = ()  # names of BASELINES, under the model's map
     threads: int = 0  # 0: all that this process may use
     warmup: int = 1
     repeats: int | None = None  # None: as many as fit in `seconds`
@@ -40,6 +41,9 @@ class Plan:
         entry(self.model)
         if self.artefact is not None and self.exports:
             raise UsageError("--artefact is measured as it is: leave out --weights and --precision")
+        unknown = next((name for name in self.classical if name not in BASELINES), None)
+        if unknown is not None:
+            raise UsageError(f"unknown baseline {unknown!r}: {nearest(unknown, BASELINES)}")
 
     @property
     def exports(self) -> bool:
@@ -106,6 +110,22 @@ def open_baselines(plan: Plan, field: Iterable[Contender], stack: ExitStack) -> 
             weights=_weights(plan, model),
         )
         for device in devices
+    ]
+    return {recipe: stack.enter_context(opened(recipe)) for recipe in recipes}
+
+
+def open_classical(plan: Plan, source: str, stack: ExitStack) -> Field:
+    """The classical baselines, each under the map that `source` gives where "auto" runs it."""
+    backend = "auto" if plan.backend == "all" else plan.backend
+    recipes = [
+        Recipe(
+            kind="classical",
+            model=source,
+            backend=backend,
+            threads=plan.cpu_threads,
+            baseline=name,
+        )
+        for name in plan.classical
     ]
     return {recipe: stack.enter_context(opened(recipe)) for recipe in recipes}
 

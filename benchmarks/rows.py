@@ -26,12 +26,12 @@ class Measured:
 
 
 def make_rows(measured: Sequence[Measured], size: Size) -> tuple[Row, ...]:
-    """One row each; those of the runtime are compared with the baseline on the same device."""
+    """One row each; those of the runtime are compared with eager PyTorch on the same device."""
     return tuple(_row(one, _baseline(one, measured), size) for one in measured)
 
 
 def _baseline(one: Measured, measured: Sequence[Measured]) -> Measured | None:
-    if one.contender.role == "baseline":
+    if one.contender.role != "runtime":
         return None
     others = (m for m in measured if m.contender.role == "baseline")
     return next((m for m in others if m.contender.on_gpu == one.contender.on_gpu), None)

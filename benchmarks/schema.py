@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+# What a contender is: this project's runtime, eager PyTorch that it is compared with, or a
+# deconvolution under the model's map.
+Role = Literal["runtime", "baseline", "classical"]
 FLOPS: Literal["allfocus/flops/1"] = "allfocus/flops/1"
 LATENCY: Literal["allfocus/latency/1"] = "allfocus/latency/1"
 
@@ -144,7 +147,7 @@ class Row:
     """One contender of `allfocus bench latency`."""
 
     name: str
-    role: Literal["runtime", "baseline"]
+    role: Role
     precision: Precision
     pre_ms: Stats
     infer_ms: Stats

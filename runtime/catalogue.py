@@ -1,6 +1,7 @@
-"""The names of all models, known without importing torch.
+"""The names of all models, known without importing torch, and of the baselines they must beat.
 
-`train.models` holds an implementation for each name; a test compares the two lists.
+`train.models` holds an implementation for each model, `benchmarks.deconvolution` for each
+baseline; tests compare the lists.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ class Entry:
             if known == phase:
                 return signature
         raise UsageError(f"{self.name} has no phase {phase!r}: {nearest(phase, self.signatures)}")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A classical way to deblur under an estimated defocus map: no weights, no graph."""
+
+    name: str
+    summary: str
+    paper: str
 
 
 def _system(
@@ -138,9 +148,28 @@ _OTHERS = (*_JDRL_REBLUR, *_DUALPIXEL, *_APL_DETECT)
 
 MODELS: dict[str, Entry] = {e.name: e for e in (*_DEBLURRERS, *_OTHERS)}
 
+_BASELINES = (
+    Baseline("wiener", "Wiener's filter for a disc of each radius", "Wiener, Time Series, 1949"),
+    Baseline(
+        "richardson-lucy",
+        "Richardson-Lucy for a disc of each radius",
+        "Fish et al., Blind Deconvolution by Means of the Richardson-Lucy Algorithm, JOSA A 1995",
+    ),
+)
+BASELINES: dict[str, Baseline] = {b.name: b for b in _BASELINES}
+
 
 def entry(name: str) -> Entry:
-    """The catalogue's line for `name`; raises UnknownModelError with the nearest names."""
+    """The catalogue's line for `name`; raises UnknownModelError with the nearest names.
+
+    Raises UsageError for a baseline, which has no weights to load, export, train or count.
+    """
+    if name in BASELINES:
+        raise UsageError(
+            f"{name!r} is a classical baseline, not a net: there is nothing of it to load, export, "
+            f"train or count; `allfocus bench latency --classical {name}` times it beside a model, "
+            f'and allfocus.benchmarks.baselines.open_baseline("{name}") runs it'
+        )
     try:
         return MODELS[name]
     except KeyError:

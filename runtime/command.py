@@ -25,6 +25,7 @@ EXTRAS = {
     "cuda": "trt-rtx",
     "matplotlib": "bench",
     "psutil": "bench",
+    "scipy": "bench",
 }
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130

@@ -24,6 +24,7 @@ PACKAGES = (
     "tensorrt-rtx",
     "cuda-python",
     "polygraphy",
+    "scipy",
 )
 _FEATURES = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),

@@ -28,6 +28,7 @@ ALLOWED = {"runtime": ("allfocus.kernels.plugin_library",)}  # a path and its er
 OPTIONAL = (  # packages of the extras: absent in a bare installation
     *("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "polygraphy"),
     *("tensorrt", "tensorrt_rtx", "cuda", "pycuda", "matplotlib", "psutil"),
+    *("scipy", "skimage"),
 )
 BARE = f"""
 import sys
