@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from importlib import import_module
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,8 +59,7 @@ def photograph(scene: Scene) -> Pair:
 @cache
 def load_photo(name: str) -> NDArray[np.uint8]:
     """A photo of scikit-image, uint8 RGB [H, W, 3]; raises what scikit-image does without it."""
-    from skimage import data
-
+    data = _photos()
     photo = data.stereo_motorcycle()[0] if name == STEREO else getattr(data, name)()
     return np.asarray(photo, np.uint8)
 
@@ -70,12 +71,15 @@ def load_disparity() -> Image:
     What only one of the two cameras sees has none; it is taken to be as far as the farther of its
     neighbours to the left and right, being what the nearer one hides.
     """
-    from skimage import data
-
-    known = np.asarray(data.stereo_motorcycle()[2], np.float32)
+    known = np.asarray(_photos().stereo_motorcycle()[2], np.float32)
     known = np.where(np.isfinite(known), known, np.nan)
     filled = np.fmin(_carried(known), _carried(known[:, ::-1])[:, ::-1])
     return np.asarray(cv2.medianBlur(np.ascontiguousarray(filled), 5), np.float32)
+
+
+def _photos() -> Any:
+    """scikit-image's photos; it has no types."""
+    return import_module("skimage.data")
 
 
 def _carried(values: Image) -> Image:
@@ -89,8 +93,8 @@ def _problem(name: str) -> str:
     try:
         load_photo(name)
     except ModuleNotFoundError as error:
-        if error.name == "skimage":
-            raise  # a package that is missing, which the command line knows to tell
+        if (error.name or "").startswith("skimage"):
+            raise  # the package itself: the command line says how to install it
         return str(error)
     except (OSError, ValueError) as error:
         return str(error)
@@ -131,7 +135,8 @@ def _coverage(blob: int | None, height: int, width: int) -> Image:
         return np.ones((height, width), np.float32)
     cells = np.random.default_rng(blob).standard_normal((_CELLS, _CELLS)).astype(np.float32)
     field = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(field * np.float32(0.5 * height / _CELLS) + 0.5, 0, 1).astype(np.float32)
+    edge = np.asarray(field * np.float32(0.5 * height / _CELLS) + 0.5, np.float32)
+    return np.clip(edge, 0, 1)
 
 
 def _slices(depth: Depth) -> list[Layer]:

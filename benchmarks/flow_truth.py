@@ -22,10 +22,10 @@ def deformed(truth: Picture, output: Picture) -> Picture:
     the truth itself even for aligned pairs, as what is wrong in shape is forgiven: compare them
     only with figures that were made in the same way.
     """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
-        _luminance(output), _luminance(truth), None
-    )
     height, width = truth.shape[:2]
+    start = np.zeros((height, width, 2), np.float32)
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = np.asarray(method.calc(_luminance(output), _luminance(truth), start), np.float32)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     warped = cv2.remap(
         np.ascontiguousarray(truth, np.float32),

@@ -122,7 +122,8 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
             f"{folder}: {len(blurry)} blurry, {len(sharp)} sharp pictures, {len(maps)} maps; each "
             "blurry picture needs one of each, or no picture a map"
         )
-    rows = zip(blurry, sharp, maps or [None] * len(blurry), strict=True)
+    planes: list[Path | None] = [*maps] or [None] * len(blurry)
+    rows = zip(blurry, sharp, planes, strict=True)
     return DataSet(str(folder), tuple(partial(_read_pair, *row, map_radius) for row in rows))
 
 
@@ -136,17 +137,17 @@ def _pictures(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _read_pair(blurry: Path, sharp: Path, defocus: Path | None, map_radius: float) -> Pair:
-    pictures = [_read(path) for path in (blurry, sharp)]
+    taken, truth = _read(blurry), _read(sharp)
     radius = None
     if defocus is not None:
         radius = _read(defocus)[..., 0].astype(np.float32) * np.float32(map_radius / 255)
-    sizes = {array.shape[:2] for array in (*pictures, radius) if array is not None}
+    sizes = {array.shape[:2] for array in (taken, truth, radius) if array is not None}
     if len(sizes) > 1:
         raise InputError(
             f"{blurry}, {sharp.name}: sizes differ ({sorted(sizes)}); a pair's pictures and map "
             "must have the same size"
         )
-    return Pair(blurry.stem, *pictures, radius)
+    return Pair(blurry.stem, taken, truth, radius)
 
 
 def _read(path: Path) -> Frame:

@@ -53,6 +53,9 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     has_maps = next(iter(data)).radius is not None
     notes = _notes(args, data, has_maps, missing)
     sheet, rows = Sheet(len(data)), []
+    for model in _models(args.model):  # what cannot be loaded is told before minutes of work
+        with open_model(model, args.backend, args.threads or 0):
+            pass
     for opener in _field(args, has_maps, notes):
         with opener as candidate:
             rows.append(_judge(candidate, data, settings, sheet))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allfocus.benchmarks.machine import summary
-from allfocus.benchmarks.quality_schema import QualityReport, QualityRow, RadiusBand
+from allfocus.benchmarks.quality_schema import QualityReport, QualityRow, RadiusBand, Similarity
 
 _NONE = "–"
 Column = tuple[str, list[str]]  # heading, one cell a row
@@ -26,37 +26,33 @@ def render(report: QualityReport, by_radius: bool) -> str:
 
 def _main(rows: Sequence[QualityRow]) -> list[Column]:
     """The columns of the first table; those that no row fills are left out."""
+    names = [f"`{row.name}`" if row.kind == "model" else row.name for row in rows]
+    maps, found = [row.map for row in rows], [row.detection for row in rows]
     columns: list[Column] = [
-        ("", [f"`{row.name}`" if row.kind == "model" else row.name for row in rows]),
-        *_similarity(rows),
-        *_deformed(rows),
-        ("map MAE", [_cell(row.map and row.map.mae, 3) for row in rows]),
-        ("map MSE", [_cell(row.map and row.map.mse, 3) for row in rows]),
-        ("F_max", [_cell(row.detection and row.detection.f_max, 3) for row in rows]),
-        ("focus MAE", [_cell(row.detection and row.detection.mae, 3) for row in rows]),
+        ("", names),
+        *_similarity([row.similarity for row in rows], ""),
+        *_similarity([row.deformed for row in rows], ", deformed truth"),
+        _column("map MAE", maps, "mae", 3),
+        _column("map MSE", maps, "mse", 3),
+        _column("F_max", found, "f_max", 3),
+        _column("focus MAE", found, "mae", 3),
         ("in focus, to input", [_cell(_focus(row), 2) for row in rows]),
     ]
     return [column for column in columns if any(cell != _NONE for cell in column[1])]
 
 
-def _similarity(rows: Sequence[QualityRow]) -> list[Column]:
-    found = [row.similarity for row in rows]
-    return [
-        ("PSNR", [_cell(s and s.psnr_db, 2) for s in found]),
-        ("SSIM", [_cell(s and s.ssim, 4) for s in found]),
-        ("MAE", [_cell(s and s.mae, 4) for s in found]),
-        ("LPIPS", [_cell(s and s.lpips, 3) for s in found]),
-    ]
+def _similarity(found: Sequence[Similarity | None], against: str) -> list[Column]:
+    figures = (
+        ("PSNR", "psnr_db", 2),
+        ("SSIM", "ssim", 4),
+        ("MAE", "mae", 4),
+        ("LPIPS", "lpips", 3),
+    )
+    return [_column(head + against, found, field, digits) for head, field, digits in figures]
 
 
-def _deformed(rows: Sequence[QualityRow]) -> list[Column]:
-    found = [row.deformed for row in rows]
-    return [
-        ("PSNR, deformed truth", [_cell(s and s.psnr_db, 2) for s in found]),
-        ("SSIM, deformed truth", [_cell(s and s.ssim, 4) for s in found]),
-        ("MAE, deformed truth", [_cell(s and s.mae, 4) for s in found]),
-        ("LPIPS, deformed truth", [_cell(s and s.lpips, 3) for s in found]),
-    ]
+def _column(head: str, items: Sequence[object | None], field: str, digits: int) -> Column:
+    return head, [_cell(None if i is None else getattr(i, field), digits) for i in items]
 
 
 def _focus(row: QualityRow) -> float | None:
