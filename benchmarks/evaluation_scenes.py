@@ -7,6 +7,7 @@ downloaded either, the scenes that need it are left out, and named.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -42,7 +43,7 @@ def available() -> tuple[tuple[Scene, ...], tuple[str, ...]]:
 def photograph(scene: Scene) -> Pair:
     """The scene's picture, as a camera writes it, with its truth; 8 bits, RGB.
 
-    The truth is the sharp picture without noise. `radius` is that of what is front-most.
+    The truth is the sharp picture without noise.
     """
     content = scene.content
     if isinstance(content, Depth):
@@ -51,9 +52,12 @@ def photograph(scene: Scene) -> Pair:
         layers = [_layer(plane) for plane in content]
     cut = (slice(MARGIN, -MARGIN),) * 2
     blurry, sharp, radius = (part[cut] for part in render(layers, scene.lens))
+    glowing = [replace(layer, texture=_grey(layer.radius)) for layer in layers]
+    seen = render(glowing, scene.lens)[0][cut][..., 0]  # the radius, carried by the light itself
     random = np.random.default_rng(scene.seed).standard_normal(blurry.shape, np.float32)
     noisy = blurry + random * np.sqrt(np.maximum(blurry, 0) * scene.shot + scene.read**2)
-    return Pair(scene.name, _code(noisy), _code(sharp), np.ascontiguousarray(radius, np.float32))
+    maps = (np.ascontiguousarray(plane, np.float32) for plane in (radius, seen))
+    return Pair(scene.name, _code(noisy), _code(sharp), *maps)
 
 
 @cache
@@ -99,6 +103,11 @@ def _problem(name: str) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     return ""
+
+
+def _grey(plane: Image) -> Image:
+    """[H, W] -> [H, W, 3]."""
+    return np.repeat(plane[..., None], 3, axis=2)
 
 
 def _code(linear: Image) -> NDArray[np.uint8]:

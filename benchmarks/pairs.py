@@ -21,6 +21,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.spec import Size
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
+Radii = NDArray[np.float32]  # [H, W], pixels
 SYNTHETIC = "synthetic"
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 BLURRY, SHARP, MAPS = ("image", "blurry"), ("sharp",), ("filtered", "defocus")
@@ -33,30 +34,31 @@ LAYOUT = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A blurry picture and its truth, uint8 RGB [H, W, 3]; the blur radius [H, W] in pixels.
+    """A blurry picture and its truth, uint8 RGB [H, W, 3]; blur radii [H, W] in pixels.
 
-    `radius` is None where the data set has no maps.
+    `radius` is that of what is front-most, as maps have it. `seen` is the mean radius of what a
+    pixel's light comes from: it differs where something blurred in front spills over what is in
+    focus behind it. Where a data set has no maps, both are None; a folder has no `seen` of its own.
     """
 
     name: str
     blurry: Frame
     sharp: Frame
-    radius: NDArray[np.float32] | None
+    radius: Radii | None
+    seen: Radii | None
 
     @property
     def in_focus(self) -> NDArray[np.bool_] | None:
-        """[H, W]: where the blur radius is under half a pixel."""
-        return None if self.radius is None else self.radius < IN_FOCUS
+        """[H, W]: where the blur radius that is seen is under half a pixel."""
+        return None if self.seen is None else self.seen < IN_FOCUS
 
     def cut(self, size: Size) -> Pair:
         """The middle of the picture, of at most `size`."""
         height, width = self.blurry.shape[:2]
         top, left = max(0, (height - size.height) // 2), max(0, (width - size.width) // 2)
         part = (slice(top, top + size.height), slice(left, left + size.width))
-        radius = None if self.radius is None else self.radius[part]
-        return dataclasses.replace(
-            self, blurry=self.blurry[part], sharp=self.sharp[part], radius=radius
-        )
+        radius, seen = (None if m is None else m[part] for m in (self.radius, self.seen))
+        return Pair(self.name, self.blurry[part], self.sharp[part], radius, seen)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _read_pair(blurry: Path, sharp: Path, defocus: Path | None, map_radius: floa
             f"{blurry}, {sharp.name}: sizes differ ({sorted(sizes)}); a pair's pictures and map "
             "must have the same size"
         )
-    return Pair(blurry.stem, taken, truth, radius)
+    return Pair(blurry.stem, taken, truth, radius, seen=radius)
 
 
 def _read(path: Path) -> Frame:

@@ -36,11 +36,14 @@ from allfocus.runtime.probe import BACKENDS
 ALL = "all"
 NOTES = (
     "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
-    "map MAE, MSE: in units of the model's max_radius; F_max: of what has a blur radius under "
-    "0.5 pixels, over all pixels",
-    "in focus, to input: PSNR of the output against the input where the radius is under 0.5 pixels",
+    "map MAE, MSE: in units of the model's max_radius; F_max: over all pixels, of those in focus, "
+    "which show a blur radius under 0.5 pixels",
+    "in focus, to input: PSNR of the output against the input there",
 )
-_BY_RADIUS = "by blur radius: PSNR over all pixels of all pictures together"
+_BY_RADIUS = (
+    "by blur radius: PSNR over all pixels of all pictures together; the radius is the mean of what "
+    "a pixel's light comes from"
+)
 _DEFORMED = "deformed truth: the sharp picture, warped onto each output by optical flow (DIS)"
 Opener = AbstractContextManager[Candidate]
 

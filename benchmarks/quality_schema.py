@@ -51,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class RadiusBand:
-    """All pixels of all pictures with a true blur radius in [low, high) pixels, taken together.
+    """All pixels of all pictures that show a blur radius in [low, high) pixels, taken together.
 
     `psnr_db` is against the truth, `unchanged_db` against the input; both at most 99, and null
     where no pixel is, or no picture comes out.

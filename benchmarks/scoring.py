@@ -170,9 +170,9 @@ class _Bands:
         self._by_radius = self._has_image = True
 
     def add(self, pair: Pair, image: Real | None) -> None:
-        self._by_radius &= pair.radius is not None
+        self._by_radius &= pair.seen is not None
         self._has_image &= image is not None
-        radius = np.zeros(pair.blurry.shape[:2]) if pair.radius is None else pair.radius
+        radius = np.zeros(pair.blurry.shape[:2]) if pair.seen is None else pair.seen
         band = np.searchsorted(EDGES, radius.ravel(), side="right") - 1
         self._pixels += np.bincount(band, minlength=len(EDGES))
         if image is None:

@@ -247,7 +247,7 @@ def test_the_sheet_shows_where_input_and_truth_differ() -> None:
     sharp = np.zeros((200, 300, 3), np.uint8)
     blurry = sharp.copy()
     blurry[150:160, 200:210] = 255
-    pair = Pair("one", blurry, sharp, None)
+    pair = Pair("one", blurry, sharp, None, None)
     rows, columns = most_different(pair)
     assert rows.start <= 150 < 160 <= rows.stop
     assert columns.start <= 200 < 210 <= columns.stop

@@ -22,7 +22,8 @@ def make_pair(seed: int, *, with_map: bool = True) -> Pair:
     noise = rng.integers(-20, 21, sharp.shape)
     blurry = np.clip(sharp.astype(int) + noise, 0, 255).astype(np.uint8)
     radius = (10 * rng.random((16, 20)) ** 2).astype(np.float32)
-    return Pair(f"picture-{seed}", blurry, sharp, radius if with_map else None)
+    maps = (radius, radius) if with_map else (None, None)
+    return Pair(f"picture-{seed}", blurry, sharp, *maps)
 
 
 PAIRS = [make_pair(seed) for seed in range(3)]
