@@ -56,7 +56,7 @@ def photograph(scene: Scene) -> Pair:
     seen = render(glowing, scene.lens)[0][cut][..., 0]  # the radius, carried by the light itself
     random = np.random.default_rng(scene.seed).standard_normal(blurry.shape, np.float32)
     noisy = blurry + random * np.sqrt(np.maximum(blurry, 0) * scene.shot + scene.read**2)
-    maps = (np.ascontiguousarray(plane, np.float32) for plane in (radius, seen))
+    maps = (np.maximum(plane, 0).astype(np.float32) for plane in (radius, seen))
     return Pair(scene.name, _code(noisy), _code(sharp), *maps)
 
 

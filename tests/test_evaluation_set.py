@@ -113,6 +113,7 @@ def test_what_counts_as_in_focus_looks_so(pairs: list[Pair]) -> None:
         if pair.in_focus.mean() > 0.05:
             blurry, sharp = (image[pair.in_focus] / 255.0 for image in (pair.blurry, pair.sharp))
             assert psnr(blurry, sharp) > 35, pair.name
+        assert min(pair.radius.min(), pair.seen.min()) >= 0
         far = np.abs(pair.seen - pair.radius) > 0.5
         assert far.mean() < 0.25, pair.name
 
