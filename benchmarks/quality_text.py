@@ -14,14 +14,14 @@ Column = tuple[str, list[str]]  # heading, one cell a row
 def render(report: QualityReport, by_radius: bool) -> str:
     """The report's tables and notes."""
     size = f"{report.pictures} pictures, {report.pixels / 1e6:.2f} megapixels"
-    parts = [
-        f"{report.data}: {size}; output as {report.output}",
-        _table(_main(report.rows)),
-    ]
-    if by_radius:
-        parts.append(_table(_bands(report.rows)))
+    parts = [f"{report.data}: {size}; output as {report.output}", *tables(report, by_radius)]
     parts += ["\n".join(f"- {note}" for note in (*report.notes, summary(report.machine)))]
     return "\n\n".join(parts)
+
+
+def tables(report: QualityReport, by_radius: bool) -> list[str]:
+    """The table of means over pictures and, if wanted, that of PSNR by blur radius."""
+    return [_table(_main(report.rows)), *([_table(_bands(report.rows))] if by_radius else [])]
 
 
 def _main(rows: Sequence[QualityRow]) -> list[Column]:

@@ -17,6 +17,7 @@ from allfocus.benchmarks import candidates, quality
 from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.quality_schema import QualityReport
 from allfocus.benchmarks.quality_sheet import Sheet, most_different
+from allfocus.benchmarks.quality_text import tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.train.metrics import psnr
@@ -211,6 +212,14 @@ def test_a_frame_graph_cannot_take_float_pictures(
     status, out, _ = evaluate(capsys, "--model", tiny.float, *words[2:], "--float")
     assert status == 0
     assert "output as float" in out
+
+
+def test_the_readme_holds_the_tables_of_the_results() -> None:
+    root = Path(__file__).parent.parent
+    kept = root / "benchmarks" / "results" / "quality-epyc-2core.json"
+    report = decode(QualityReport, kept.read_text(encoding="utf-8"))
+    shown = (root / "README.md").read_text(encoding="utf-8")
+    assert all(table in shown for table in tables(report, by_radius=True))
 
 
 def test_all_are_the_models_the_package_has_weights_of() -> None:
