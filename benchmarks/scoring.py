@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from allfocus.benchmarks.candidates import Candidate, Given, Output
 from allfocus.benchmarks.flow_truth import deformed
@@ -16,20 +14,15 @@ from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.perceptual import Distance
 from allfocus.benchmarks.quality_schema import (
     HIGHEST_PSNR,
-    Detection,
     MapError,
     Picture,
     QualityRow,
-    RadiusBand,
     Similarity,
 )
+from allfocus.benchmarks.tallies import Bands, Focus, Real, real
 from allfocus.runtime.errors import AllfocusError
 from allfocus.train import metrics
 
-EDGES = (0.0, 0.5, 2.0, 4.0, 8.0)  # pixels of blur radius; the last band has no upper end
-_RANGE = 8.0  # pixels: where focus is told from a radius, for a model that names no max_radius
-
-Real = NDArray[np.float32]  # [H, W, 3] or [H, W]
 Look = Callable[[int, Pair, Output], object]  # what else is done with each output
 T = TypeVar("T")
 
@@ -55,12 +48,12 @@ def judge(
     Raises AllfocusError with the candidate's and the picture's name where it fails or gives
     something that is no picture: what failed is no zero in a mean.
     """
-    pictures, bands, focus = [], _Bands(), _Focus()
+    pictures, bands, focus = [], Bands(), Focus()
     for index, pair in enumerate(pairs):
-        given = _real(pair.blurry) if settings.float_output else pair.blurry
+        given = real(pair.blurry) if settings.float_output else pair.blurry
         output = _run(candidate, pair, given)
         look(index, pair, output)
-        image = None if output.image is None else np.clip(_real(output.image), 0, 1)
+        image = None if output.image is None else np.clip(real(output.image), 0, 1)
         pictures.append(_picture(candidate, pair, output, image, settings))
         bands.add(pair, image)
         focus.add(pair, output, candidate.max_radius)
@@ -100,15 +93,10 @@ def _run(candidate: Candidate, pair: Pair, given: Given) -> Output:
     return Output(image=image, defocus=defocus, focus=focus)
 
 
-def _real(image: Given) -> Real:
-    """uint8 or float32 -> float32, 1 being white."""
-    return image if image.dtype == np.float32 else image.astype(np.float32) / np.float32(255)
-
-
 def _picture(
     candidate: Candidate, pair: Pair, output: Output, image: Real | None, settings: Settings
 ) -> Picture:
-    truth = _real(pair.sharp)
+    truth = real(pair.sharp)
     plain = warped = None
     if image is not None:
         plain = _similarity(image, truth, settings)
@@ -159,78 +147,3 @@ def _mean_map(items: Sequence[MapError | None]) -> MapError | None:
     if not there:
         return None
     return MapError(mae=_mean(m.mae for m in there), mse=_mean(m.mse for m in there))
-
-
-class _Bands:
-    """Squared errors against truth and input, summed by blur radius over all pictures."""
-
-    def __init__(self) -> None:
-        self._pixels = np.zeros(len(EDGES), np.int64)
-        self._squares = np.zeros((2, len(EDGES)))  # [to truth, to input][band]
-        self._by_radius = self._has_image = True
-
-    def add(self, pair: Pair, image: Real | None) -> None:
-        self._by_radius &= pair.seen is not None
-        self._has_image &= image is not None
-        radius = np.zeros(pair.blurry.shape[:2]) if pair.seen is None else pair.seen
-        band = np.searchsorted(EDGES, radius.ravel(), side="right") - 1
-        self._pixels += np.bincount(band, minlength=len(EDGES))
-        if image is None:
-            return
-        for row, other in zip(self._squares, (pair.sharp, pair.blurry), strict=True):
-            square = (image.astype(np.float64) - _real(other)) ** 2
-            row += np.bincount(band, square.mean(axis=2).ravel(), minlength=len(EDGES))
-
-    def each(self) -> tuple[RadiusBand, ...]:
-        if not self._by_radius:
-            return ()
-        ends = itertools.pairwise((*EDGES, None))
-        return tuple(
-            self._band(low or 0.0, high, slice(i, i + 1)) for i, (low, high) in enumerate(ends)
-        )
-
-    def whole(self) -> RadiusBand:
-        return self._band(0.0, None, slice(None))
-
-    def _band(self, low: float, high: float | None, part: slice) -> RadiusBand:
-        pixels = int(self._pixels[part].sum())
-        truth, unchanged = (
-            min(HIGHEST_PSNR, metrics.decibel(float(row[part].sum()) / pixels))
-            if pixels and self._has_image
-            else None
-            for row in self._squares
-        )
-        share = pixels / max(1, int(self._pixels.sum()))
-        return RadiusBand(
-            low=low,
-            high=high,
-            pixels=pixels,
-            share=share,
-            psnr_db=truth,
-            unchanged_db=unchanged,
-        )
-
-
-class _Focus:
-    """How well is told what is in focus: by a map of focus or, without one, by small radii."""
-
-    def __init__(self) -> None:
-        self._measure = metrics.FMeasure()
-        self._errors: list[float] = []
-        self._complete = True
-
-    def add(self, pair: Pair, output: Output, max_radius: float) -> None:
-        truth = pair.in_focus
-        if truth is not None and output.focus is not None:
-            self._measure.add(output.focus, truth)
-            self._errors.append(metrics.mae(output.focus, truth.astype(np.float64)))
-        elif truth is not None and output.defocus is not None:
-            self._measure.add(1 - output.defocus / (max_radius or _RANGE), truth)
-        else:
-            self._complete = False
-
-    def detection(self) -> Detection | None:
-        f_max = self._measure.maximum() if self._complete else None
-        if f_max is None:
-            return None
-        return Detection(f_max=f_max, mae=_mean(self._errors) if self._errors else None)
