@@ -1,1 +1,1 @@
-"""Measuring: operations, latency, and what the demo shows."""
+"""Measuring: operations, latency, quality, and what the demo shows."""

@@ -26,6 +26,7 @@ EXTRAS = {
     "matplotlib": "bench",
     "psutil": "bench",
     "scipy": "bench",
+    "skimage": "bench",
 }
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130

@@ -24,6 +24,7 @@ PACKAGES = (
     "tensorrt-rtx",
     "cuda-python",
     "polygraphy",
+    "scikit-image",
     "scipy",
 )
 _FEATURES = (

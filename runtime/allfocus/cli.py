@@ -24,6 +24,7 @@ class Command:
 
 COMMANDS = {
     "deblur": Command("allfocus.runtime.deblur_command", "make pictures sharp"),
+    "eval": Command("allfocus.benchmarks.quality", "measure how good models are"),
     "export": Command("allfocus.export.to_trt", "turn a model into an ONNX file and an engine"),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
     "bench kernels": Command(

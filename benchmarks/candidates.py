@@ -1,0 +1,136 @@
+"""What `allfocus eval` compares: the input itself, classical baselines, and models.
+
+Each takes a Pair's blurry picture and gives what it can: a picture, a map of radii, a map of focus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import allfocus
+from allfocus.benchmarks.pairs import Pair
+from allfocus.benchmarks.quality_schema import Kind
+from allfocus.runtime.artefacts import packaged_onnx
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.deblurrer import Deblurrer, Result
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.model import Model
+from allfocus.runtime.signature import Signature
+
+Given = NDArray[Any]  # [H, W, 3] RGB, uint8 or float32 in [0, 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What came out for one picture; None where the candidate does not give it."""
+
+    image: Given | None = None  # [H, W, 3], of the type that went in
+    defocus: NDArray[np.float32] | None = None  # [H, W], pixels of blur radius
+    focus: NDArray[np.float32] | None = None  # [H, W], 1 in focus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Something that is judged: `run(pair, given)`, `given` being the pair's blurry picture."""
+
+    name: str
+    kind: Kind
+    run: Callable[[Pair, Given], Output]
+    backend: str | None = None
+    precision: str | None = None
+    weights: str | None = None
+    weights_sha256: str | None = None
+    max_radius: float = 0.0
+    untrained: bool = False
+
+
+def the_input() -> Candidate:
+    """The blurry picture as it is."""
+    return Candidate(name="input", kind="input", run=lambda _, given: Output(image=given))
+
+
+def packaged() -> tuple[str, ...]:
+    """The models of which the package has trained weights, and that take one picture."""
+    return tuple(
+        name
+        for name, known in MODELS.items()
+        if known.signature("whole").inputs == ("image",) and packaged_onnx(name).is_file()
+    )
+
+
+@contextmanager
+def open_model(model: str, backend: str, threads: int) -> Iterator[Candidate]:
+    """The model of this name, or artefact of this path, loaded; closed at the end.
+
+    Raises UsageError for one that takes something else than one picture, and what loading raises.
+    """
+    signature = _signature(model, backend)
+    if tuple(signature.inputs) != ("image",):
+        raise UsageError(
+            f"{model} takes {', '.join(signature.inputs)}: expected a model of single pictures, "
+            "which `allfocus eval` can give it"
+        )
+    if signature.deblurs:
+        with allfocus.load(model, backend=backend, color="rgb", threads=threads) as deblur:
+            yield _candidate(model, deblur, lambda _, given: _result(deblur(given)))
+    else:
+        with allfocus.load_model(model, backend=backend, color="rgb", threads=threads) as loaded:
+            yield _candidate(model, loaded, lambda _, given: _named(loaded(image=given)))
+
+
+def _signature(model: str, backend: str) -> Signature:
+    if model in MODELS:
+        return MODELS[model].signature("whole")
+    with allfocus.load_model(model, backend=backend) as loaded:
+        return loaded.graph.signature
+
+
+@contextmanager
+def open_classical(name: str, model: str | None, backend: str, threads: int) -> Iterator[Candidate]:
+    """The baseline `name` under the true map or, where `model` is given, under that model's."""
+    from allfocus.benchmarks.baselines import open_baseline
+
+    with open_baseline(
+        name, model=model, backend=backend, color="rgb", threads=threads
+    ) as baseline:
+
+        def run(pair: Pair, given: Given) -> Output:
+            radius = pair.radius if model is None else None
+            return Output(image=baseline(given, radius).image)
+
+        under = "true map" if model is None else f"map of {model}"
+        yield Candidate(name=f"{name}, {under}", kind="classical", run=run)
+
+
+def _candidate(
+    model: str, loaded: Deblurrer | Model, run: Callable[[Pair, Given], Output]
+) -> Candidate:
+    spec = loaded.spec
+    return Candidate(
+        name=Path(model).name,
+        kind="model",
+        run=run,
+        backend=loaded.backend,
+        precision=loaded.graph.precision,
+        weights=spec.weights,
+        weights_sha256=spec.weights_sha256,
+        max_radius=spec.max_radius,
+        untrained=spec.untrained,
+    )
+
+
+def _result(result: Result) -> Output:
+    return Output(image=result.image, defocus=result.defocus, focus=result.focus)
+
+
+def _named(outputs: dict[str, Any]) -> Output:
+    return Output(
+        image=outputs.get("sharp"), defocus=outputs.get("defocus"), focus=outputs.get("focus")
+    )

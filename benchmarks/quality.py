@@ -1,0 +1,198 @@
+"""`allfocus eval`: how good models are, beside the input itself and classical baselines.
+
+Models run through the runtime, as `allfocus.load` opens them: no torch is needed. What each figure
+is stands in `train/metrics.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from allfocus.benchmarks import candidates
+from allfocus.benchmarks.candidates import Candidate, open_classical, open_model, the_input
+from allfocus.benchmarks.common import size
+from allfocus.benchmarks.machine import describe, finish
+from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
+from allfocus.benchmarks.perceptual import open_lpips
+from allfocus.benchmarks.quality_schema import QUALITY, QualityReport, QualityRow
+from allfocus.benchmarks.quality_sheet import Sheet
+from allfocus.benchmarks.quality_text import render
+from allfocus.benchmarks.schema import encode
+from allfocus.benchmarks.scoring import Settings, judge
+from allfocus.runtime.catalogue import BASELINES, MODELS, entry
+from allfocus.runtime.command import DONE, positive, script
+from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.files import publish
+from allfocus.runtime.probe import BACKENDS
+
+ALL = "all"
+NOTES = (
+    "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
+    "map MAE, MSE: in units of the model's max_radius; F_max: over all pixels, of those in focus, "
+    "which show a blur radius under 0.5 pixels",
+    "in focus, to input: PSNR of the output against the input there",
+)
+_BY_RADIUS = (
+    "by blur radius: PSNR over all pixels of all pictures together; the radius is the mean of what "
+    "a pixel's light comes from"
+)
+_DEFORMED = "deformed truth: the sharp picture, warped onto each output by optical flow (DIS)"
+Opener = AbstractContextManager[Candidate]
+
+
+def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sheet]:
+    """Judge all candidates on `data`; raises at the first that fails, and reports nothing then."""
+    machine = describe()
+    lpips, missing = open_lpips()
+    settings = Settings(float_output=args.float, deform=args.deform, lpips=lpips)
+    has_maps = next(iter(data)).radius is not None
+    notes = _notes(args, data, has_maps, missing)
+    sheet, rows = Sheet(len(data)), []
+    for model in _models(args.model):  # what cannot be loaded is told before minutes of work
+        with open_model(model, args.backend, args.threads or 0):
+            pass
+    for opener in _field(args, has_maps, notes):
+        with opener as candidate:
+            rows.append(_judge(candidate, data, settings, sheet))
+            notes += _untrained(candidate)
+    report = QualityReport(
+        schema=QUALITY,
+        machine=finish(machine),
+        data=data.name,
+        pictures=len(data),
+        pixels=rows[0].whole.pixels,
+        output="float" if args.float else "8 bits",
+        rows=tuple(rows),
+        notes=tuple(notes),
+    )
+    return report, sheet
+
+
+def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str) -> list[str]:
+    """What the figures are and what is missing; refuses --by-radius where there are no maps."""
+    notes = [*NOTES, *data.notes]
+    if args.by_radius and not has_maps:
+        raise UsageError(
+            f"--by-radius: {data.name} has no maps (`defocus/` or `filtered/`) to tell radii by"
+        )
+    optional = ((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing))
+    return notes + [note for note, wanted in optional if wanted]
+
+
+def _field(args: argparse.Namespace, has_maps: bool, notes: list[str]) -> Iterator[Opener]:
+    """The input, the baselines, the models: each is opened when its turn comes."""
+    models = _models(args.model)
+    yield nullcontext(the_input())
+    if args.baselines:
+        estimator = None if has_maps else next(filter(_estimates, models), None)
+        if has_maps or estimator is not None:
+            for name in BASELINES:
+                yield open_classical(name, estimator, args.backend, args.threads or 0)
+        else:
+            notes.append(
+                "no classical baselines: the data have no maps, and no model here gives any"
+            )
+    for model in models:
+        yield open_model(model, args.backend, args.threads or 0)
+
+
+def _judge(candidate: Candidate, data: DataSet, settings: Settings, sheet: Sheet) -> QualityRow:
+    look = partial(sheet.look, candidate.name)
+    with tqdm(data, desc=candidate.name, total=len(data), disable=None) as pairs:
+        return judge(candidate, pairs, settings, look)
+
+
+def _models(text: str) -> list[str]:
+    """The names of `--model`, each once; raises UsageError for none and UnknownModelError."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == [ALL]:
+        names = list(candidates.packaged())
+    if not names:
+        raise UsageError(f"--model {text!r}: expected names of models, or {ALL}")
+    for name in names:
+        if not Path(name).suffix:
+            entry(name)
+    return list(dict.fromkeys(names))
+
+
+def _estimates(model: str) -> bool:
+    """Whether the model of this name gives a map of blur radii."""
+    return model in MODELS and "defocus" in MODELS[model].signature("whole").outputs
+
+
+def _untrained(candidate: Candidate) -> list[str]:
+    if not candidate.untrained:
+        return []
+    return [f"{candidate.name} has {candidate.weights}: its figures say nothing about its design"]
+
+
+def write(report: QualityReport, text: str, sheet: Sheet, folder: Path) -> None:
+    """`folder/quality.json`, `quality.md` and `quality.png`."""
+    for name, content in (("quality.json", encode(report)), ("quality.md", f"{text}\n")):
+        with publish(folder / name) as draft:
+            draft.write_text(content, encoding="utf-8")
+    with publish(folder / "quality.png") as draft:
+        if not cv2.imwrite(str(draft), sheet.draw()[..., ::-1]):
+            raise AllfocusError(f"cannot write {folder / 'quality.png'}: OpenCV refused")
+    print(f"wrote quality.json, quality.md and quality.png to {folder}", file=sys.stderr)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `allfocus eval`."""
+    add = parser.add_argument
+    text = f"names or .onnx, .engine files, or {ALL}: those the package has trained weights of"
+    add("--model", default=ALL, metavar="NAME,...", help=text)
+    add("--data", default=SYNTHETIC, metavar="DIR", help=f"pairs, or {SYNTHETIC}: the built-in set")
+    add("--by-radius", action="store_true", help="also PSNR by blur radius")
+    add("--deform", action="store_true", help="also against the truth warped onto the output")
+    add("--float", action="store_true", help="float pictures in and out, instead of 8 bits")
+    text = f"first {', '.join(BASELINES)}, under the true map where there is one"
+    add("--baselines", action=argparse.BooleanOptionalAction, default=True, help=text)
+    add("--limit", type=positive, metavar="N", help="only the first N pictures")
+    add("--size", type=size, metavar="WxH", help="only the middle of each picture, in pixels")
+    text = "blur radius that white stands for in a folder's maps, in pixels (8)"
+    add("--map-radius", type=_radius, default=8.0, metavar="PIXELS", help=text)
+    add("--backend", default="auto", help=f"auto, onnxruntime, {', '.join(BACKENDS)}")
+    add("--threads", type=positive, help="CPU threads (all there are)")
+    add("--json", action="store_true", help="print the result as one JSON object")
+    add("--out", type=Path, metavar="FOLDER", help="also write JSON, Markdown, a sheet of crops")
+
+
+def _radius(text: str) -> float:
+    """An argparse type: a number of pixels above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e4:
+        raise argparse.ArgumentTypeError(f"expected a number of pixels above 0, got {text!r}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge, print and write."""
+    _models(args.model)
+    data = open_data(args.data, args.map_radius).limited(args.limit, args.size)
+    report, sheet = evaluate(args, data)
+    text = render(report, args.by_radius)
+    if args.out is not None:
+        write(report, text, sheet, args.out)
+    print(encode(report) if args.json else text, end="" if args.json else "\n")
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("quality", "Judge models.", add_arguments, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

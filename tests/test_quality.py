@@ -1,0 +1,275 @@
+"""`allfocus eval` from its words to its table, its files and its exit codes."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Exported
+
+from allfocus import cli
+from allfocus.benchmarks import candidates, quality
+from allfocus.benchmarks.pairs import Pair
+from allfocus.benchmarks.quality_schema import QualityReport
+from allfocus.benchmarks.quality_sheet import Sheet, most_different
+from allfocus.benchmarks.quality_text import tables
+from allfocus.benchmarks.schema import decode
+from allfocus.runtime.cachedir import cache_dir
+from allfocus.train.metrics import psnr
+
+SIZE = (24, 32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pairs with maps, half of each in focus."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pairs"
+    for name in ("blurry", "sharp", "defocus"):
+        (root / name).mkdir(parents=True)
+    for index in range(2):
+        sharp = rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+        radius = np.zeros(SIZE, np.uint8)
+        radius[:, 16:] = 96
+        pictures = {"sharp": sharp, "blurry": cv2.blur(sharp, (5, 5)), "defocus": radius}
+        for name, picture in pictures.items():
+            cv2.imwrite(str(root / name / f"photo{index}.png"), picture)
+    return root
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = cli.main(["eval", *(str(word) for word in words)])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def without_baselines(tiny: Exported, folder: Path) -> tuple[object, ...]:
+    options = ("--backend", "cpu", "--threads", 1, "--no-baselines")
+    return ("--model", tiny.frame, "--data", folder, *options)
+
+
+def test_the_table_and_the_files(
+    tiny: Exported, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*without_baselines(tiny, folder), "--by-radius", "--out", tmp_path / "out")
+    status, out, _ = evaluate(capsys, *words)
+    assert status == 0
+    assert "| input | " in out
+    assert f"| `{tiny.frame.name}` | " in out
+    assert "didanet-tiny-fp32-frame.onnx has random weights" in out
+    assert "no LPIPS" in out or "| LPIPS |" in out
+    assert (tmp_path / "out" / "quality.md").read_text(encoding="utf-8") == out
+    report = decode(QualityReport, (tmp_path / "out" / "quality.json").read_text(encoding="utf-8"))
+    blurred, net = report.rows
+    pictures = [cv2.imread(str(folder / n / "photo0.png")) for n in ("blurry", "sharp")]
+    expected = psnr(*(np.asarray(picture) / 255.0 for picture in pictures))
+    assert blurred.pictures[0].similarity is not None
+    assert blurred.pictures[0].similarity.psnr_db == pytest.approx(expected, abs=1e-4)
+    assert f"| input | {blurred.similarity and blurred.similarity.psnr_db:.2f} |" in out
+    assert net.weights_sha256 == tiny.spec.weights_sha256
+    assert net.backend == "cpu"
+    assert net.map is not None
+    assert [band.pixels for band in net.bands] == [2 * 24 * 16, 0, 2 * 24 * 16, 0, 0]
+    assert (report.pictures, report.pixels) == (2, 2 * 24 * 32)
+    assert cv2.imread(str(tmp_path / "out" / "quality.png")) is not None
+
+
+def test_json_is_the_report(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*without_baselines(tiny, folder), "--json", "--limit", 1)
+    status, out, _ = evaluate(capsys, *words)
+    assert status == 0
+    report = decode(QualityReport, out)
+    assert report.pictures == 1
+    assert "only the first 1 of 2 pictures" in report.notes
+
+
+def test_baselines_come_before_the_models(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("scipy", reason="classical baselines need SciPy")
+    words = [word for word in without_baselines(tiny, folder) if word != "--no-baselines"]
+    status, out, _ = evaluate(capsys, *words, "--json")
+    assert status == 0
+    names = [row.name for row in decode(QualityReport, out).rows]
+    assert names == ["input", "wiener, true map", "richardson-lucy, true map", tiny.frame.name]
+
+
+def test_without_maps_baselines_take_a_models_map(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("scipy", reason="classical baselines need SciPy")
+    for picture in (folder / "defocus").iterdir():
+        picture.unlink()
+    (folder / "defocus").rmdir()
+    place = cache_dir() / "key" / "didanet-tiny-fp32-any.onnx"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(tiny.float.read_bytes())
+    words = ("--model", "didanet-tiny", "--data", folder, "--backend", "cpu", "--threads", 1)
+    status, out, _ = evaluate(capsys, *words)
+    assert status == 0
+    assert "| wiener, map of didanet-tiny | " in out
+    assert "| `didanet-tiny` | " in out
+    status, out, _ = evaluate(capsys, *words[2:], "--model", tiny.frame)
+    assert "no classical baselines: the data have no maps" in out
+    status, _, err = evaluate(capsys, *words, "--by-radius")
+    assert status == 2
+    assert "has no maps" in err
+
+
+def test_a_detector_is_judged_by_what_is_in_focus(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript", reason="exporting needs torch and onnxscript")
+    from allfocus.export.to_onnx import export, write
+    from allfocus.runtime.catalogue import MODELS
+    from allfocus.runtime.spec import Graph
+    from allfocus.train.checkpoint import random
+
+    net, spec = random("apl-detect-tiny", seed=1)
+    signature = MODELS["apl-detect-tiny"].signature("whole")
+    graph = Graph(io="frame", precision="fp32", color="rgb", shapes=None, signature=signature)
+    path = tmp_path / "detect.onnx"
+    write(export(net.eval(), spec, graph), path)
+    words = ("--model", path, "--data", folder, "--backend", "cpu", "--no-baselines")
+    status, out, _ = evaluate(capsys, *words, "--json", "--out", tmp_path / "out")
+    assert status == 0
+    row = decode(QualityReport, out).rows[1]
+    assert row.similarity is None
+    assert row.detection is not None
+    assert 0.5 < row.detection.f_max <= 1
+    assert row.detection.mae is not None
+
+
+def test_what_is_not_exported_is_told_before_any_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quality, "judge", lambda *_: pytest.fail("work began"))
+    words = ("--data", folder, "--backend", "cpu")
+    status, _, err = evaluate(capsys, "--model", "didanet,sftnet-tiny", *words)
+    assert status == 1
+    assert "allfocus export --model sftnet-tiny" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--model", "didanat"), "did you mean 'didanet'"),
+        (("--model", ","), "expected names of models"),
+        (("--model", "didanet,wiener"), "is a classical baseline"),
+        (("--model", "jdrl-reblur-tiny"), "takes sharp, blurry"),
+        (("--data", "nowhere"), "nowhere: not a folder; expected"),
+    ],
+)
+def test_wrong_use_is_told(
+    folder: Path, words: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = evaluate(capsys, "--no-baselines", "--data", folder, *words)
+    assert status == 2
+    assert said in err
+    assert out == ""
+
+
+def test_a_model_that_fails_ends_it_with_its_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def run(pair: Pair, _: candidates.Given) -> candidates.Output:
+        raise RuntimeError(f"no memory for {pair.blurry.shape}")
+
+    failing = candidates.Candidate(name="didanet", kind="model", run=run)
+    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(failing))
+    words = ("--model", "didanet", "--data", folder, "--no-baselines", "--out", tmp_path / "out")
+    status, out, err = evaluate(capsys, *words)
+    assert status == 1
+    assert "didanet on photo0: no memory for (24, 32, 3)" in err
+    assert out == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_cannot_be_read_ends_it_with_its_name(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sharp" / "photo1.png").write_bytes(b"no picture")
+    status, out, err = evaluate(capsys, *without_baselines(tiny, folder))
+    assert status == 1
+    assert "photo1.png: not a picture" in err
+    assert out == ""
+
+
+def test_a_frame_graph_cannot_take_float_pictures(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = without_baselines(tiny, folder)
+    status, _, err = evaluate(capsys, *words, "--float")
+    assert status == 1
+    assert "photo0" in err
+    status, out, _ = evaluate(capsys, "--model", tiny.float, *words[2:], "--float")
+    assert status == 0
+    assert "output as float" in out
+
+
+def test_the_readme_holds_the_tables_of_the_results() -> None:
+    root = Path(__file__).parent.parent
+    kept = root / "benchmarks" / "results" / "quality-epyc-2core.json"
+    report = decode(QualityReport, kept.read_text(encoding="utf-8"))
+    shown = (root / "README.md").read_text(encoding="utf-8")
+    assert all(table in shown for table in tables(report, by_radius=True))
+
+
+def test_all_are_the_models_the_package_has_weights_of() -> None:
+    assert "didanet" in candidates.packaged()
+    assert "jdrl-reblur" not in candidates.packaged()
+
+
+def test_without_scikit_image_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from allfocus.benchmarks import evaluation_scenes
+
+    evaluation_scenes.load_photo.cache_clear()
+    for name in ("skimage", "skimage.data"):
+        monkeypatch.setitem(sys.modules, name, None)
+    status, _, err = evaluate(capsys, "--model", "didanet", "--data", "synthetic")
+    assert status == 1
+    assert 'pip install "allfocus[bench]"' in err
+
+
+def test_no_torch_is_needed() -> None:
+    from test_imports import run
+
+    code = """
+import sys
+import allfocus.benchmarks.quality, allfocus.benchmarks.evaluation_scenes
+import allfocus.benchmarks.baselines
+assert "torch" not in sys.modules
+"""
+    run(code)
+
+
+def test_the_sheet_shows_where_input_and_truth_differ() -> None:
+    sharp = np.zeros((200, 300, 3), np.uint8)
+    blurry = sharp.copy()
+    blurry[150:160, 200:210] = 255
+    pair = Pair("one", blurry, sharp, None, None)
+    rows, columns = most_different(pair)
+    assert rows.start <= 150 < 160 <= rows.stop
+    assert columns.start <= 200 < 210 <= columns.stop
+    sheet = Sheet(1)
+    for name, output in (
+        ("input", candidates.Output(image=blurry)),
+        ("detector", candidates.Output(focus=np.ones((200, 300), np.float32))),
+    ):
+        sheet.look(name, 0, pair, output)
+        sheet.look(name, 1, pair, output)  # not shown: the sheet was made for one picture
+    drawn = sheet.draw()
+    assert drawn.shape[1] == 3 * (2 * 112 + 6)
+    cell = drawn[30:240, : 2 * 112]
+    assert {0, 255} <= set(np.unique(cell))
+    assert (drawn[30:240, 230 : 230 + 224] == 255).all()
+    assert (drawn[30:240, 460 : 460 + 224] == 0).all()
