@@ -17,6 +17,13 @@ from allfocus.train.models import build
 RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
     # model, options, steps, the log's columns
     "sftnet": ("sftnet-tiny", ("--epochs", "2,1,1"), 4, {"deblur", "map", "weighted"}),
+    "jdrl": (
+        "jdrl-unet-tiny",
+        ("--epochs", "1,1", "--precision", "bf16"),
+        2,
+        {"deblur", "cycle", "reblur"},
+    ),
+    "jdrl-bare": ("jdrl-unet-tiny", ("--no-cycle", "--no-reblur", "--no-mask"), 2, {"deblur"}),
     "plain-jdrl": ("jdrl-unet-tiny", ("--recipe", "plain"), 2, {"deblur"}),
     "plain-apl": ("apl-tiny", ("--recipe", "plain"), 2, {"deblur", "focus"}),
     "plain-detect": ("apl-detect-tiny", ("--recipe", "plain"), 2, {"focus"}),
@@ -67,7 +74,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     ("model", "options", "steps"),
     [
         # dropout: a step's random numbers are the same in a resumed run
-        ("jdrl-unet-tiny", ("--recipe", "plain", "--ema", "0.9"), 4),
+        ("jdrl-unet-tiny", ("--ema", "0.9"), 4),
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
