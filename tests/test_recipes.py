@@ -24,6 +24,13 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
         {"deblur", "cycle", "reblur"},
     ),
     "jdrl-bare": ("jdrl-unet-tiny", ("--no-cycle", "--no-reblur", "--no-mask"), 2, {"deblur"}),
+    "defocusgan": (
+        "defocusgan-tiny",
+        ("--epochs", "2,1", "--precision", "bf16"),
+        3,
+        {"content", "adversarial", "critic", "penalty"},
+    ),
+    "defocusgan-bare": ("defocusgan-tiny", ("--no-mask", "--no-adversary"), 2, {"content"}),
     "plain-jdrl": ("jdrl-unet-tiny", ("--recipe", "plain"), 2, {"deblur"}),
     "plain-apl": ("apl-tiny", ("--recipe", "plain"), 2, {"deblur", "focus"}),
     "plain-detect": ("apl-detect-tiny", ("--recipe", "plain"), 2, {"focus"}),
@@ -75,6 +82,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     [
         # dropout: a step's random numbers are the same in a resumed run
         ("jdrl-unet-tiny", ("--ema", "0.9"), 4),
+        ("defocusgan-tiny", (), 2),  # places between real and fake are drawn too
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(
@@ -160,6 +168,7 @@ def test_a_full_disk_leaves_the_state_before(
         ("didanet-tiny", ("--epochs", "0,0,0"), "expected a stage of more than 0"),
         ("didanet-tiny", ("--schedule", "halving"), "expected constant or cosine"),
         ("didanet-tiny", ("--ema", "1"), "ema: expected 0 or more and under 1"),
+        ("defocusgan-tiny", ("--labels",), "it knows adversary, mask, vgg"),
         ("dualpixel-map-tiny", ("--recipe", "plain"), "has no truth for what it gives"),
     ],
 )

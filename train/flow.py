@@ -29,7 +29,8 @@ def dis_flow(source: Tensor, target: Tensor) -> Tensor:
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     pairs = zip(_grey(target), _grey(source), strict=True)
-    flows = np.stack([search.calc(to, start, None) for to, start in pairs])
+    found = [search.calc(to, start, None) for to, start in pairs]  # type: ignore[call-overload]
+    flows = np.stack(found)
     return torch.from_numpy(flows).permute(0, 3, 1, 2).contiguous().to(source.device)
 
 

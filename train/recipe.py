@@ -150,6 +150,7 @@ class Recipe(ABC):
         self.max_radius = net.max_radius or RADIUS  # pixels: a Batch's map is 1 there
         self.blur = RADIUS  # pixels: most of the blur to be drawn lies under it
         self.views = self.misaligned = False  # what the data must have besides
+        self.remark = ""  # what the weights' provenance should say
 
     @property
     def steps(self) -> int:

@@ -222,7 +222,7 @@ def _save(args: argparse.Namespace, recipe: Recipe, start: str) -> dict[str, obj
     files: dict[str, str] = {}
     for name, net in recipe.saved.items():
         path = args.out / f"{name}.safetensors"
-        how = _provenance(args, recipe.plan, start)
+        how = _provenance(args, recipe, start)
         spec = checkpoint.save(path, name, net.to("cpu"), weights=how, license=args.license)
         files[str(path)] = spec.weights_sha256
     (path, sha256), *others = files.items()
@@ -250,15 +250,16 @@ def _line(summary: dict[str, object]) -> str:
     return f"{summary['weights']}: {validation['line']}"
 
 
-def _provenance(args: argparse.Namespace, plan: Plan, start: str) -> str:
+def _provenance(args: argparse.Namespace, recipe: Recipe, start: str) -> str:
+    plan = recipe.plan
     numbers = range(1, plan.stages + 1)
     stages = " + ".join(str(plan.stage_steps(stage)) for stage in numbers)
     which = f" (stages 1-{plan.stages})" if plan.stages > 1 else ""
     how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
     how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
-    recipe = "plain recipe" if args.recipe == "plain" else ""
-    return ". ".join(filter(None, (how, recipe, start, args.note)))
+    kind = "plain recipe" if args.recipe == "plain" else ""
+    return ". ".join(filter(None, (how, kind, recipe.remark, start, args.note)))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from allfocus.runtime.errors import UsageError
 from allfocus.train.models.base import Net
+from allfocus.train.models.defocusgan import DefocusGan
 from allfocus.train.models.didanet import DidANet
 from allfocus.train.models.jdrl_unet import JdrlUNet
 from allfocus.train.models.sftnet import SftNet
 from allfocus.train.recipe import Recipe
+from allfocus.train.recipes.defocusgan import DefocusGanRecipe
 from allfocus.train.recipes.didanet import DidanetRecipe
 from allfocus.train.recipes.jdrl import JdrlRecipe
 from allfocus.train.recipes.plain import PlainRecipe
@@ -19,6 +21,7 @@ _PAPERS: Mapping[type[Net], type[Recipe]] = {
     DidANet: DidanetRecipe,
     SftNet: SftnetRecipe,
     JdrlUNet: JdrlRecipe,
+    DefocusGan: DefocusGanRecipe,
 }
 
 
