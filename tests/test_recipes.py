@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recipe_runs import log, photos, train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
 from allfocus.train import checkpoint, loop
+from allfocus.train import data as data_module
 from allfocus.train.models import build
 
 RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
@@ -31,6 +34,25 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
         {"content", "adversarial", "critic", "penalty"},
     ),
     "defocusgan-bare": ("defocusgan-tiny", ("--no-mask", "--no-adversary"), 2, {"content"}),
+    "dualpixel": (
+        "dualpixel-map-tiny",
+        ("--epochs", "1,1,0,0,0", "--precision", "bf16"),
+        2,
+        {"geometric", "roughness"},
+    ),
+    "apl": (
+        "apl-tiny",
+        ("--epochs", "1,1,1,0,0,0,0", "--precision", "bf16"),
+        3,
+        {"pretrain", "adversarial", "prior", "real", "fake"},
+    ),
+    "apl-labels": (
+        "apl-tiny",
+        ("--labels", "--stages", "2,3"),
+        2,
+        {"adversarial", "focus", "deblur", "real", "fake"},
+    ),
+    "apl-detect": ("apl-detect-tiny", (), 1, {"prior"}),
     "plain-jdrl": ("jdrl-unet-tiny", ("--recipe", "plain"), 2, {"deblur"}),
     "plain-apl": ("apl-tiny", ("--recipe", "plain"), 2, {"deblur", "focus"}),
     "plain-detect": ("apl-detect-tiny", ("--recipe", "plain"), 2, {"focus"}),
@@ -43,6 +65,21 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(autouse=True)
+def views(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views where they are asked for: the blurry picture, displaced."""
+    real = data_module.draw
+
+    def with_views(rng, texture, side, recipe):  # type: ignore[no-untyped-def]
+        sample = real(rng, texture, side, recipe)
+        if not recipe.views or sample.left is not None:
+            return sample
+        left, right = np.roll(sample.blurry, 1, axis=1), np.roll(sample.blurry, -1, axis=1)
+        return replace(sample, left=left, right=right)
+
+    monkeypatch.setattr(data_module, "draw", with_views)
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -82,6 +119,7 @@ def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     [
         # dropout: a step's random numbers are the same in a resumed run
         ("jdrl-unet-tiny", ("--ema", "0.9"), 4),
+        ("apl-tiny", ("--stages", "1,2", "--ema", "0.5"), 4),
         ("defocusgan-tiny", (), 2),  # places between real and fake are drawn too
     ],
 )
@@ -169,6 +207,8 @@ def test_a_full_disk_leaves_the_state_before(
         ("didanet-tiny", ("--schedule", "halving"), "expected constant or cosine"),
         ("didanet-tiny", ("--ema", "1"), "ema: expected 0 or more and under 1"),
         ("defocusgan-tiny", ("--labels",), "it knows adversary, mask, vgg"),
+        ("apl-tiny", ("--crop", "36"), "side: expected a multiple of 8 pixels, got 36"),
+        ("jdrl-reblur-tiny", (), "no recipe of a paper for it alone; use --recipe plain"),
         ("dualpixel-map-tiny", ("--recipe", "plain"), "has no truth for what it gives"),
     ],
 )

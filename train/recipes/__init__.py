@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from allfocus.runtime.errors import UsageError
+from allfocus.train.models.apl import Apl
+from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Net
 from allfocus.train.models.defocusgan import DefocusGan
 from allfocus.train.models.didanet import DidANet
+from allfocus.train.models.dualpixel_map import DualPixelMap
 from allfocus.train.models.jdrl_unet import JdrlUNet
 from allfocus.train.models.sftnet import SftNet
 from allfocus.train.recipe import Recipe
+from allfocus.train.recipes.apl import AplRecipe, DetectRecipe
 from allfocus.train.recipes.defocusgan import DefocusGanRecipe
 from allfocus.train.recipes.didanet import DidanetRecipe
+from allfocus.train.recipes.dualpixel import DualPixelRecipe
 from allfocus.train.recipes.jdrl import JdrlRecipe
 from allfocus.train.recipes.plain import PlainRecipe
 from allfocus.train.recipes.sftnet import SftnetRecipe
@@ -22,6 +27,9 @@ _PAPERS: Mapping[type[Net], type[Recipe]] = {
     SftNet: SftnetRecipe,
     JdrlUNet: JdrlRecipe,
     DefocusGan: DefocusGanRecipe,
+    DualPixelMap: DualPixelRecipe,
+    Apl: AplRecipe,
+    AplDetect: DetectRecipe,
 }
 
 
