@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from allfocus.train.train import main
 
@@ -25,7 +26,13 @@ def train(data: Path, out: Path, model: str, *more: str, steps: int = 3) -> int:
     """The exit code of a run."""
     fixed = ["--workers", "0", "--val-crops", "2", "--device", "cpu", "--batch", "2"]
     length = ["--crop", "32", "--steps", str(steps)]
-    return main(["--model", model, "--data", str(data), "--out", str(out), *fixed, *length, *more])
+    given = ["--model", model, "--data", str(data), "--out", str(out)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # in nets so small threads only wait for one another
+    try:
+        return main([*given, *fixed, *length, *more])
+    finally:
+        torch.set_num_threads(threads)
 
 
 def log(out: Path) -> list[dict[str, str]]:
