@@ -14,7 +14,7 @@ from recipe_runs import log, photos, train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
 from allfocus.train import checkpoint, loop
-from allfocus.train import data as data_module
+from allfocus.train.data import PhotoSamples
 from allfocus.train.models import build
 
 RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
@@ -69,17 +69,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views where they are asked for: the blurry picture, displaced."""
-    real = data_module.draw
+    """Views where they are asked for and not drawn: the blurry picture, displaced."""
+    real = PhotoSamples.__getitem__
 
-    def with_views(rng, texture, side, recipe):  # type: ignore[no-untyped-def]
-        sample = real(rng, texture, side, recipe)
-        if not recipe.views or sample.left is not None:
+    def with_views(self, index):  # type: ignore[no-untyped-def]
+        sample = real(self, index)
+        if not self.recipe.views or sample.left is not None:
             return sample
         left, right = np.roll(sample.blurry, 1, axis=1), np.roll(sample.blurry, -1, axis=1)
         return replace(sample, left=left, right=right)
 
-    monkeypatch.setattr(data_module, "draw", with_views)
+    monkeypatch.setattr(PhotoSamples, "__getitem__", with_views)
 
 
 @pytest.mark.parametrize("run", RUNS)
