@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -43,3 +45,24 @@ def test_weighted_loss_squares_weight_and_error() -> None:
 
 def test_reevaluation_compares_two_maps() -> None:
     assert losses.reevaluation_loss(maps(0.3, 0.1), maps(0.1, 0.1)).item() == pytest.approx(0.1)
+
+
+def test_pictures_are_compared_by_absolutes_or_squares() -> None:
+    given, wanted = maps(0.5, 0.0), maps(0.1, 0.2)
+    assert losses.absolute(given, wanted).item() == pytest.approx(0.3)
+    assert losses.squares(given, wanted).item() == pytest.approx((0.16 + 0.04) / 2)
+
+
+def test_charbonnier_rounds_the_corner_and_obeys_its_mask() -> None:
+    given, wanted = maps(0.004, 0.75), maps(0.001, 0.0)
+    rounded = (0.003**2 + 1e-6) ** 0.5
+    far = (0.75**2 + 1e-6) ** 0.5
+    assert losses.charbonnier(given, wanted).item() == pytest.approx((rounded + far) / 2)
+    masked = losses.charbonnier(given, wanted, maps(1.0, 0.0)).item()
+    assert masked == pytest.approx((rounded + 1e-3) / 2)
+
+
+def test_focus_loss_is_the_cross_entropy_and_finite() -> None:
+    value = losses.focus_loss(maps(0.25, 0.5), maps(1.0, 0.0)).item()
+    assert value == pytest.approx(math.log(4) / 2 + math.log(2) / 2)
+    assert losses.focus_loss(maps(0.0), maps(1.0)).item() == 100

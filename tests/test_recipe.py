@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from allfocus.runtime.errors import UsageError
 from allfocus.train.data import Batch
 from allfocus.train.models.didanet import Config, DidANet
-from allfocus.train.recipe import Plan, loss
+from allfocus.train.recipe import Plan
+from allfocus.train.recipes.didanet import parts
 
 TINY = Config(map_features=4, map_blocks=1, features=8, blocks=3)
 
@@ -44,6 +45,22 @@ def test_the_rate_stays_within_its_bounds(scale: float, schedule: str, warmup: i
         assert 0 < plan.rate(step) <= plan.learning_rate
 
 
+@given(st.integers(1, 500), st.tuples(*[st.integers(0, 400)] * 3).filter(any))
+def test_all_steps_are_shared_in_proportion(total: int, epochs: tuple[int, ...]) -> None:
+    plan = Plan(total=total, epochs=epochs)
+    shares = [plan.stage_steps(s) for s in (1, 2, 3)]
+    assert sum(shares) == plan.steps == total
+    for share, epoch in zip(shares, epochs, strict=True):
+        assert abs(share - total * epoch / sum(epochs)) <= 1
+        assert epoch or not share
+
+
+def test_halving_counts_epochs_however_long_they_are() -> None:
+    plan = Plan(schedule="halving", halve=60, stages=2, epochs=(15, 85), total=1000)
+    rates = [plan.rate(step) / plan.learning_rate for step in (0, 599, 600, 999)]
+    assert rates == [1, 1, 0.5, 0.5]
+
+
 def test_depth_grows_in_stage_one_and_is_full_afterwards() -> None:
     plan = Plan(scale=0.01, depths=(1, 2, 99))
     first = plan.stage_steps(1)
@@ -67,19 +84,19 @@ def test_stage_one_feeds_the_true_map() -> None:
     net.restorer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
     data = batch()
     for stage in (1, 2):
-        loss(net, data, stage, 1 / 9)
+        parts(net, data, stage, 1 / 9)
     assert torch.equal(seen[0], data.defocus)
     assert not torch.equal(seen[1], data.defocus)
 
 
 def test_each_stage_has_its_losses() -> None:
     net = DidANet(TINY)
-    parts = {stage: set(loss(net, batch(), stage, 1 / 9)[1]) for stage in (1, 2, 3)}
-    assert parts == {1: {"deblur", "map"}, 2: {"deblur", "map"}, 3: {"deblur", "reevaluation"}}
+    found = {stage: set(parts(net, batch(), stage, 1 / 9)) for stage in (1, 2, 3)}
+    assert found == {1: {"deblur", "map"}, 2: {"deblur", "map"}, 3: {"deblur", "reevaluation"}}
 
 
 def test_without_maps_there_is_no_map_loss() -> None:
-    assert set(loss(DidANet(TINY), batch(has_map=False), 1, 1 / 9)[1]) == {"deblur"}
+    assert set(parts(DidANet(TINY), batch(has_map=False), 1, 1 / 9)) == {"deblur"}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,9 @@ class Batch:
     sharp: Tensor
     defocus: Tensor
     has_map: bool
+    left: Tensor | None = None  # dual-pixel views, as blurry
+    right: Tensor | None = None
+    moved: Tensor | None = None  # the sharp pictures slightly displaced
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -239,11 +242,17 @@ class _Collate:
             _stack([s.sharp for s in samples]),
             (radius / self.max_radius).clamp(0, 1),
             self.has_map,
+            *(_stack_if_any([getattr(s, n) for s in samples]) for n in ("left", "right", "moved")),
         )
 
 
 def _stack(images: list[Image]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def _stack_if_any(images: list[Image | None]) -> Tensor | None:
+    given = [image for image in images if image is not None]
+    return _stack(given) if given else None
 
 
 def _one_thread(_: int) -> None:

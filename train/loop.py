@@ -1,23 +1,27 @@
-"""The training loop: steps, log, saved state."""
+"""The training loop: steps, log, saved state. It drives any Recipe."""
 
 from __future__ import annotations
 
 import csv
 import math
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.train.average import Average
 from allfocus.train.data import Batch, Samples, batches
-from allfocus.train.models.didanet import DidANet
-from allfocus.train.recipe import Plan, loss
+from allfocus.train.recipe import Recipe
 from allfocus.train.state import load_state, save_state
 
 SAVE_SECONDS = 120.0
+_LONGEST_GRADIENT = 1.0  # longer ones are shortened to this
 
 
 def pick_device(name: str) -> torch.device:
@@ -34,9 +38,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def fit(
-    net: DidANet,
+    recipe: Recipe,
     samples: Samples,
-    plan: Plan,
     out: Path,
     *,
     run: dict[str, Any],
@@ -44,81 +47,119 @@ def fit(
     precision: str,
     workers: int,
 ) -> float:
-    """Train `net` in place from wherever the state in `out` is; returns the seconds it took.
+    """Train the recipe's nets in place from wherever the state in `out` is; returns the seconds it
+    took. Where weights are averaged, the nets end up with the average.
 
     The state is written every two minutes and at the end; `run` is what a continuation must share.
-    Raises AllfocusError where the loss is no longer finite, CheckpointError where the state belongs
-    to a run with other settings.
+    Raises AllfocusError where a loss or a gradient is no longer finite, CheckpointError where the
+    state belongs to a run with other settings.
     """
-    net.to(device).train()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-    optimizer = torch.optim.Adam(net.parameters(), plan.learning_rate, (0.9, 0.999), 1e-8)
+    for module in recipe.modules.values():
+        module.to(device).train()
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in stubs
+    average = Average(recipe.nets, recipe.plan.ema) if recipe.plan.ema else None
     state = out / "state.pt"
-    first = load_state(state, net, optimizer, run) if state.is_file() else 0
+    first = load_state(state, recipe, average, run) if state.is_file() else 0
     source = batches(
         samples,
         start=first,
-        stop=plan.steps,
-        batch=plan.batch,
-        max_radius=net.max_radius,
+        stop=recipe.steps,
+        batch=recipe.plan.batch,
+        max_radius=recipe.max_radius,
         workers=workers,
     )
     began = saved = time.monotonic()
-    log = _Log(out / "log.csv", first)
-    bar = tqdm(source, total=plan.steps, initial=first, unit="step", disable=None)
+    log = _Log(out / "log.csv", recipe.parts, first)
+    bar = tqdm(source, total=recipe.steps, initial=first, unit="step", disable=None)
     for step, batch in enumerate(bar, start=first):
-        value, parts = _step(net, optimizer, _to(batch, device), plan, step, precision)
-        log.write(step, plan.stage(step), value, parts)
-        bar.set_postfix_str(f"stage {plan.stage(step)} loss {value:.5f}")
-        if time.monotonic() - saved > SAVE_SECONDS or step + 1 == plan.steps:
-            save_state(state, net, optimizer, step + 1, run)
+        value, parts = _step(recipe, _to(batch, device), step, precision)
+        if average:
+            average.update(recipe.nets, step)
+        log.write(step, recipe.stage(step), value, parts)
+        bar.set_postfix_str(f"stage {recipe.stage(step)} loss {value:.5f}")
+        if time.monotonic() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
+            save_state(state, recipe, average, step + 1, run)
             saved = time.monotonic()
+    recipe.finish()
+    if average:
+        average.put_into(recipe.nets)
     return time.monotonic() - began
 
 
 def _step(
-    net: DidANet,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    plan: Plan,
-    step: int,
-    precision: str,
+    recipe: Recipe, batch: Batch, step: int, precision: str
 ) -> tuple[float, dict[str, float]]:
-    stage = plan.stage(step)
-    net.estimator.requires_grad_(stage < 3)
-    net.restorer.depth = plan.depth(step, net.config.blocks)
-    for group in optimizer.param_groups:
-        group["lr"] = plan.rate(step)
-    with torch.autocast(batch.blurry.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        total, parts = loss(net, batch, stage, plan.offset)
-    value = float(total.detach())
-    if not math.isfinite(value):
-        raise AllfocusError(
-            f"step {step}: the loss is {value}; the last saved state is kept. Lower --lr, or look "
-            "at the data around this step"
-        )
-    optimizer.zero_grad(set_to_none=True)
+    """One step of each optimizer whose turn it is: (sum of the losses, their parts)."""
+    seed = np.random.SeedSequence([recipe.plan.seed, step]).generate_state(1)
+    torch.manual_seed(int(seed[0]))  # dropout's and the like: those of a resumed run are the same
+    recipe.prepare(step)
+    values: dict[str, float] = {}
+    for turn in recipe.turns(step):
+        with torch.autocast(batch.blurry.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            parts = recipe.losses(step, batch, turn)
+        _take(recipe, step, turn, parts)
+        values |= {name: float(part.detach()) for name, part in parts.items()}
+    return sum(values.values()), values
+
+
+def _take(recipe: Recipe, step: int, turn: str, parts: dict[str, Tensor]) -> None:
+    """A step of the optimizer `turn` down the gradient of the parts' sum."""
+    total = torch.stack([part.float() for part in parts.values()]).sum()
+    _check_finite(recipe, step, "the loss", float(total.detach()))
+    for optimizer in recipe.optimizers.values():  # others' parameters get gradients too
+        optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+    optimizer = recipe.optimizers[turn]
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.rate(step)
+    mine = [p for group in optimizer.param_groups for p in group["params"]]
+    length = torch.nn.utils.clip_grad_norm_(mine, _LONGEST_GRADIENT)
+    _check_finite(recipe, step, "the gradient's length", float(length))
     optimizer.step()
-    net.restorer.depth = net.config.blocks
-    return value, parts
+
+
+def _check_finite(recipe: Recipe, step: int, what: str, value: float) -> None:
+    if math.isfinite(value):
+        return
+    batch = recipe.plan.batch
+    raise AllfocusError(
+        f"step {step}: {what} is {value}, on the samples {step * batch} to "
+        f"{(step + 1) * batch - 1}; the last saved state is kept. Lower --lr, or look at the data "
+        "around this step"
+    )
+
+
+@torch.inference_mode()
+def held_out_losses(recipe: Recipe, samples: Samples, crops: int) -> dict[str, float]:
+    """Means of the last step's losses over the first `crops` samples, for nets that give no
+    picture to look at.
+    """
+    for module in recipe.modules.values():
+        module.to("cpu").eval()
+    last = recipe.steps - 1
+    sums: dict[str, float] = {}
+    source = batches(samples, start=0, stop=crops, batch=1, max_radius=recipe.max_radius, workers=0)
+    for batch in source:
+        for name, part in recipe.losses(last, batch, recipe.turns(last)[-1]).items():
+            sums[name] = sums.get(name, 0.0) + float(part) / crops
+    return sums
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    blurry, sharp, defocus = (
-        tensor.to(device, memory_format=torch.channels_last, non_blocking=True)
-        for tensor in (batch.blurry, batch.sharp, batch.defocus)
-    )
-    return Batch(blurry, sharp, defocus, batch.has_map)
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    moved: dict[str, Any] = {
+        name: tensor.to(device, memory_format=torch.channels_last, non_blocking=True)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, Tensor)
+    }
+    return replace(batch, **moved)
 
 
 class _Log:
     """`log.csv`: one row a step; rows past the resumed step are dropped."""
 
-    columns = ("step", "stage", "loss", "deblur", "map", "reevaluation")
-
-    def __init__(self, path: Path, first: int) -> None:
+    def __init__(self, path: Path, parts: tuple[str, ...], first: int) -> None:
+        self._parts = parts
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = []
         if first and path.is_file():
@@ -128,9 +169,9 @@ class _Log:
                 ]
         self._file = path.open("w", newline="", encoding="utf-8", buffering=1)
         self._writer = csv.writer(self._file)
-        self._writer.writerow(self.columns)
+        self._writer.writerow(("step", "stage", "loss", *parts))
         self._writer.writerows(rows)
 
     def write(self, step: int, stage: int, loss: float, parts: dict[str, float]) -> None:
-        figures = (f"{parts[c]:.6g}" if c in parts else "" for c in self.columns[3:])
+        figures = (f"{parts[c]:.6g}" if c in parts else "" for c in self._parts)
         self._writer.writerow((step, stage, f"{loss:.6g}", *figures))

@@ -1,19 +1,55 @@
-"""DID-ANet's losses (Ma et al. 2021, section III-C). Images [N, 3, H, W], maps [N, 1, H, W]."""
+"""The losses of the recipes. Images are [N, 3, H, W], maps [N, 1, H, W]; each gives a scalar."""
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from allfocus.runtime.errors import UsageError
+
 MEAN_FLOOR = 0.05  # of a map: keeps the weights of a crop that is sharp all over finite
+EPSILON = 1e-3  # of Charbonnier's loss in JDRL
+
+
+def absolute(given: Tensor, wanted: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (given - wanted).abs().mean()
+
+
+def squares(given: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of squared differences."""
+    return (given - wanted).square().mean()
+
+
+def charbonnier(given: Tensor, wanted: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean of `sqrt((mask * (given - wanted))**2 + EPSILON**2)` (JDRL, eq. 5 and 10).
+
+    In float32: EPSILON**2 is beyond half precision.
+    """
+    error = (given - wanted).float()
+    if mask is not None:
+        error = mask * error
+    return (error.square() + EPSILON**2).sqrt().mean()
 
 
 def map_loss(estimated: Tensor, true: Tensor) -> Tensor:
-    """Eq. 2: mean absolute error of the defocus map; a scalar."""
-    return (estimated - true).abs().mean()
+    """DID-ANet, eq. 2: mean absolute error of the defocus map."""
+    return absolute(estimated, true)
+
+
+def focus_loss(estimated: Tensor, true: Tensor) -> Tensor:
+    """Mean binary cross-entropy of a map of the focus, both in [0, 1].
+
+    In float32, where the logarithm of a rounded 0 is bounded (by PyTorch, at -100).
+    """
+    with torch.autocast(estimated.device.type, enabled=False):
+        return F.binary_cross_entropy(estimated.float(), true.float())
 
 
 def defocus_weight(estimated: Tensor, offset: float) -> Tensor:
-    """Eq. 4: `M / mean(M) + offset`, the mean over each image; no gradient flows through it.
+    """DID-ANet, eq. 4: `M / mean(M) + offset`, [N, 1, H, W], the mean over each image; no gradient
+    flows through it.
 
     The net could otherwise lower its loss by lowering the weights.
     """
@@ -23,10 +59,16 @@ def defocus_weight(estimated: Tensor, offset: float) -> Tensor:
 
 
 def weighted_deblur_loss(deblurred: Tensor, sharp: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 3: mean of `(weight * (deblurred - sharp))**2`; a scalar."""
+    """DID-ANet, eq. 3: mean of `(weight * (deblurred - sharp))**2`."""
     return (weight * (deblurred - sharp)).square().mean()
 
 
 def reevaluation_loss(map_of_deblurred: Tensor, map_of_sharp: Tensor) -> Tensor:
-    """Eq. 5: mean absolute difference of the maps seen in the output and in the truth; a scalar."""
-    return (map_of_deblurred - map_of_sharp).abs().mean()
+    """DID-ANet, eq. 5: mean absolute difference of the maps seen in the output and in the truth."""
+    return absolute(map_of_deblurred, map_of_sharp)
+
+
+def check_choice(given: str, *known: str) -> None:
+    """Raise UsageError where a loss was asked for that a recipe does not know; "" is its own."""
+    if given and given not in known:
+        raise UsageError(f"loss: expected {' or '.join(known)} with this recipe, got {given}")

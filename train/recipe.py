@@ -1,69 +1,92 @@
-"""DID-ANet's three stages (Ma et al. 2021, sections III-B, III-C and IV-A) as a schedule."""
+"""What every recipe offers the loop, and the plan of a run: how long, how fast, which options.
+
+A recipe is one paper's way to train: its nets, stages and losses. Each stands in a file of
+`allfocus.train.recipes`; the loop drives them all alike.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from typing import ClassVar, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from allfocus.runtime.errors import UsageError
-from allfocus.train import losses
 from allfocus.train.data import Batch
-from allfocus.train.models.didanet import DidANet
+from allfocus.train.models.base import Net
 
-EPOCHS = (400, 200, 400)  # of stages 1, 2, 3
-EPOCH_SAMPLES = 1012  # the size of the paper's training set: an epoch, whatever the data
-MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
+EPOCHS = (400, 200, 400)  # DID-ANet's, of stages 1, 2, 3
+EPOCH_SAMPLES = 1012  # the size of DID-ANet's training set: an epoch, whatever the data
+FOCUS_RADIUS = 0.5  # pixels: what is blurred by less counts as in focus
+RADIUS = 8.0  # pixels of blur at map value 1 for nets that estimate none
+_NEVER_NONE = 0.01  # of the learning rate: the lowest that a cosine falls to
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained, in which order and for how long. The defaults are the paper's.
+    """What is trained, in which order and for how long. The defaults are DID-ANet's.
 
-    `scale` multiplies the `epochs` of all three stages. `offset` is W0 of eq. 4. `depths`: blocks
-    of the deblurrer that stage 1 runs with, in equal shares of its steps; empty: all. It saves
-    time on small machines, and since new blocks start as the identity, switching them on changes
-    no output.
+    `scale` multiplies the `epochs` of all stages; `total` instead sets the steps of all stages
+    together, which keep their proportions. `offset` is W0 of DID-ANet's eq. 4. `depths`: blocks of
+    its deblurrer that stage 1 runs with, in equal shares of its steps; empty: all. It saves time on
+    small machines, and since new blocks start as the identity, switching them on changes no output.
     """
 
     batch: int = 16
     crop: int = 256
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "halving"] = "constant"
+    halve: float = 0.0  # epochs after which the schedule "halving" halves the rate, each time
     warmup: int = 0  # steps over which the learning rate rises from zero
+    stages: int = len(EPOCHS)
     epochs: tuple[int, ...] = EPOCHS
+    epoch_samples: int = EPOCH_SAMPLES
     scale: float = 1.0
+    total: int = 0  # steps of all stages; 0: as many as `epochs` and `scale` make
     offset: float = 1 / 9
     depths: tuple[int, ...] = ()
     seed: int = 0
+    ema: float = 0.0  # decay of the averaged weights, a step; 0: weights are not averaged
 
     def __post_init__(self) -> None:
-        for name in ("batch", "crop", "learning_rate", "scale"):
+        for name in ("batch", "crop", "learning_rate", "scale", "epoch_samples"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if any(depth < 1 for depth in self.depths):
             raise UsageError(f"depths: expected at least 1 block, got {self.depths}")
-        if len(self.epochs) != len(EPOCHS):
-            raise UsageError(f"epochs: expected one number for each of 3 stages, got {self.epochs}")
+        if len(self.epochs) != self.stages:
+            raise UsageError(
+                f"epochs: expected one number for each of {self.stages} stages, got {self.epochs}"
+            )
+        if not any(self.epochs):
+            raise UsageError("epochs: expected a stage of more than 0, got 0 for all")
+        if self.schedule == "halving" and not self.halve > 0:
+            raise UsageError("schedule: no paper says when to halve; expected constant or cosine")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema: expected 0 or more and under 1, got {self.ema}")
 
     def stage_steps(self, stage: int) -> int:
-        """Steps of a stage (1, 2 or 3); a stage of 0 epochs is left out."""
-        steps = round(self.epochs[stage - 1] * self.scale * EPOCH_SAMPLES / self.batch)
+        """Steps of a stage, counted from 1; a stage of 0 epochs is left out."""
+        if self.total:
+            ends = [round(self.total * e / sum(self.epochs)) for e in accumulate(self.epochs)]
+            return ends[stage - 1] - (ends[stage - 2] if stage > 1 else 0)
+        steps = round(self.epochs[stage - 1] * self.scale * self.epoch_samples / self.batch)
         return max(1, steps) if self.epochs[stage - 1] else 0
 
     @property
     def steps(self) -> int:
         """Steps of all stages together."""
-        return sum(self.stage_steps(s) for s in (1, 2, 3))
+        return sum(self.stage_steps(s) for s in range(1, self.stages + 1))
 
     def stage(self, step: int) -> int:
         """The stage that `step`, counted from 0, belongs to."""
-        first = self.stage_steps(1)
-        if step < first:
-            return 1
-        return 2 if step < first + self.stage_steps(2) else 3
+        ends = accumulate(self.stage_steps(s) for s in range(1, self.stages + 1))
+        return next((s for s, end in enumerate(ends, start=1) if step < end), self.stages)
 
     def depth(self, step: int, blocks: int) -> int:
         """Blocks of the deblurrer in use at `step`, of `blocks` in all."""
@@ -75,29 +98,107 @@ class Plan:
     def rate(self, step: int) -> float:
         """Learning rate at `step`."""
         rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * rise * self._fall(step / self.steps)
+
+    def _fall(self, done: float) -> float:
+        """What the schedule leaves of the rate when this share of all steps is done."""
         if self.schedule == "constant":
-            return self.learning_rate * rise
-        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return self.learning_rate * rise * max(fall, 0.01)
+            return 1.0
+        if self.schedule == "halving":
+            return 0.5 ** int(done * sum(self.epochs) / self.halve)
+        return max(0.5 * (1 + math.cos(math.pi * done)), _NEVER_NONE)
 
 
-def loss(net: DidANet, batch: Batch, stage: int, offset: float) -> tuple[Tensor, dict[str, float]]:
-    """The stage's loss on a batch, and its parts for the log.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Ablations and choices; each recipe knows some, and refuses what it does not know."""
 
-    Stage 1 feeds the deblurrer the true map, stages 2 and 3 the estimated one; stage 3 leaves the
-    estimator as it is and asks it whether the output still looks blurred (eq. 5). Where the data
-    has no maps, stage 1 feeds the estimated map too and the map loss is left out.
+    loss: Literal["", "l1", "l2", "wd", "charbonnier"] = ""  # of the pictures; "": the paper's
+    cycle: bool = True  # JDRL: the output is deformed towards the truth too
+    mask: bool = True  # JDRL: the calibration mask; DefocusGAN: the masks that guide the branches
+    reblur: bool = True  # JDRL: the reblurring net and its loss
+    misaligned: bool = False  # JDRL: sharp pictures slightly displaced
+    adversary: bool = True  # DefocusGAN: the critic and its loss
+    labels: bool = False  # APL: true pictures and masks, which synthetic data has
+    vgg: str = ""  # DefocusGAN: file with VGG19's weights for the perceptual loss; "": without
+
+    def given(self) -> set[str]:
+        """Names of those that are not at their defaults."""
+        return {f.name for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+class Recipe(ABC):
+    """One paper's way to train. The loop calls `prepare(step)`; then for each of the `turns(step)`
+    it takes the sum of `losses(...)`, and a step of the turn's optimizer.
     """
-    estimated = net.estimate(batch.blurry)
-    guide = batch.defocus if stage == 1 and batch.has_map else estimated
-    deblurred = net.restore(batch.blurry, guide)
-    weight = losses.defocus_weight(estimated, offset)
-    parts = {"deblur": DEBLUR * losses.weighted_deblur_loss(deblurred, batch.sharp, weight)}
-    if stage < 3 and batch.has_map:
-        parts["map"] = MAP * losses.map_loss(estimated, batch.defocus)
-    if stage == 3:
-        parts["reevaluation"] = REEVALUATION * losses.reevaluation_loss(
-            net.estimate(deblurred), net.estimate(batch.sharp)
-        )
-    total = sum(parts.values(), start=deblurred.new_zeros(()))
-    return total, {name: float(part.detach()) for name, part in parts.items()}
+
+    paper: ClassVar[Plan] = Plan()  # what the paper used
+    knows: ClassVar[frozenset[str]] = frozenset()  # of Options, and Plan's `offset` and `depths`
+    parts: tuple[str, ...]  # names of all losses, in the log's order
+
+    def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
+        unknown = options.given() | {n for n in ("offset", "depths") if _given(plan, n)}
+        if unknown - self.knows:
+            raise UsageError(
+                f"{', '.join(sorted(unknown - self.knows))}: this recipe has no such option; "
+                f"it knows {', '.join(sorted(self.knows)) or 'none'}"
+            )
+        self.plan, self.options = plan, options
+        self.nets: dict[str, Net] = {name: net}  # registered ones that are trained
+        self.helpers: dict[str, nn.Module] = {}  # trained too, but of no use afterwards
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.max_radius = net.max_radius or RADIUS  # pixels: a Batch's map is 1 there
+        self.blur = RADIUS  # pixels: most of the blur to be drawn lies under it
+        self.views = self.misaligned = False  # what the data must have besides
+        self.remark = ""  # what the weights' provenance should say
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.plan.steps
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Nets and helpers by name: what a resumed run needs."""
+        return {**self.nets, **self.helpers}
+
+    @property
+    def saved(self) -> dict[str, Net]:
+        """What a run is made for, by registered name."""
+        return self.nets
+
+    def stage(self, step: int) -> int:
+        """The stage of `step`, counted from 1."""
+        return self.plan.stage(step)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of all optimizers at `step`."""
+        return self.plan.rate(step)
+
+    def prepare(self, step: int) -> None:  # noqa: B027
+        """Freeze, thaw or change the nets for `step`; here nothing."""
+
+    def finish(self) -> None:  # noqa: B027
+        """Leave the nets as they are to be used; here nothing."""
+
+    def turns(self, step: int) -> tuple[str, ...]:  # noqa: ARG002
+        """Names of the optimizers that take a step at `step`, in this order; here all."""
+        return tuple(self.optimizers)
+
+    @abstractmethod
+    def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:
+        """Weighted parts of the loss of the optimizer `turn`, each a scalar."""
+
+
+def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
+    """Adam as all five papers have it, or leave it at PyTorch's defaults."""
+    return torch.optim.Adam(parameters, rate, (0.9, 0.999), 1e-8)
+
+
+def in_focus(batch: Batch, max_radius: float) -> Tensor:
+    """The true mask [N, 1, H, W] of a batch whose map is 1 at `max_radius` pixels: 1 in focus."""
+    return (batch.defocus * max_radius < FOCUS_RADIUS).to(batch.defocus.dtype)
+
+
+def _given(plan: Plan, name: str) -> bool:
+    return bool(getattr(plan, name) != getattr(Plan, name))

@@ -41,6 +41,8 @@ class Recipe:
     graphics_share: float = 0.15  # layers that are drawn graphics instead of a photo
     jpeg_share: float = 0.5
     small_radii: float = 1.5  # radii are max_radius * u ** small_radii, u uniform
+    views: bool = False  # dual-pixel views are wanted too
+    misaligned: bool = False  # a sharp picture slightly displaced is wanted too
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class Sample:
     blurry: Image
     sharp: Image
     radius: Image  # [H, W], pixels; that of the front-most layer
+    left: Image | None = None  # dual-pixel views of the blurry picture
+    right: Image | None = None
+    moved: Image | None = None  # the sharp picture slightly shifted, zoomed and warped
 
 
 @dataclass(frozen=True)

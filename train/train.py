@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,32 +23,25 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from allfocus.train.data import Samples
     from allfocus.train.models.base import Net
-    from allfocus.train.recipe import Plan
+    from allfocus.train.recipe import Options, Plan, Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command."""
-    parser.add_argument("--model", default="didanet", help="a DID-ANet variant (default didanet)")
+    """Options of the command. Those without a default here have the paper's."""
+    parser.add_argument("--model", default="didanet", help="name of the model (default didanet)")
+    parser.add_argument(
+        "--recipe",
+        choices=("paper", "plain"),
+        default="paper",
+        help="plain: what the net gives is compared with the truth, in one stage",
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of photos or pairs")
     parser.add_argument("--val", type=Path, help="folder to validate on; default: one photo in ten")
     parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
-    parser.add_argument("--out", type=Path, default=Path("runs/didanet"), help="the run's folder")
-    parser.add_argument(
-        "--epochs",
-        type=_numbers,
-        default=(400, 200, 400),
-        help="of the stages (paper: 400,200,400)",
-    )
-    parser.add_argument("--scale", type=float, default=1.0, help="multiplies all epochs")
-    parser.add_argument("--batch", type=positive, default=16)
-    parser.add_argument("--crop", type=positive, default=256, help="side of a crop, pixels")
-    parser.add_argument("--lr", type=float, default=1e-4, help="Adam's learning rate")
-    parser.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
-    parser.add_argument("--warmup", type=int, default=0, help="steps of rising learning rate")
-    parser.add_argument("--offset", type=float, default=1 / 9, help="W0 of eq. 4 (paper: 1/9)")
-    parser.add_argument(
-        "--depths", type=_numbers, default=(), help="blocks in stage 1, such as 4,4,8 (default all)"
-    )
+    parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
+    _add_length(parser)
+    _add_rates(parser)
+    _add_choices(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of autocast")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
@@ -59,47 +52,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the final report as JSON")
 
 
+def _add_length(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=_numbers, help="of each stage, such as 400,200,400")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiplies all epochs")
+    parser.add_argument(
+        "--steps", type=positive, help="steps of all stages together, instead of --scale"
+    )
+    parser.add_argument("--stages", type=_numbers, help="only these, such as 1,2 (default all)")
+    parser.add_argument("--batch", type=positive)
+    parser.add_argument("--crop", type=positive, help="side of a crop, pixels")
+
+
+def _add_rates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lr", type=float, help="Adam's learning rate")
+    parser.add_argument("--schedule", choices=("constant", "cosine", "halving"))
+    parser.add_argument("--warmup", type=int, help="steps of rising learning rate")
+    parser.add_argument(
+        "--ema", type=float, help="average the weights, with this decay, such as 0.999"
+    )
+    parser.add_argument("--offset", type=float, help="W0 of DID-ANet's eq. 4 (paper: 1/9)")
+    parser.add_argument(
+        "--depths", type=_numbers, help="DID-ANet's blocks in stage 1, such as 4,4,8 (default all)"
+    )
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--loss", choices=("l1", "l2", "wd", "charbonnier"), help="of the pictures")
+    for name, said in (
+        ("cycle", "JDRL without deforming the output towards the truth"),
+        ("mask", "JDRL without its calibration mask, DefocusGAN without guiding masks"),
+        ("reblur", "JDRL without its reblurring net"),
+        ("adversary", "DefocusGAN without its critic"),
+    ):
+        parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=said)
+    parser.add_argument("--misaligned", action="store_true", help="JDRL: displaced sharp pictures")
+    parser.add_argument("--labels", action="store_true", help="APL: with true pictures and masks")
+    parser.add_argument("--vgg", type=Path, help="DefocusGAN: VGG19's weights, torchvision's file")
+
+
 def run(args: argparse.Namespace) -> int:
-    """Train, validate, write the checkpoint and its report."""
+    """Train, validate, write the checkpoints and the report."""
     import torch
 
-    from allfocus.train import checkpoint
     from allfocus.train.loop import fit, pick_device
-    from allfocus.train.models.didanet import DidANet
+    from allfocus.train.recipes import recipe_of
     from allfocus.train.state import settings
-    from allfocus.train.validate import validate
 
     torch.manual_seed(args.seed)
     net, start = _start(args)
-    if not isinstance(net, DidANet):
-        raise UsageError(f"{args.model}: no recipe for it yet; known: didanet and its variants")
-    plan = _plan(args)
-    samples, held_out = _open(args, plan, net.max_radius)
+    kind = recipe_of(args.model, net, args.recipe)
+    recipe = kind(args.model, net, _plan(args, kind.paper), _options(args))
+    args.out = args.out or Path("runs") / args.model
+    samples, held_out = _open(args, recipe)
     seconds = fit(
-        net,
+        recipe,
         samples,
-        plan,
         args.out,
-        run=settings(args.model, args.data, plan, start),
+        run=settings(args.model, args.data, args.recipe, recipe, start),
         device=pick_device(args.device),
         precision=args.precision,
         workers=args.workers,
     )
-    net.to("cpu")
-    report = validate(net, held_out, args.val_crops)
-    path = args.out / f"{args.model}.safetensors"
-    spec = checkpoint.save(
-        path, args.model, net, weights=_provenance(args, plan, start), license=args.license
-    )
     summary = {
-        "weights": str(path),
-        "sha256": spec.weights_sha256,
-        "steps": plan.steps,
+        **_save(args, recipe, start),
+        "steps": recipe.steps,
         "seconds_of_this_go": round(seconds, 1),
-        "validation": asdict(report),
+        "validation": _validate(recipe, held_out, args.val_crops),
     }
     (args.out / "report.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(summary) if args.json else f"{path}: {report.line()}")
+    print(json.dumps(summary) if args.json else _line(summary))
     return 0
 
 
@@ -126,43 +147,119 @@ def _start(args: argparse.Namespace) -> tuple[Net, str]:
     return net, f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
 
 
-def _plan(args: argparse.Namespace) -> Plan:
-    from allfocus.train.recipe import Plan
+def _plan(args: argparse.Namespace, paper: Plan) -> Plan:
+    """The paper's plan, but for what was given."""
+    if args.steps and args.scale != 1:
+        raise UsageError("--steps and --scale: give one of them")
+    given = {
+        "batch": args.batch,
+        "crop": args.crop,
+        "learning_rate": args.lr,
+        "schedule": args.schedule,
+        "warmup": args.warmup,
+        "epochs": _epochs(args, paper),
+        "offset": args.offset,
+        "depths": args.depths,
+        "ema": args.ema,
+        "total": args.steps,
+    }
+    known = {name: value for name, value in given.items() if value is not None}
+    return replace(paper, scale=args.scale, seed=args.seed, **known)
 
-    return Plan(
-        batch=args.batch,
-        crop=args.crop,
-        learning_rate=args.lr,
-        schedule=args.schedule,
-        warmup=args.warmup,
-        epochs=args.epochs,
-        scale=args.scale,
-        offset=args.offset,
-        depths=args.depths,
-        seed=args.seed,
+
+def _epochs(args: argparse.Namespace, paper: Plan) -> tuple[int, ...]:
+    """Of all stages: none of those that --stages leaves out."""
+    epochs: tuple[int, ...] = paper.epochs if args.epochs is None else args.epochs
+    if args.stages is None:
+        return epochs
+    if not set(args.stages) <= set(range(1, paper.stages + 1)):
+        raise UsageError(
+            f"--stages: expected some of 1 to {paper.stages}, got {','.join(map(str, args.stages))}"
+        )
+    return tuple(e if stage in args.stages else 0 for stage, e in enumerate(epochs, start=1))
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from allfocus.train.recipe import Options
+
+    return Options(
+        loss=args.loss or "",
+        cycle=args.cycle,
+        mask=args.mask,
+        reblur=args.reblur,
+        adversary=args.adversary,
+        misaligned=args.misaligned,
+        labels=args.labels,
+        vgg=str(args.vgg or ""),
     )
 
 
-def _open(args: argparse.Namespace, plan: Plan, max_radius: float) -> tuple[Samples, Samples]:
+def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Samples, Samples]:
     """Training samples, and held-out ones drawn with another seed."""
     from allfocus.train.data import find, hold_out, make_samples
-    from allfocus.train.synthetic import Recipe
+    from allfocus.train.synthetic import Recipe as Drawn
 
-    recipe = Recipe(max_radius=max_radius)
+    plan = recipe.plan
+    drawn = Drawn(
+        max_radius=recipe.blur,
+        beyond_radius=2 * recipe.blur,
+        views=recipe.views,
+        misaligned=recipe.misaligned,
+    )
     items = find(args.data)
     if args.val:
         held, side = find(args.val), max(plan.crop, 128)
     else:
         (items, held), side = hold_out(items), plan.crop
-    samples = make_samples(items, plan.crop, plan.seed, recipe)
-    return samples, make_samples(held, side, plan.seed + 1, recipe)
+    samples = make_samples(items, plan.crop, plan.seed, drawn)
+    return samples, make_samples(held, side, plan.seed + 1, drawn)
 
 
-def _provenance(args: argparse.Namespace, plan: Plan, start: str) -> str:
-    stages = " + ".join(str(plan.stage_steps(stage)) for stage in (1, 2, 3))
-    how = f"trained {stages} steps (stages 1-3) of {plan.batch} crops of {plan.crop}x{plan.crop}"
+def _save(args: argparse.Namespace, recipe: Recipe, start: str) -> dict[str, object]:
+    """Write what the run was made for; names and fingerprints, those of --model first."""
+    from allfocus.train import checkpoint
+
+    files: dict[str, str] = {}
+    for name, net in recipe.saved.items():
+        path = args.out / f"{name}.safetensors"
+        how = _provenance(args, recipe, start)
+        spec = checkpoint.save(path, name, net.to("cpu"), weights=how, license=args.license)
+        files[str(path)] = spec.weights_sha256
+    (path, sha256), *others = files.items()
+    return {"weights": path, "sha256": sha256, "others": dict(others)}
+
+
+def _validate(recipe: Recipe, held_out: Samples, crops: int) -> dict[str, object]:
+    """What there is to say about held-out crops: of pictures, or the losses alone."""
+    from allfocus.train.loop import held_out_losses
+    from allfocus.train.models.base import Deblurrer
+    from allfocus.train.validate import validate
+
+    net = next(iter(recipe.nets.values()))
+    if isinstance(net, Deblurrer):
+        report = validate(net, held_out, crops)
+        return {**asdict(report), "line": report.line()}
+    losses = held_out_losses(recipe, held_out, crops)
+    said = ", ".join(f"{name} {value:.5f}" for name, value in losses.items())
+    return {"losses": losses, "line": f"losses on held-out crops: {said}"}
+
+
+def _line(summary: dict[str, object]) -> str:
+    validation = summary["validation"]
+    assert isinstance(validation, dict)
+    return f"{summary['weights']}: {validation['line']}"
+
+
+def _provenance(args: argparse.Namespace, recipe: Recipe, start: str) -> str:
+    plan = recipe.plan
+    numbers = range(1, plan.stages + 1)
+    stages = " + ".join(str(plan.stage_steps(stage)) for stage in numbers)
+    which = f" (stages 1-{plan.stages})" if plan.stages > 1 else ""
+    how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
-    return ". ".join(filter(None, (how, start, args.note)))
+    how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
+    kind = "plain recipe" if args.recipe == "plain" else ""
+    return ". ".join(filter(None, (how, kind, recipe.remark, start, args.note)))
 
 
 if __name__ == "__main__":

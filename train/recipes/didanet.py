@@ -1,0 +1,69 @@
+"""DID-ANet's three stages (Ma et al. 2021, sections III-B, III-C and IV-A)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from allfocus.train import losses
+from allfocus.train.data import Batch
+from allfocus.train.models.base import Net
+from allfocus.train.models.didanet import DidANet
+from allfocus.train.recipe import Options, Plan, Recipe, adam
+
+MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
+
+
+class DidanetRecipe(Recipe):
+    """Stage 1 feeds the deblurrer the true map, stages 2 and 3 the estimated one; stage 3 leaves
+    the estimator as it is. `loss` l2 weighs all pixels alike (the paper's table III).
+    """
+
+    paper = Plan()
+    knows = frozenset({"offset", "depths", "loss"})
+    parts = ("deblur", "map", "reevaluation")
+
+    def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
+        super().__init__(name, net, plan, options)
+        losses.check_choice(options.loss, "l2", "wd")
+        assert isinstance(net, DidANet)
+        self.net = net
+        self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
+
+    def prepare(self, step: int) -> None:
+        """See Recipe."""
+        self.net.estimator.requires_grad_(self.stage(step) < 3)
+        self.net.restorer.depth = self.plan.depth(step, self.net.config.blocks)
+
+    def finish(self) -> None:
+        """See Recipe."""
+        self.net.estimator.requires_grad_(True)
+        self.net.restorer.depth = self.net.config.blocks
+
+    def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
+        """See Recipe."""
+        offset = None if self.options.loss == "l2" else self.plan.offset
+        return parts(self.net, batch, self.stage(step), offset)
+
+
+def parts(net: DidANet, batch: Batch, stage: int, offset: float | None) -> dict[str, Tensor]:
+    """The stage's weighted losses on a batch; `offset` None: all pixels weigh the same.
+
+    Stage 3 asks the estimator whether the output still looks blurred (eq. 5). Where the data has no
+    maps, stage 1 feeds the estimated map too and the map loss is left out.
+    """
+    estimated = net.estimate(batch.blurry)
+    guide = batch.defocus if stage == 1 and batch.has_map else estimated
+    deblurred = net.restore(batch.blurry, guide)
+    if offset is None:
+        deblur = losses.squares(deblurred, batch.sharp)
+    else:
+        weight = losses.defocus_weight(estimated, offset)
+        deblur = losses.weighted_deblur_loss(deblurred, batch.sharp, weight)
+    found = {"deblur": DEBLUR * deblur}
+    if stage < 3 and batch.has_map:
+        found["map"] = MAP * losses.map_loss(estimated, batch.defocus)
+    if stage == 3:
+        found["reevaluation"] = REEVALUATION * losses.reevaluation_loss(
+            net.estimate(deblurred), net.estimate(batch.sharp)
+        )
+    return found
