@@ -128,3 +128,12 @@ def test_without_views_a_batch_has_none(tmp_path: Path) -> None:
     samples = make_samples(find(ded(tmp_path)), 16, 0, Recipe())
     batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=3, workers=0))
     assert batch.left is batch.right is batch.moved is None
+
+
+def test_loader_processes_start_where_opencv_has_threads_already() -> None:
+    """A forked process once waited for ever for threads of its parent."""
+    samples = make_samples(find(Path("dead-leaves")), 16, 0, Recipe(max_radius=1, beyond_radius=1))
+    cv2.setNumThreads(4)
+    cv2.resize(np.zeros((2000, 2000, 3), np.float32), (1000, 1000), interpolation=cv2.INTER_CUBIC)
+    steps = batches(samples, start=0, stop=2, batch=2, max_radius=8, workers=2)
+    assert len(list(steps)) == 2
