@@ -112,3 +112,28 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(InputError, match=r"a\.png"):
         make_samples(find(tmp_path), 16, 0, Recipe())
+
+
+def test_dead_leaves_need_no_photo() -> None:
+    items, held = hold_out(find(Path("dead-leaves")))
+    samples = make_samples(items, 16, 0, Recipe(max_radius=3, views=True, misaligned=True))
+    batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=3, workers=0))
+    for images in (batch.blurry, batch.left, batch.right, batch.moved):
+        assert images is not None
+        assert images.shape == (2, 3, 16, 16)
+    assert held
+
+
+def test_without_views_a_batch_has_none(tmp_path: Path) -> None:
+    samples = make_samples(find(ded(tmp_path)), 16, 0, Recipe())
+    batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=3, workers=0))
+    assert batch.left is batch.right is batch.moved is None
+
+
+def test_loader_processes_start_where_opencv_has_threads_already() -> None:
+    """A forked process once waited for ever for threads of its parent."""
+    samples = make_samples(find(Path("dead-leaves")), 16, 0, Recipe(max_radius=1, beyond_radius=1))
+    cv2.setNumThreads(4)
+    cv2.resize(np.zeros((2000, 2000, 3), np.float32), (1000, 1000), interpolation=cv2.INTER_CUBIC)
+    steps = batches(samples, start=0, stop=2, batch=2, max_radius=8, workers=2)
+    assert len(list(steps)) == 2

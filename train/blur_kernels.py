@@ -10,7 +10,6 @@ all kernels start with one shape.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,8 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from allfocus.train.psf import butterworth
+
 SMOOTHNESS = 1e-5  # λ of eq. 5
-_SAMPLES = 5  # a pixel is sampled at 5x5 points, so that small discs are round
 _FLOOR = 1e-6  # of a kernel's largest value: what starts at 0 can grow all the same
 
 _Grid = NDArray[np.float64]
@@ -47,19 +47,7 @@ class Config:
 
 def initial_kernel(radius: int, config: Config) -> _Grid:
     """Eq. 3 for a radius of at least 1 pixel: [K, K], K odd, its sum 1."""
-    reach = math.ceil(radius * (1 + 2 * config.smoothing))
-    side = 2 * reach + 1
-    steps = np.arange(side * _SAMPLES) - side * _SAMPLES // 2  # whole: both sides are the same
-    distance = np.hypot(*np.meshgrid(steps, steps)) / _SAMPLES
-    with np.errstate(divide="ignore"):  # in the middle the filter is 0
-        ratio = config.cutoff * radius / distance
-    fine = (distance <= radius) / (1 + ratio ** (2 * config.order))
-    kernel = fine.reshape(side, _SAMPLES, side, _SAMPLES).sum(axis=(1, 3))
-    smooth = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (config.smoothing * radius)) ** 2)
-    for axis in (0, 1):
-        kernel = np.apply_along_axis(np.convolve, axis, kernel, smooth, mode="same")
-    normalised: _Grid = kernel / kernel.sum()
-    return normalised
+    return butterworth(radius, cutoff=config.cutoff, order=config.order, smoothing=config.smoothing)
 
 
 class BlurKernels(nn.Module):

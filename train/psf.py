@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kernel = NDArray[np.float32]
-Shape = Literal["disc", "soft", "polygon", "ring", "gaussian"]
-SHAPES: tuple[Shape, ...] = ("disc", "soft", "polygon", "ring", "gaussian")
+_Grid = NDArray[np.float64]
+Shape = Literal["disc", "soft", "polygon", "ring", "gaussian", "butterworth"]
+CLASSIC: tuple[Shape, ...] = ("disc", "soft", "polygon", "ring", "gaussian")
+SHAPES: tuple[Shape, ...] = (*CLASSIC, "butterworth")
 _SAMPLES = 5  # each pixel is sampled at 5x5 points, so that radii between pixels differ
 
 
@@ -23,7 +25,8 @@ class Aperture:
     disc: an ideal lens wide open. soft: `softness` of the radius fades out (spherical aberration).
     polygon: a stopped-down iris of `blades` blades, turned by `angle` radians, of the disc's area.
     ring: brighter by `softness` at the edge (over-corrected lens). gaussian: of the standard
-    deviation of a disc of the same radius, radius / 2; what many papers blur with.
+    deviation of a disc of the same radius, radius / 2; what many papers blur with. butterworth:
+    a disc dimmed in the middle by a high-pass of cut-off `softness`, in radii (see `butterworth`).
     """
 
     shape: Shape = "disc"
@@ -33,13 +36,20 @@ class Aperture:
 
     def reach(self, radius: float) -> int:
         """Pixels from the kernel's centre to its edge."""
-        factor = {"gaussian": 1.5, "soft": 1.0 + self.softness, "polygon": 1.3}.get(self.shape, 1.0)
+        factor = {
+            "gaussian": 1.5,
+            "butterworth": 1.2,
+            "soft": 1.0 + self.softness,
+            "polygon": 1.3,
+        }.get(self.shape, 1.0)
         return math.ceil(factor * radius)
 
     def kernel(self, radius: float) -> Kernel:
         """The blur kernel [K, K] of `radius` pixels, K odd; its sum is 1. Radius 0 is one pixel."""
         if radius < 0 or not math.isfinite(radius):
             raise ValueError(f"radius: expected pixels, at least 0, got {radius}")
+        if self.shape == "butterworth":
+            return butterworth(radius, cutoff=self.softness).astype(np.float32)
         reach = self.reach(radius)
         steps = (np.arange((2 * reach + 1) * _SAMPLES) + 0.5) / _SAMPLES - (reach + 0.5)
         x, y = np.meshgrid(steps, steps)
@@ -52,18 +62,54 @@ class Aperture:
         kernel: Kernel = (coarse / total).astype(np.float32)
         return kernel
 
+    def half(self, radius: float, *, left: bool) -> Kernel:
+        """The blur [K, K] that one half of the lens makes, its sum 1: a dual-pixel view's.
 
-def random_aperture(rng: np.random.Generator) -> Aperture:
+        `left` keeps the kernel's left half. The two halves' mean is `kernel(radius)`.
+        """
+        whole = self.kernel(radius)
+        reach = whole.shape[1] // 2
+        side = np.sign(np.arange(-reach, reach + 1, dtype=np.float32))  # the middle column: both
+        share = 1 - side if left else 1 + side
+        half: Kernel = (whole * share).astype(np.float32)
+        return half
+
+
+def butterworth(
+    radius: float, *, cutoff: float = 0.4, order: int = 3, smoothing: float = 0.1
+) -> _Grid:
+    """A lens's blur that is brighter towards its edge, [K, K], K odd, its sum 1.
+
+    Zhai et al., "Learnable Blur Kernel for Single-Image Defocus Deblurring in the Wild", AAAI 2023,
+    equation 3: a Butterworth high-pass filter on a disc of `radius` pixels, smoothed by a Gaussian.
+    `cutoff` (D0, where the filter is 1/2) and `smoothing` (the standard deviation) are in radii.
+    """
+    reach = math.ceil(radius * (1 + 2 * smoothing))
+    side = 2 * reach + 1
+    steps = np.arange(side * _SAMPLES) - side * _SAMPLES // 2  # whole: both sides are the same
+    distance = np.hypot(*np.meshgrid(steps, steps)) / _SAMPLES
+    with np.errstate(divide="ignore", invalid="ignore"):  # in the middle the filter is 0
+        ratio = cutoff * radius / distance
+    fine = (distance <= radius) / (1 + ratio ** (2 * order))
+    kernel = np.nan_to_num(fine).reshape(side, _SAMPLES, side, _SAMPLES).sum(axis=(1, 3))
+    if kernel.sum() <= 0:  # smaller than the sampling grid: all of it is in the middle pixel
+        kernel[reach, reach] = 1.0
+        return np.asarray(kernel, np.float64)
+    smooth = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (smoothing * radius)) ** 2)
+    for axis in (0, 1):
+        kernel = np.apply_along_axis(np.convolve, axis, kernel, smooth, mode="same")
+    normalised: _Grid = kernel / kernel.sum()
+    return normalised
+
+
+def random_aperture(rng: np.random.Generator, shapes: tuple[Shape, ...] = CLASSIC) -> Aperture:
     """An aperture drawn at random: what a training crop was 'photographed' with."""
     return Aperture(
-        shape=SHAPES[int(rng.integers(len(SHAPES)))],
+        shape=shapes[int(rng.integers(len(shapes)))],
         softness=float(rng.uniform(0.1, 0.5)),
         blades=int(rng.integers(5, 10)),
         angle=float(rng.uniform(0, 2 * math.pi)),
     )
-
-
-_Grid = NDArray[np.float64]
 
 
 def _disc(_: Aperture, x: _Grid, y: _Grid, radius: float) -> _Grid:

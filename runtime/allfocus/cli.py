@@ -32,6 +32,10 @@ COMMANDS = {
     ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
     "bench models": Command("allfocus.benchmarks.model_table", "the table of all models"),
+    "data check": Command("allfocus.train.data_check", "tell what a folder of pictures holds"),
+    "data make-maps": Command(
+        "allfocus.train.data_maps", "compute defocus maps for blurry/sharp pairs"
+    ),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),
 }

@@ -1,0 +1,315 @@
+"""Public data sets in their published folders, made small; and what can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from allfocus.cli import main
+from allfocus.runtime.errors import InputError
+from allfocus.train.data import batches, find, make_samples
+from allfocus.train.datasets import recognise
+from allfocus.train.pairs import Pair, read_map
+from allfocus.train.skips import Skips
+from allfocus.train.synthetic import Recipe
+
+
+def put(folder: Path, *names: str, seed: int = 0, height: int = 24) -> None:
+    """Small pictures of these names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        rng = np.random.default_rng([seed, number])
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, (height, 32, 3), np.uint8))
+
+
+def dpdd(folder: Path) -> None:
+    for split in ("train", "val", "test"):
+        put(folder / f"{split}_c" / "source", "1P0A01.png", "1P0A03.png", seed=1)
+        put(folder / f"{split}_c" / "target", "1P0A00.png", "1P0A02.png", seed=2)
+        for side in "lr":
+            put(folder / f"{split}_{side}" / "source", "1P0A01.png", "1P0A03.png", seed=ord(side))
+
+
+def lfdof(folder: Path) -> None:
+    for split in ("train", "test"):
+        for scene in ("IMG_1", "IMG_2"):
+            blurry = [f"{scene}_ap1_0{i}.png" for i in range(3)]
+            put(folder / f"{split}_data" / "input" / scene, *blurry)
+        put(folder / f"{split}_data" / "ground_truth", "IMG_1.png", "IMG_2.png")
+
+
+def sdd(folder: Path) -> None:
+    for split in ("train_patches", "test"):
+        for name in ("blur", "gt"):
+            put(folder / split / name, "1.png", "2.png")
+
+
+def realdof(folder: Path) -> None:
+    for name in ("source", "target"):
+        put(folder / name, *(f"{i:02}.png" for i in range(50)))
+
+
+def ded(folder: Path) -> None:
+    put(folder / "image", *(f"image_{i}.jpg" for i in range(3)))
+    put(folder / "sharp", *(f"sharp_{i}.jpg" for i in range(3)))
+    put(folder / "filtered", *(f"defocus_filterd_{i}.png" for i in range(3)))
+
+
+def realistic(folder: Path) -> None:
+    for name in ("blurry", "sharp", "defocus"):
+        put(folder / name, *(f"{i:02}.png" for i in range(22)))
+
+
+def masked(images: Path, masks: Path, names: list[str], suffix: str = ".png") -> None:
+    """Pictures with detail on the left; masks that are white there."""
+    for folder in (images, masks):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        picture = np.full((24, 32, 3), 90, np.uint8)
+        picture[:, :16] = np.random.default_rng(1).integers(0, 256, (24, 16, 3))
+        mask = np.zeros((24, 32), np.uint8)
+        mask[:, :16] = 255
+        cv2.imwrite(str(images / name), picture)
+        cv2.imwrite(str(masks / Path(name).with_suffix(suffix)), mask)
+
+
+def cuhk(folder: Path) -> None:
+    names = ["out_of_focus0001.jpg", "out_of_focus0002.jpg", "motion0001.jpg"]
+    masked(folder / "image", folder / "gt", names)
+
+
+def dut(folder: Path) -> None:
+    names = ["1.jpg", "2.jpg"]
+    masked(folder / "DUT600S_Training", folder / "DUT600GT_Training", names, ".bmp")
+    masked(folder / "DUT500S-Testing", folder / "DUT500GT-Testing", names[:1], ".bmp")
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "counts"),
+    [
+        (dpdd, "DPDD", {"train": 2, "val": 2, "test": 2}),
+        (lfdof, "LFDOF", {"train": 6, "test": 6}),
+        (sdd, "SDD", {"train": 2, "test": 2}),
+        (realdof, "RealDOF", {"all": 50}),
+        (ded, "pairs in DED's layout", {"all": 3}),
+        (realistic, "Realistic", {"all": 22}),
+        (cuhk, "CUHK", {"all": 2}),
+        (dut, "DUT", {"train": 2, "test": 1}),
+    ],
+)
+def test_each_is_recognised_checked_and_trained_on(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], None],
+    name: str,
+    counts: dict[str, int],
+) -> None:
+    make(tmp_path)
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found.name == name
+    assert {split: len(pairs) for split, pairs in found.splits.items()} == counts
+    assert main(["data", "check", str(tmp_path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["data_set"] == name
+    assert {split["name"]: split["pairs"] for split in told["splits"]} == counts
+    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=8, workers=0))
+    assert (batch.left is not None) == (name == "DPDD")
+
+
+def test_dpdd_pairs_by_order_and_has_views(tmp_path: Path) -> None:
+    dpdd(tmp_path)
+    first = find(tmp_path)[0]
+    assert isinstance(first, Pair)
+    assert first.sharp is not None
+    assert (first.blurry.name, first.sharp.name) == ("1P0A01.png", "1P0A00.png")
+    assert first.left == tmp_path / "train_l" / "source" / "1P0A01.png"
+    assert len(find(tmp_path, "test")) == 2
+
+
+def test_a_mirror_exchanges_the_views(tmp_path: Path) -> None:
+    for name in ("train_c/source", "train_c/target", "train_l/source", "train_r/source"):
+        put(tmp_path / name, "a.png", height=32)
+    black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
+    white[:, 16:] = 0  # the left view sees light on the left side
+    for side, image in (("l", white), ("r", black)):
+        cv2.imwrite(str(tmp_path / f"train_{side}" / "source" / "a.png"), image)
+    samples = make_samples(find(tmp_path), 32, 0, Recipe())
+    sides = set()
+    for index in range(12):
+        sample = samples[index]
+        assert sample.left is not None
+        assert sample.right is not None
+        lit = sample.left if sample.left.any() else sample.right
+        sides.add((bool(sample.left.any()), bool(lit[:, :8].any())))
+    assert sides == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("make", [cuhk, dut])
+def test_masks_become_radii(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    pair = find(tmp_path)[0]
+    assert isinstance(pair, Pair)
+    assert pair.white == "sharp"
+    assert pair.defocus is not None
+    radius = read_map(pair.defocus, 8.0, pair.white)
+    assert radius[0, 0] == 0
+    assert radius[0, -1] == 8
+    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    assert not samples.has_sharp
+
+
+def test_masks_that_are_white_where_blurred_are_seen_to_be(tmp_path: Path) -> None:
+    cuhk(tmp_path)
+    for path in (tmp_path / "gt").iterdir():
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found.pairs("")[0].white == "blurred"
+
+
+def test_a_16_bit_map_is_in_256ths_of_a_pixel(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 4), 640, np.uint16))
+    assert read_map(tmp_path / "a.png", 8.0, "blurred")[0, 0] == 2.5
+
+
+def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says of a folder with something wrong."""
+    assert main(["data", "check", str(folder)]) == 1
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
+def test_a_missing_partner_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ded(tmp_path)
+    (tmp_path / "image" / "image_1.jpg").unlink()
+    assert "sharp_1.jpg" in check(tmp_path, capsys)
+    put(tmp_path / "image", "image_1.jpg")
+    lfdof(tmp_path / "other")
+    (tmp_path / "other" / "train_data" / "ground_truth" / "IMG_2.png").unlink()
+    assert "IMG_2" in check(tmp_path / "other", capsys)
+
+
+def test_a_partner_of_another_name_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sdd(tmp_path)
+    put(tmp_path / "test" / "blur", "3.png", "4.png")
+    put(tmp_path / "test" / "gt", "3.png", "5.png")
+    said = check(tmp_path, capsys)
+    assert "4.png" in said
+    assert "5.png" in said
+
+
+def test_pairs_of_different_size_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ded(tmp_path)
+    put(tmp_path / "sharp", "sharp_0.jpg", height=40)
+    said = check(tmp_path, capsys)
+    assert "sharp_0.jpg 32x40" in said
+    assert "1 problems" in said
+
+
+def test_corrupt_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ded(tmp_path)
+    whole = (tmp_path / "sharp" / "sharp_2.jpg").read_bytes()
+    (tmp_path / "sharp" / "sharp_2.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "image" / "image_0.jpg").write_text("nothing")
+    said = check(tmp_path, capsys)
+    assert "sharp_2.jpg" in said
+    assert "image_0.jpg" in said
+
+
+@pytest.mark.parametrize(
+    ("pixels", "said"),
+    [
+        (np.full((24, 32), 60000, np.uint16), "times 256"),
+        (np.ones((24, 32), np.uint8), "largest value is 1 of 255"),
+    ],
+)
+def test_maps_in_another_range_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pixels: np.ndarray, said: str
+) -> None:
+    ded(tmp_path)
+    for path in (tmp_path / "filtered").iterdir():
+        cv2.imwrite(str(path), pixels)
+    assert said in check(tmp_path, capsys)
+
+
+def test_maps_of_floats_are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tiff"), np.zeros((24, 32), np.float32))
+    with pytest.raises(InputError, match=r"a\.tiff"):
+        read_map(tmp_path / "a.tiff", 8.0, "blurred")
+
+
+def test_no_known_layout_says_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    said = check(tmp_path, capsys)
+    assert "pictures" in said
+    assert "_data/input/NAME" in said
+    assert main(["data", "check", str(tmp_path / "none")]) == 2
+    sdd(tmp_path / "inner")
+    assert "inner is one" in check(tmp_path, capsys)
+
+
+def test_photos_are_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, "a.png", "b.jpg")
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "2 photos" in capsys.readouterr().out
+
+
+def corrupt(folder: Path, total: int, broken: int) -> None:
+    for name in ("blurry", "sharp"):
+        put(folder / name, *(f"{i:03}.png" for i in range(total)))
+    for i in range(broken):
+        (folder / "blurry" / f"{i:03}.png").write_bytes(b"broken")
+
+
+def test_a_corrupt_picture_is_left_out_named_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corrupt(tmp_path, 120, 1)
+    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    for index in range(400):
+        assert samples[index].blurry.shape == (16, 16, 3)
+    assert samples.skips.count == 1
+    assert [record.getMessage().count("000.png") for record in caplog.records] == [1]
+    assert "1 of 120" in caplog.text
+
+
+def test_more_than_one_in_a_hundred_is_refused(tmp_path: Path) -> None:
+    corrupt(tmp_path, 120, 2)
+    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    with pytest.raises(InputError, match="2 of 120"):
+        [samples[index] for index in range(1000)]
+
+
+def test_processes_count_together() -> None:
+    skips = Skips(200)
+    fork = multiprocessing.get_context("fork")
+    for index in (3, 3, 7):
+        process = fork.Process(target=skips.add, args=(index, InputError("x.png: damaged")))
+        process.start()
+        process.join(20)
+        assert process.exitcode == 0
+    assert skips.count == 2
+    with pytest.raises(InputError, match="3 of 200"):
+        skips.add(9, InputError("y.png: damaged"))
+
+
+def test_corrupt_photos_are_left_out_too(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i:03}.png" for i in range(101)))
+    (tmp_path / "050.png").write_bytes(b"broken")
+    samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=1, beyond_radius=1))
+    assert samples.skips.count == 1
+    assert samples[0].blurry.shape == (16, 16, 3)

@@ -1,0 +1,111 @@
+"""Maps made from pairs, against the maps the pairs were blurred with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from allfocus.cli import main
+from allfocus.train.camera import Image, clip, to_srgb
+from allfocus.train.data import find, make_samples
+from allfocus.train.maps import Search, estimate
+from allfocus.train.pairs import read_map
+from allfocus.train.psf import Aperture
+from allfocus.train.render import Layer, render
+from allfocus.train.scenes import leaves_texture
+from allfocus.train.synthetic import Recipe
+
+SIDE = 96
+
+
+def scene(seed: int, near: float = 3.0) -> tuple[Image, Image, Image]:
+    """Blurry and sharp picture and true radius: something at `near` before a ramp of blur."""
+    rng = np.random.default_rng(seed)
+    ramp = np.tile(np.linspace(0, 6, SIDE, dtype=np.float32), (SIDE, 1))
+    cover = np.zeros((SIDE, SIDE), np.float32)
+    cover[24:70, 16:50] = 1
+    layers = [
+        Layer(leaves_texture(rng, SIDE), np.ones_like(ramp), ramp),
+        Layer(leaves_texture(rng, SIDE), cover, np.full_like(ramp, near)),
+    ]
+    blurry, sharp, radius = render(layers, Aperture())
+    noisy = blurry + 0.003 * rng.standard_normal(blurry.shape, dtype=np.float32)
+    return to_srgb(clip(noisy)), to_srgb(clip(sharp)), radius
+
+
+def write(folder: Path, count: int = 2) -> None:
+    for seed in range(count):
+        for name, image in zip(("blurry", "sharp"), scene(seed), strict=False):
+            (folder / name).mkdir(exist_ok=True)
+            cv2.imwrite(str(folder / name / f"{seed}.png"), np.rint(255 * image[..., ::-1]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_map_is_near_the_truth(seed: int) -> None:
+    blurry, sharp, radius = scene(seed)
+    made, confidence = estimate(blurry, sharp, Search(max_radius=9))
+    assert np.abs(made - radius).mean() < 0.4
+    assert 0 <= confidence.min() <= confidence.max() <= 1
+
+
+def test_where_nothing_is_to_be_seen_the_surroundings_decide() -> None:
+    blurry, sharp, _ = scene(0)
+    whole = render(
+        [Layer(sharp, np.ones((SIDE, SIDE), np.float32), np.full((SIDE, SIDE), 4, np.float32))],
+        Aperture(),
+    )[0]
+    flat = sharp.copy()
+    flat[30:60, 30:60] = 0.5
+    blurry = whole.copy()
+    blurry[36:54, 36:54] = 0.5
+    made, confidence = estimate(blurry, flat, Search(max_radius=9))
+    assert confidence[44:46, 44:46].max() < 0.1
+    assert 2.0 < made[44:46, 44:46].mean() < 6.0
+
+
+def test_equal_pictures_are_in_focus() -> None:
+    _, sharp, _ = scene(1)
+    made, _ = estimate(sharp, sharp, Search(max_radius=4))
+    assert made.max() < 0.3
+
+
+@pytest.mark.parametrize("wrong", [{"window": 4}, {"window": 1}, {"step": 0.0}])
+def test_an_impossible_search_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Search(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_command_writes_maps_that_training_finds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    assert main(["data", "make-maps", str(tmp_path), "--max-radius", "9"]) == 0
+    assert "2 maps" in capsys.readouterr().out
+    made = read_map(tmp_path / "defocus" / "0.png", 8.0, "blurred")
+    assert np.abs(made - scene(0)[2]).mean() < 0.4
+    samples = make_samples(find(tmp_path), 32, 0, Recipe())
+    assert samples.has_map
+    assert 0 < samples[0].radius.max() < 9
+    assert main(["data", "make-maps", str(tmp_path)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_pairs_that_cannot_be_done_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    cv2.imwrite(str(tmp_path / "sharp" / "1.png"), np.zeros((9, 9, 3), np.uint8))
+    assert main(["data", "make-maps", str(tmp_path), "--max-radius", "2"]) == 1
+    assert "1.png: sizes differ" in capsys.readouterr().out
+    assert (tmp_path / "defocus" / "0.png").exists()
+
+
+def test_a_folder_without_pairs_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "make-maps", str(tmp_path)]) == 1
+    assert "blurry/" in capsys.readouterr().err
+    assert main(["data", "make-maps", str(tmp_path / "none")]) == 2

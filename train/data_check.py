@@ -1,0 +1,136 @@
+"""`allfocus data check DIR`: which data set a folder holds, or what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+from tqdm import tqdm
+
+from allfocus.runtime.command import DONE, FAILED
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.train.datasets import LAYOUTS, recognise
+from allfocus.train.pairs import Pair, list_images, read_map, read_rgb
+
+_SHOWN = 20  # problems that are printed; all of them stand in the JSON
+_DARK = 26  # of 255: maps that never get lighter are in some other range
+
+
+@dataclass
+class Part:
+    """What one split of a data set holds."""
+
+    name: str
+    pairs: int
+    maps: int = 0
+    views: int = 0
+    sizes: Counter[str] = field(default_factory=Counter)  # "WIDTHxHEIGHT" -> pictures
+    depths: Counter[str] = field(default_factory=Counter)  # "picture 8 bits" -> files
+    problems: list[str] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `allfocus data check`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    known = "\n".join(f"  {layout.name:10} {layout.shape}" for layout in LAYOUTS)
+    parser.epilog = f"known layouts:\n{known}\nor sharp photos in one folder"
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read every file; 0 where all is well, 1 where something is wrong."""
+    folder: Path = args.folder
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder; give the one that holds the data set")
+    found = recognise(folder)
+    if found:
+        name, notes = found.name, found.notes
+        parts = [_check(split, pairs) for split, pairs in found.splits.items()]
+    else:
+        name, notes = "sharp photos", ()
+        parts = [_check("all", [Pair(path, None, None) for path in list_images(folder)])]
+    if not any(part.pairs for part in parts):
+        raise InputError(f"{folder}: {_unknown(folder)}")
+    problems = [problem for part in parts for problem in part.problems]
+    if args.json:
+        body = {"data_set": name, "notes": notes, "splits": [vars(part) for part in parts]}
+        print(json.dumps(body | {"problems": len(problems)}, indent=1))
+    else:
+        print("\n".join(_text(folder, name, notes, parts)))
+    return FAILED if problems else DONE
+
+
+def _check(name: str, pairs: list[Pair]) -> Part:
+    part = Part(name, len(pairs))
+    lightest = -1.0
+    for pair in tqdm(pairs, name, leave=False, disable=None):
+        part.maps += pair.defocus is not None
+        part.views += pair.left is not None
+        try:
+            lightest = max(lightest, _check_pair(pair, part))
+        except InputError as error:
+            part.problems.append(str(error))
+    if part.maps and 0 <= lightest < _DARK:
+        part.problems.append(
+            f"{name}: the maps' largest value is {lightest:.0f} of 255; expected white where the "
+            "blur is the model's max_radius, or 16 bits in 1/256 pixel"
+        )
+    return part
+
+
+def _check_pair(pair: Pair, part: Part) -> float:
+    """Count a pair in `part`; the lightest value of its map, or -1. Raises InputError."""
+    sizes = {}
+    for path in (p for p in pair.files if p != pair.defocus):
+        height, width = read_rgb(path).shape[:2]
+        sizes[path.name] = f"{width}x{height}"
+        part.depths[f"picture {_bits(path)} bits"] += 1
+    part.sizes[sizes[pair.blurry.name]] += 1
+    lightest = -1.0
+    if pair.defocus is not None:
+        plane = read_map(pair.defocus, 255.0, "blurred")
+        sizes[pair.defocus.name] = f"{plane.shape[1]}x{plane.shape[0]}"
+        bits = _bits(pair.defocus)
+        part.depths[f"map {bits} bits"] += 1
+        lightest = float(plane.max()) if bits == 8 else 255.0
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputError(f"{pair.blurry.parent}: sizes differ: {listed}; a pair has one size")
+    return lightest
+
+
+def _bits(path: Path) -> int:
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return 8 * image.dtype.itemsize if image is not None else 0
+
+
+def _unknown(folder: Path) -> str:
+    inner = [p.name for p in sorted(folder.iterdir()) if p.is_dir()]
+    for name in inner:
+        if recognise(folder / name):
+            return f"no known layout, but {folder / name} is one: give that"
+    has = f"it holds the folders {', '.join(inner[:8])}" if inner else "it holds no pictures"
+    known = "".join(f"\n  {layout.name}: {layout.shape}" for layout in LAYOUTS)
+    return f"no known layout; {has}. Known:{known}"
+
+
+def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) -> list[str]:
+    lines = [f"{folder}: {name}", *(f"  {note}" for note in notes)]
+    for part in parts:
+        kinds = [f"{part.pairs} {'pairs' if name != 'sharp photos' else 'photos'}"]
+        kinds += [f"{part.maps} maps"] * bool(part.maps)
+        kinds += [f"{part.views} with views"] * bool(part.views)
+        sizes = [f"{size} ({n})" for size, n in part.sizes.most_common(3)]
+        more = [f"{len(part.sizes) - 3} more sizes"] * (len(part.sizes) > 3)
+        depths = [f"{kind} ({n})" for kind, n in part.depths.items()]
+        lines.append(f"  {part.name}: {', '.join(kinds)}; {', '.join((*sizes, *more, *depths))}")
+        lines += [f"    wrong: {problem}" for problem in part.problems[:_SHOWN]]
+        if len(part.problems) > _SHOWN:
+            lines.append(f"    and {len(part.problems) - _SHOWN} more; --json lists all")
+    wrong = sum(len(part.problems) for part in parts)
+    return [*lines, f"{wrong} problems" if wrong else "all files read; nothing wrong"]

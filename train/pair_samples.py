@@ -1,0 +1,92 @@
+"""Crops of the pairs of a data set on disk."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from allfocus.runtime.errors import InputError
+from allfocus.train.pairs import Pair, read_map, read_rgb
+from allfocus.train.photo_samples import turn
+from allfocus.train.skips import Skips
+from allfocus.train.synthetic import Image, Sample
+
+_ATTEMPTS = 20  # pairs looked at in place of one that cannot be read
+
+
+class PairSamples(Dataset[Sample]):
+    """Blurry and sharp pictures of the same scenes, with or without maps and dual-pixel views.
+
+    Data sets for detection have no sharp pictures: `has_sharp` is False, `sharp` the blurry one. A
+    pair that cannot be read is left out with a warning; raises InputError where over 1 % are.
+    """
+
+    def __init__(self, pairs: list[Pair], side: int, seed: int, max_radius: float) -> None:
+        self.pairs, self.side, self.seed, self.max_radius = pairs, side, seed, max_radius
+        self.has_map = all(p.defocus is not None for p in pairs)
+        self.has_sharp = all(p.sharp is not None for p in pairs)
+        self.has_views = all(p.left is not None and p.right is not None for p in pairs)
+        self.skips = Skips(len(pairs))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng([self.seed, index])
+        stack = self._read_any(rng)
+        y = int(rng.integers(stack.shape[0] - self.side + 1))
+        x = int(rng.integers(stack.shape[1] - self.side + 1))
+        crop = stack[y : y + self.side, x : x + self.side]
+        crop = _mirror(rng, crop) if self.has_views else turn(rng, crop)
+        gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)  # "colour change" of the paper
+        images = [
+            np.clip(crop[..., i : i + 3] * gain, 0, 1) for i in range(0, crop.shape[2] - 1, 3)
+        ]
+        return Sample(images[0], images[1], crop[..., -1], *images[2:])
+
+    def _read_any(self, rng: np.random.Generator) -> Image:
+        """A pair drawn at random that can be read."""
+        for _ in range(_ATTEMPTS):
+            number = int(rng.integers(len(self.pairs)))
+            try:
+                return self._read(self.pairs[number])
+            except InputError as error:
+                self.skips.add(number, error)
+        raise InputError(f"none of {_ATTEMPTS} pairs could be read; see the warnings above")
+
+    def _read(self, pair: Pair) -> Image:
+        """[H, W, 7 or 13]: blurry, sharp and, where there are some, the views; at last radii."""
+        blurry = read_rgb(pair.blurry)
+        images = [blurry, blurry if pair.sharp is None else read_rgb(pair.sharp)]
+        if self.has_views and pair.left and pair.right:
+            images += [read_rgb(pair.left), read_rgb(pair.right)]
+        radius = np.zeros(blurry.shape[:2], np.float32)
+        if pair.defocus is not None:
+            radius = read_map(pair.defocus, self.max_radius, pair.white)
+        _check_pair(pair, [*images, radius], self.side)
+        codes = np.concatenate(images, axis=2).astype(np.float32) / 255
+        return np.concatenate((codes, radius[..., None]), axis=2)
+
+
+def _mirror(rng: np.random.Generator, crop: Image) -> Image:
+    """Turned over at times. Left and right views change places in a mirror; no turn leaves them so.
+
+    A quarter turn would make a view's shift vertical, which no such sensor gives.
+    """
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+        crop = crop[..., [*range(6), *range(9, 12), *range(6, 9), 12]]
+    return np.ascontiguousarray(crop[::-1] if rng.random() < 0.5 else crop)
+
+
+def _check_pair(pair: Pair, images: list[NDArray[np.generic]], side: int) -> None:
+    sizes = {image.shape[:2] for image in images}
+    names = ", ".join(path.name for path in pair.files)
+    if len(sizes) > 1:
+        raise InputError(
+            f"{names}: sizes differ ({sorted(sizes)}); the pictures and the map of "
+            "a pair must have the same size"
+        )
+    if min(min(size) for size in sizes) < side:
+        raise InputError(f"{pair.blurry}: smaller than the crop of {side}; use a smaller --crop")

@@ -1,0 +1,116 @@
+"""How a lens draws a scene of layers: blurred each, then laid over one another, back to front.
+
+Layers are blurred before they are laid over one another, so that a sharp edge does not smear what
+lies behind it, and a blurred foreground does. All is linear light.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+
+from allfocus.train.camera import Image
+from allfocus.train.psf import Aperture, Kernel
+
+_LEVEL_STEP = 0.75  # pixels of radius between the blurs that a slanted plane is mixed from
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Linear RGB [H, W, 3], coverage [H, W] in [0, 1] and blur radius [H, W] in pixels.
+
+    The radius is signed: above zero behind the plane in focus, below zero in front of it. Only
+    dual-pixel views tell the two apart.
+    """
+
+    texture: Image
+    coverage: Image
+    radius: Image
+
+
+def render(layers: list[Layer], lens: Aperture) -> tuple[Image, Image, Image]:
+    """Photograph `layers`, back to front: (blurry, sharp) linear [H, W, 3] and radius [H, W].
+
+    The radius is that of the front-most layer, in pixels, at least 0.
+    """
+
+    def blur(image: Image, radius: Image) -> Image:
+        return _blur_plane(image, np.abs(radius), lens.kernel)
+
+    return _lay(layers, blur), lay_sharp(layers), visible_radius(layers)
+
+
+def render_views(layers: list[Layer], lens: Aperture) -> tuple[Image, Image]:
+    """The dual-pixel views (left, right), linear [H, W, 3]: what each half of the lens sees.
+
+    Their mean is the picture that the whole lens makes. For one layer it is that of `render`; where
+    one layer covers another, each half sees past its edge on its own, as in a camera.
+    """
+    left, right = (_lay(layers, partial(_blur_view, lens, left)) for left in (True, False))
+    return left, right
+
+
+def lay_sharp(layers: list[Layer]) -> Image:
+    """The scene all in focus, linear [H, W, 3]."""
+    return _lay(layers, lambda image, _: image)
+
+
+def visible_radius(layers: list[Layer]) -> Image:
+    """The blur radius [H, W], in pixels, of the front-most layer."""
+    radius = layers[0].radius
+    for layer in layers:
+        radius = np.where(layer.coverage > 0.5, layer.radius, radius)
+    return np.abs(radius)
+
+
+def _lay(layers: list[Layer], blur: Callable[[Image, Image], Image]) -> Image:
+    out = np.zeros_like(layers[0].texture)
+    for layer in layers:
+        solid = layer.coverage[..., None]
+        flat = np.concatenate((layer.texture * solid, solid), axis=2)  # premultiplied RGBA
+        soft = blur(flat, layer.radius)
+        out = soft[..., :3] + out * (1 - soft[..., 3:])
+    return out
+
+
+def _blur_view(lens: Aperture, left: bool, image: Image, radius: Image) -> Image:
+    """One half's picture of a plane; in front of the focus the halves change places."""
+    size = np.abs(radius)
+    sides = [sign for sign in (1, -1) if (sign * radius > 0).any()] or [1]
+    parts = [
+        _blur_plane(image, size, partial(lens.half, left=left == (sign > 0))) for sign in sides
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return np.where(radius[..., None] >= 0, parts[0], parts[1])
+
+
+def _blur_plane(image: Image, radius: Image, kernel: Callable[[float], Kernel]) -> Image:
+    """Blur [H, W, C] by `radius` [H, W], mixing the two nearest of a few uniform blurs."""
+    low, high = float(radius.min()), float(radius.max())
+    count = 1 + math.ceil((high - low) / _LEVEL_STEP)
+    levels = np.linspace(low, high, count)
+    blurs = [convolve(image, kernel(level)) for level in levels]
+    if count == 1:
+        return blurs[0]
+    position = (radius - low) / (high - low) * (count - 1)
+    out = np.zeros_like(image)
+    for index, blurred in enumerate(blurs):
+        weight = np.clip(1 - np.abs(position - index), 0, 1)
+        out += weight[..., None].astype(np.float32) * blurred
+    return out
+
+
+def convolve(image: Image, kernel: Kernel) -> Image:
+    """Convolve [H, W] or [H, W, C] with a PSF [K, K]; the border is mirrored."""
+    if kernel.shape == (1, 1):
+        return image
+    # filter2D correlates; a PSF convolves, which for polygons is a half turn.
+    turned = np.ascontiguousarray(kernel[::-1, ::-1])
+    blurred = cv2.filter2D(image, cv2.CV_32F, turned, borderType=cv2.BORDER_REFLECT_101)
+    return blurred.astype(np.float32, copy=False)
