@@ -1,34 +1,32 @@
 """What a model is judged on: blurry pictures with their truth, in a folder or made here.
 
 The layouts are those `allfocus train` knows, read without torch, so that models can be judged where
-only their engine is installed.
+only their engine is installed. Where a data set is split, its test part is taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks.evaluation_set import IN_FOCUS
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.spec import Size
+from allfocus.train import pairs
+from allfocus.train.datasets import LAYOUTS, recognise
 
 Frame = NDArray[np.uint8]  # [H, W, 3], RGB
 Radii = NDArray[np.float32]  # [H, W], pixels
 SYNTHETIC = "synthetic"
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
-BLURRY, SHARP, MAPS = ("image", "blurry"), ("sharp",), ("filtered", "defocus")
-LAYOUT = (
-    "expected `image/` or `blurry/` with the blurry pictures, `sharp/` with the sharp ones, and "
-    "optionally `filtered/` or `defocus/` with the maps (white = most blurred); in all of them "
-    f"files sort into the same order. `--data {SYNTHETIC}` needs no folder"
+_EXPECTED = (
+    f"expected pairs in the layout of {', '.join(each.name for each in LAYOUTS)} (`allfocus data "
+    f"check` tells more); `--data {SYNTHETIC}` needs no folder"
 )
 
 
@@ -114,47 +112,33 @@ def open_data(data: str, map_radius: float) -> DataSet:
 
 def _folder(folder: Path, map_radius: float) -> DataSet:
     if not folder.is_dir():
-        raise UsageError(f"--data {folder}: not a folder; {LAYOUT}")
-    blurry, sharp, maps = (_pictures(folder, names) for names in (BLURRY, SHARP, MAPS))
-    if not blurry or not sharp:
-        found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
-        raise UsageError(f"{folder}: no pairs in it (found {found or 'nothing'}); {LAYOUT}")
-    if len(blurry) != len(sharp) or (maps and len(maps) != len(blurry)):
+        raise UsageError(f"--data {folder}: not a folder; {_EXPECTED}")
+    try:
+        found = recognise(folder)
+    except InputError as error:  # a layout that is known, with something missing
+        raise UsageError(f"--data {error}") from None
+    if found is None:
+        names = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
+        raise UsageError(f"{folder}: no pairs in it (found {names or 'nothing'}); {_EXPECTED}")
+    files = found.pairs("test")
+    if any(pair.sharp is None for pair in files):
         raise UsageError(
-            f"{folder}: {len(blurry)} blurry, {len(sharp)} sharp pictures, {len(maps)} maps; each "
-            "blurry picture needs one of each, or no picture a map"
+            f"{folder}: {found.name} has no sharp pictures to judge by; take a data set with pairs"
         )
-    planes: list[Path | None] = [*maps] or [None] * len(blurry)
-    rows = zip(blurry, sharp, planes, strict=True)
-    return DataSet(str(folder), tuple(partial(_read_pair, *row, map_radius) for row in rows))
+    makers = tuple(partial(_read_pair, pair, map_radius) for pair in files)
+    return DataSet(f"{found.name}, {folder}", makers)
 
 
-def _pictures(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The pictures, sorted by name, of the first of `names` that is a folder in `folder`."""
-    for name in names:
-        if (folder / name).is_dir():
-            inside = (folder / name).iterdir()
-            return sorted(path for path in inside if path.suffix.lower() in EXTENSIONS)
-    return []
-
-
-def _read_pair(blurry: Path, sharp: Path, defocus: Path | None, map_radius: float) -> Pair:
-    taken, truth = _read(blurry), _read(sharp)
+def _read_pair(files: pairs.Pair, map_radius: float) -> Pair:
+    assert files.sharp is not None
+    taken, truth = pairs.read_rgb(files.blurry), pairs.read_rgb(files.sharp)
     radius = None
-    if defocus is not None:
-        radius = _read(defocus)[..., 0].astype(np.float32) * np.float32(map_radius / 255)
+    if files.defocus is not None:
+        radius = pairs.read_map(files.defocus, map_radius, files.white)
     sizes = {array.shape[:2] for array in (taken, truth, radius) if array is not None}
     if len(sizes) > 1:
         raise InputError(
-            f"{blurry}, {sharp.name}: sizes differ ({sorted(sizes)}); a pair's pictures and map "
-            "must have the same size"
+            f"{files.blurry}, {files.sharp.name}: sizes differ ({sorted(sizes)}); a pair's "
+            "pictures and map must have the same size"
         )
-    return Pair(blurry.stem, taken, truth, radius, seen=radius)
-
-
-def _read(path: Path) -> Frame:
-    """A picture as uint8 RGB [H, W, 3]; 16 bits become 8. Raises InputError."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path}: not a picture that OpenCV can read; repair or remove it")
-    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8, copy=False)
+    return Pair(files.blurry.stem, taken, truth, radius, seen=radius)

@@ -11,6 +11,8 @@ import pytest
 from allfocus.benchmarks.pairs import open_data
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.spec import Size
+from allfocus.train.datasets import recognise
+from allfocus.train.pairs import read_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -19,7 +21,8 @@ def fill(folder: Path, *names: str, count: int = 2, size: tuple[int, int] = (20,
     for name in names:
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            picture = RNG.integers(0, 256, (*size, 3), np.uint8)
+            shape = size if name in ("defocus", "filtered") else (*size, 3)
+            picture = RNG.integers(0, 256, shape, np.uint8)
             cv2.imwrite(str(folder / name / f"{index}.png"), picture)
     return folder
 
@@ -29,15 +32,15 @@ def fill(folder: Path, *names: str, count: int = 2, size: tuple[int, int] = (20,
     [("image", "sharp"), ("blurry", "sharp", "defocus"), ("image", "sharp", "filtered")],
 )
 def test_pairs_are_those_that_training_finds(tmp_path: Path, names: tuple[str, ...]) -> None:
-    pytest.importorskip("torch", reason="training's loader needs torch")
-    from allfocus.train.data import find_pairs, read_rgb
-
     folder = fill(tmp_path, *names)
     found = list(open_data(str(folder), 8.0))
-    known = find_pairs(folder)
+    data_set = recognise(folder)
+    assert data_set is not None
+    known = data_set.pairs()
     assert [pair.name for pair in found] == [pair.blurry.stem for pair in known] == ["0", "1"]
     for pair, files in zip(found, known, strict=True):
         np.testing.assert_array_equal(pair.blurry, read_rgb(files.blurry))
+        assert files.sharp is not None
         np.testing.assert_array_equal(pair.sharp, read_rgb(files.sharp))
         assert (pair.radius is None) == (files.defocus is None)
         if files.defocus is not None:
@@ -72,7 +75,7 @@ def test_a_limit_and_a_size_cut_and_say_so(tmp_path: Path) -> None:
 
 
 def test_what_is_no_folder_of_pairs_is_told_what_one_is(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not a folder; expected `image/` or `blurry/`"):
+    with pytest.raises(UsageError, match="not a folder; expected pairs in the layout of DPDD"):
         open_data(str(tmp_path / "none"), 8.0)
     with pytest.raises(UsageError, match=r"no pairs in it \(found nothing\)"):
         open_data(str(tmp_path), 8.0)
