@@ -20,19 +20,27 @@ SHOWN = 5  # layers that an error names
 _SMALL = Size(96, 64)  # pixels: what single layers are tried on
 
 
-def half_psnr(net: Net, graph: Graph, kept: Sequence[str], size: Size) -> float:
-    """PSNR in dB of the first output of a phase in float16, but for the layers `kept`, at `size`.
+class Trial:
+    """A phase of `net` on the photo at `size`, in float32 once and in float16 as often as asked."""
 
-    Negative infinity where a value is not finite.
-    """
-    given = list(samples.inputs(net, graph.signature, size.padded(net.multiple)).values())
-    with torch.inference_mode():
-        expected = net.run(graph.phase, *given)[0].numpy()
-    found = run_in_half(net, graph.phase, given, kept)[0].numpy()
-    try:
-        return measure(graph.signature.outputs[0], found, expected, 1.0).psnr_db
-    except ParityError:
-        return -math.inf
+    def __init__(self, net: Net, graph: Graph, size: Size) -> None:
+        self._net, self._phase = net, graph.phase
+        self._output = graph.signature.outputs[0]
+        padded = size.padded(net.multiple)
+        self._given = list(samples.inputs(net, graph.signature, padded).values())
+        with torch.inference_mode():
+            self._expected = net.run(self._phase, *self._given)[0].numpy()
+
+    def psnr(self, kept: Sequence[str]) -> float:
+        """PSNR in dB of the first output in float16, but for the layers `kept`.
+
+        Negative infinity where a value is not finite.
+        """
+        found = run_in_half(self._net, self._phase, self._given, kept)[0].numpy()
+        try:
+            return measure(self._output, found, self._expected, 1.0).psnr_db
+        except ParityError:
+            return -math.inf
 
 
 def worst(net: Net, graph: Graph, kept: Sequence[str] = ()) -> list[tuple[str, float]]:
@@ -45,11 +53,12 @@ def search(net: Net, graph: Graph, fp16_db: float, size: Size) -> tuple[str, ...
 
     Raises ParityError where the limit is not reached with any number of them.
     """
-    if half_psnr(net, graph, (), size) >= fp16_db:
+    trial = Trial(net, graph, size)
+    if trial.psnr(()) >= fp16_db:
         return ()
     ranked = [name for name, _ in _ranked(net, graph, ())]
     low, high = 0, len(ranked)  # not enough, enough
-    found = half_psnr(net, graph, ranked, size)
+    found = trial.psnr(ranked)
     if not found >= fp16_db:
         raise ParityError(
             f"with all layers in float32 the net's other operations in float16 are at {found:.1f} "
@@ -57,7 +66,7 @@ def search(net: Net, graph: Graph, fp16_db: float, size: Size) -> tuple[str, ...
         )
     while high - low > 1:
         middle = (low + high) // 2
-        if half_psnr(net, graph, ranked[:middle], size) >= fp16_db:
+        if trial.psnr(ranked[:middle]) >= fp16_db:
             high = middle
         else:
             low = middle
@@ -66,9 +75,9 @@ def search(net: Net, graph: Graph, fp16_db: float, size: Size) -> tuple[str, ...
 
 def _ranked(net: Net, graph: Graph, kept: Sequence[str]) -> list[tuple[str, float]]:
     """Every layer but `kept`, with the PSNR in dB where it alone computes in float16."""
-    names = [name for name in layers(net) if name not in kept]
+    names, trial = list(layers(net)), Trial(net, graph, _SMALL)
     alone = []
-    for name in tqdm(names, unit="layer", disable=None, leave=False):
-        others = [other for other in layers(net) if other != name]
-        alone.append((name, half_psnr(net, graph, others, _SMALL)))
+    tried = [name for name in names if name not in kept]
+    for name in tqdm(tried, unit="layer", disable=None, leave=False):
+        alone.append((name, trial.psnr([other for other in names if other != name])))
     return sorted(alone, key=lambda pair: pair[1])

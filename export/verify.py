@@ -74,9 +74,9 @@ def check_half(net: Net, graph: Graph, fp16_db: float, kept: Sequence[str] = ())
 
     Raises ParityError, with the layers that lose most, where it is under `fp16_db`.
     """
-    from allfocus.export.layers import half_psnr, worst
+    from allfocus.export.layers import Trial, worst
 
-    found = half_psnr(net, graph, kept, HALF_SIZE)
+    found = Trial(net, graph, HALF_SIZE).psnr(kept)
     if not found >= fp16_db:
         losses = worst(net, graph, kept)
         names = ", ".join(f"{name} ({db:.1f} dB alone)" for name, db in losses)

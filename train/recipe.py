@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from allfocus.runtime.errors import UsageError
 from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
+from allfocus.train.synthetic import IN_FOCUS
 
 EPOCHS = (400, 200, 400)  # DID-ANet's, of stages 1, 2, 3
 EPOCH_SAMPLES = 1012  # the size of DID-ANet's training set: an epoch, whatever the data
-FOCUS_RADIUS = 0.5  # pixels: what is blurred by less counts as in focus
 RADIUS = 8.0  # pixels of blur at map value 1 for nets that estimate none
 _NEVER_NONE = 0.01  # of the learning rate: the lowest that a cosine falls to
 
@@ -197,7 +197,7 @@ def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
 
 def in_focus(batch: Batch, max_radius: float) -> Tensor:
     """The true mask [N, 1, H, W] of a batch whose map is 1 at `max_radius` pixels: 1 in focus."""
-    return (batch.defocus * max_radius < FOCUS_RADIUS).to(batch.defocus.dtype)
+    return (batch.defocus * max_radius < IN_FOCUS).to(batch.defocus.dtype)
 
 
 def _given(plan: Plan, name: str) -> bool:
