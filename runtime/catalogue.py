@@ -87,7 +87,7 @@ _DIDANET = _system(
     _WITH_MAP,
     ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
     ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
-    ("didanet-lite", 4, "didanet at half the resolution: 12 blocks of 64"),
+    ("didanet-lite", 16, "didanet at half the resolution: 12 blocks of 64"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
     fp16_db=60.0,
 )
@@ -95,7 +95,7 @@ _SFTNET = _system(
     "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ...",
     _POOLED,
     ("sftnet", 4, "features modulated by the defocus map: 12 blocks of 128"),
-    ("sftnet-lite", 4, "sftnet at half the resolution: 12 blocks of 64"),
+    ("sftnet-lite", 16, "sftnet at half the resolution: 12 blocks of 64"),
     ("sftnet-tiny", 4, "sftnet's design at test size: 2 blocks of 16"),
 )
 _JDRL_PAPER = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"

@@ -21,6 +21,7 @@ from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.pair_samples import PairSamples
 from allfocus.train.pairs import Pair, list_images, read_rgb
 from allfocus.train.photo_samples import PhotoSamples
+from allfocus.train.rendered import Rendered, RenderedSamples, find_rendered
 from allfocus.train.synthetic import Image, Recipe, Sample
 
 __all__ = [
@@ -68,8 +69,8 @@ class Batch:
     moved: Tensor | None = None
 
 
-Samples = PhotoSamples | PairSamples
-Items = list[Path] | list[Pair]
+Samples = PhotoSamples | PairSamples | RenderedSamples
+Items = list[Path] | list[Pair] | list[Rendered]
 
 
 def find(folder: Path, split: str = "train") -> Items:
@@ -83,7 +84,8 @@ def find(folder: Path, split: str = "train") -> Items:
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; {LAYOUT}")
     found = recognise(folder)
-    items: Items = found.pairs(split) if found else list_images(folder)
+    items: Items = find_rendered(folder)
+    items = items or (found.pairs(split) if found else list_images(folder))
     if not items:
         raise InputError(f"{folder}: no pictures in it; {LAYOUT}")
     return items
@@ -102,6 +104,9 @@ def hold_out(items: Items, every: int = 10) -> tuple[Items, Items]:
 
 def make_samples(items: Items, side: int, seed: int, recipe: Recipe) -> Samples:
     """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs."""
+    rendered = [item for item in items if isinstance(item, Rendered)]
+    if rendered:
+        return RenderedSamples(rendered, side, seed)
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
         return PairSamples(pairs, side, seed, recipe.max_radius)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
-from dataclasses import fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,28 @@ from tqdm import tqdm
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.train.average import Average
 from allfocus.train.data import Batch, Samples, batches
+from allfocus.train.log import Log, Sheets
 from allfocus.train.recipe import Recipe
 from allfocus.train.state import load_state, save_state
 
 SAVE_SECONDS = 120.0
 _LONGEST_GRADIENT = 1.0  # longer ones are shortened to this
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run shows besides its log.csv: TensorBoard's events, and a sheet now and then."""
+
+    events: bool = False
+    sheets: Sheets | None = None
+    every: int = 1000
+
+
+class Taken(NamedTuple):
+    """Seconds of a go, and those of them that were spent waiting for data."""
+
+    seconds: float
+    waiting: float
 
 
 def pick_device(name: str) -> torch.device:
@@ -46,8 +63,9 @@ def fit(
     device: torch.device,
     precision: str,
     workers: int,
-) -> float:
-    """Train the recipe's nets in place from wherever the state in `out` is; returns the seconds it
+    watch: Watch,
+) -> Taken:
+    """Train the recipe's nets in place from wherever the state in `out` is; returns the time it
     took. Where weights are averaged, the nets end up with the average.
 
     The state is written every two minutes and at the end; `run` is what a continuation must share.
@@ -69,8 +87,9 @@ def fit(
         workers=workers,
     )
     began = saved = time.monotonic()
-    log = _Log(out / "log.csv", recipe.parts, first)
-    bar = tqdm(source, total=recipe.steps, initial=first, unit="step", disable=None)
+    log = Log(out, recipe.parts, first, events=watch.events)
+    waiting = _Waiting(source)
+    bar = tqdm(waiting, total=recipe.steps, initial=first, unit="step", disable=None)
     for step, batch in enumerate(bar, start=first):
         value, parts = _step(recipe, _to(batch, device), step, precision)
         if average:
@@ -80,10 +99,30 @@ def fit(
         if time.monotonic() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
             save_state(state, recipe, average, step + 1, run)
             saved = time.monotonic()
-    recipe.finish()
+        if watch.sheets and (step + 1) % watch.every == 0:
+            watch.sheets.write(step + 1)
+    log.close()
     if average:
         average.put_into(recipe.nets)
-    return time.monotonic() - began
+    recipe.finish()
+    return Taken(time.monotonic() - began, waiting.seconds)
+
+
+class _Waiting:
+    """The batches of a source, and the seconds that were spent waiting for them."""
+
+    def __init__(self, source: Iterator[Batch]) -> None:
+        self._source = source
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            began = time.monotonic()
+            batch = next(self._source, None)
+            self.seconds += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
 
 
 def _step(
@@ -153,25 +192,3 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         if isinstance(tensor, Tensor)
     }
     return replace(batch, **moved)
-
-
-class _Log:
-    """`log.csv`: one row a step; rows past the resumed step are dropped."""
-
-    def __init__(self, path: Path, parts: tuple[str, ...], first: int) -> None:
-        self._parts = parts
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = []
-        if first and path.is_file():
-            with path.open(newline="", encoding="utf-8") as old:
-                rows = [
-                    row for row in csv.reader(old) if row[0].isdecimal() and int(row[0]) < first
-                ]
-        self._file = path.open("w", newline="", encoding="utf-8", buffering=1)
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(("step", "stage", "loss", *parts))
-        self._writer.writerows(rows)
-
-    def write(self, step: int, stage: int, loss: float, parts: dict[str, float]) -> None:
-        figures = (f"{parts[c]:.6g}" if c in parts else "" for c in self._parts)
-        self._writer.writerow((step, stage, f"{loss:.6g}", *figures))

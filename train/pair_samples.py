@@ -38,7 +38,7 @@ class PairSamples(Dataset[Sample]):
         y = int(rng.integers(stack.shape[0] - self.side + 1))
         x = int(rng.integers(stack.shape[1] - self.side + 1))
         crop = stack[y : y + self.side, x : x + self.side]
-        crop = _mirror(rng, crop) if self.has_views else turn(rng, crop)
+        crop = mirror(rng, crop) if self.has_views else turn(rng, crop)
         gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)  # "colour change" of the paper
         images = [
             np.clip(crop[..., i : i + 3] * gain, 0, 1) for i in range(0, crop.shape[2] - 1, 3)
@@ -69,7 +69,7 @@ class PairSamples(Dataset[Sample]):
         return np.concatenate((codes, radius[..., None]), axis=2)
 
 
-def _mirror(rng: np.random.Generator, crop: Image) -> Image:
+def mirror(rng: np.random.Generator, crop: Image) -> Image:
     """Turned over at times. Left and right views change places in a mirror; no turn leaves them so.
 
     A quarter turn would make a view's shift vertical, which no such sensor gives.

@@ -113,10 +113,14 @@ class Plan:
 class Options:
     """Ablations and choices; each recipe knows some, and refuses what it does not know."""
 
-    loss: Literal["", "l1", "l2", "wd", "charbonnier"] = ""  # of the pictures; "": the paper's
+    loss: Literal["", "l1", "l2", "wd", "charbonnier", "psnr"] = (
+        ""  # of the pictures; "": the paper's
+    )
     cycle: bool = True  # JDRL: the output is deformed towards the truth too
     mask: bool = True  # JDRL: the calibration mask; DefocusGAN: the masks that guide the branches
     reblur: bool = True  # JDRL: the reblurring net and its loss
+    guidance: bool = True  # DID-ANet: the map that the deblurrer is given (table III, "Backbone")
+    auxiliary: bool = True  # DID-ANet: the map's loss, and the true map in stage 1 ("Without AL")
     misaligned: bool = False  # JDRL: sharp pictures slightly displaced
     adversary: bool = True  # DefocusGAN: the critic and its loss
     labels: bool = False  # APL: true pictures and masks, which synthetic data has

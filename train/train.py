@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from allfocus.train.data import Samples
+    from allfocus.train.loop import Watch
     from allfocus.train.models.base import Net
     from allfocus.train.recipe import Options, Plan, Recipe
 
@@ -47,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
     parser.add_argument("--val-crops", type=positive, default=64)
+    parser.add_argument("--tensorboard", action="store_true", help="events in OUT/tensorboard too")
+    parser.add_argument(
+        "--pictures", type=int, default=1000, help="steps between OUT/samples/*.png; 0: none"
+    )
     parser.add_argument("--license", default="as the training data's", help="terms of the weights")
     parser.add_argument("--note", default="", help="a sentence for the weights' provenance")
     parser.add_argument("--json", action="store_true", help="print the final report as JSON")
@@ -77,12 +82,16 @@ def _add_rates(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_choices(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--loss", choices=("l1", "l2", "wd", "charbonnier"), help="of the pictures")
+    parser.add_argument(
+        "--loss", choices=("l1", "l2", "wd", "charbonnier", "psnr"), help="of the pictures"
+    )
     for name, said in (
         ("cycle", "JDRL without deforming the output towards the truth"),
         ("mask", "JDRL without its calibration mask, DefocusGAN without guiding masks"),
         ("reblur", "JDRL without its reblurring net"),
         ("adversary", "DefocusGAN without its critic"),
+        ("guidance", "DID-ANet: the deblurrer alone, without a map"),
+        ("auxiliary", "DID-ANet: no true maps, neither to learn from nor to deblur with"),
     ):
         parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=said)
     parser.add_argument("--misaligned", action="store_true", help="JDRL: displaced sharp pictures")
@@ -104,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = kind(args.model, net, _plan(args, kind.paper), _options(args))
     args.out = args.out or Path("runs") / args.model
     samples, held_out = _open(args, recipe)
-    seconds = fit(
+    taken = fit(
         recipe,
         samples,
         args.out,
@@ -112,11 +121,13 @@ def run(args: argparse.Namespace) -> int:
         device=pick_device(args.device),
         precision=args.precision,
         workers=args.workers,
+        watch=_watch(args, recipe, held_out),
     )
     summary = {
         **_save(args, recipe, start),
         "steps": recipe.steps,
-        "seconds_of_this_go": round(seconds, 1),
+        "seconds_of_this_go": round(taken.seconds, 1),
+        "of_which_waiting_for_data": round(taken.waiting, 1),
         "validation": _validate(recipe, held_out, args.val_crops),
     }
     (args.out / "report.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -188,6 +199,8 @@ def _options(args: argparse.Namespace) -> Options:
         mask=args.mask,
         reblur=args.reblur,
         adversary=args.adversary,
+        guidance=args.guidance,
+        auxiliary=args.auxiliary,
         misaligned=args.misaligned,
         labels=args.labels,
         vgg=str(args.vgg or ""),
@@ -213,6 +226,18 @@ def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Samples, Samples]:
         (items, held), side = hold_out(items), plan.crop
     samples = make_samples(items, plan.crop, plan.seed, drawn)
     return samples, make_samples(held, side, plan.seed + 1, drawn)
+
+
+def _watch(args: argparse.Namespace, recipe: Recipe, held_out: Samples) -> Watch:
+    from allfocus.train.log import Sheets, can_show
+    from allfocus.train.loop import Watch
+
+    if args.pictures < 0:
+        raise UsageError(f"--pictures: expected 0 or more steps, got {args.pictures}")
+    net = next(iter(recipe.nets.values()))
+    if not args.pictures or not can_show(net):
+        return Watch(args.tensorboard)
+    return Watch(args.tensorboard, Sheets(net, held_out, args.out), args.pictures)
 
 
 def _save(args: argparse.Namespace, recipe: Recipe, start: str) -> dict[str, object]:

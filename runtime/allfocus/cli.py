@@ -26,6 +26,9 @@ COMMANDS = {
     "deblur": Command("allfocus.runtime.deblur_command", "make pictures sharp"),
     "eval": Command("allfocus.benchmarks.quality", "measure how good models are"),
     "export": Command("allfocus.export.to_trt", "turn a model into an ONNX file and an engine"),
+    "bench ablation": Command(
+        "allfocus.benchmarks.ablation", "what each part of DID-ANet's training brings"
+    ),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
     "bench kernels": Command(
         "allfocus.benchmarks.kernel_speed", "time the CUDA operations against PyTorch"
@@ -35,6 +38,9 @@ COMMANDS = {
     "data check": Command("allfocus.train.data_check", "tell what a folder of pictures holds"),
     "data make-maps": Command(
         "allfocus.train.data_maps", "compute defocus maps for blurry/sharp pairs"
+    ),
+    "data render": Command(
+        "allfocus.train.data_render", "make training samples once, for many runs"
     ),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),

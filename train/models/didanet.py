@@ -44,6 +44,7 @@ class Config:
     map_scale: int = 4  # the map is this many times smaller than the image: 1 or 4
     map_features: int = 64
     map_blocks: int = 4
+    map_levels: int = 0  # further halvings below the map's resolution, for a wider view
     features: int = 128
     blocks: int = 12
     scaled_from: int | None = None  # first block (counted from 0) whose branch is scaled ...
@@ -60,9 +61,16 @@ class Config:
             )
         if self.shuffle not in (1, 2):
             raise ValueError(f"shuffle: expected 1 or 2, got {self.shuffle}")
+        if self.map_levels < 0:
+            raise ValueError(f"map_levels: expected 0 or more, got {self.map_levels}")
         for name in ("map_features", "map_blocks", "features", "blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+    @property
+    def multiple(self) -> int:
+        """Of height and width, in pixels."""
+        return max(self.map_scale << self.map_levels, self.shuffle)  # each divides the other
 
     def block_scale(self, index: int) -> float:
         """Factor of the branch of residual block `index`, counted from 0."""
@@ -97,6 +105,29 @@ class ResidualBlock(nn.Module):
         return x + branch if self.scale == 1.0 else x + self.scale * branch
 
 
+class WiderView(nn.Module):
+    """What lies around, seen at half the resolution and, with `levels` over 1, at half of that.
+
+    Flat parts of a picture look alike in focus and out of it; only their surroundings tell.
+    """
+
+    def __init__(self, features: int, levels: int) -> None:
+        super().__init__()
+        self.down = conv(features, features, 2)
+        self.before = ResidualBlock(features, 1.0)
+        self.deeper = WiderView(features, levels - 1) if levels > 1 else None
+        self.after = ResidualBlock(features, 1.0)
+        self.up = conv(features, features)
+        nn.init.kaiming_normal_(self.down.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H, W]; H and W multiples of 2**levels."""
+        y = self.before(F.relu(self.down(x)))
+        y = y if self.deeper is None else y + self.deeper(y)
+        y = self.up(self.after(y))
+        return F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 class MapEstimator(nn.Module):
     """Image [N, 3, H, W] -> defocus map [N, 1, H, W], estimated at 1/map_scale and upsampled."""
 
@@ -108,13 +139,16 @@ class MapEstimator(nn.Module):
             self.head: nn.Module = conv(3, width)
         else:
             self.head = nn.Sequential(conv(3, width, 2), nn.ReLU(), conv(width, width, 2))
+        self.wider = WiderView(width, config.map_levels) if config.map_levels else None
         self.blocks = nn.Sequential(*(ResidualBlock(width, 1.0) for _ in range(config.map_blocks)))
         self.body = conv(width, width)
         self.tail = conv(width, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, H, W]."""
-        small: Tensor = self.tail(self.body(self.blocks(self.head(image))))
+        features = self.head(image)
+        features = features if self.wider is None else features + self.wider(features)
+        small: Tensor = self.tail(self.body(self.blocks(features)))
         if self.map_scale == 1:
             return small
         return F.interpolate(
@@ -165,7 +199,7 @@ class DidANet(Deblurrer):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.multiple = max(config.map_scale, config.shuffle)  # each divides the other
+        self.multiple = config.multiple
         self.halos = _halos(config)
         self.estimator = MapEstimator(config)
         self.restorer = Restorer(config)
@@ -191,24 +225,62 @@ class DidANet(Deblurrer):
 
 
 def _halos(config: Config) -> dict[Phase, int]:
-    """Where the picture is folded, a pixel sees to the far end of the farthest square.
+    """Of the whole: through the farthest pixel of the map that the deblurrer looks at."""
+    fold, reach = config.shuffle, 2 * config.blocks + 3
+    return {
+        "whole": halo_through_map(config, fold, reach),
+        "estimate": estimator_halo(config),
+        "restore": fold * reach + fold - 1,
+    }
 
-    That adds nothing to the way through a map of 1/4: its samples see blocks of 4 pixels, which
-    squares never cut.
-    """
-    estimate = estimator_halo(config)
-    reach = config.shuffle * (2 * config.blocks + 3)
-    restore = reach + config.shuffle - 1
-    whole = estimate + (restore if config.map_scale == 1 else reach)
-    return {"whole": whole, "estimate": estimate, "restore": restore}
+
+def halo_through_map(config: Config, fold: int, reach: int) -> int:
+    """Pixels from an output's pixel to the farthest of the image that it sees through the map, of
+    which it sees `reach` squares of `fold` pixels around its own."""
+    return max(
+        _beyond(
+            config, pixel, fold * (pixel // fold - reach), fold * (pixel // fold + reach + 1) - 1
+        )
+        for pixel in range(config.multiple)
+    )
 
 
 def estimator_halo(config: Config) -> int:
     """Pixels from a pixel of the map to the farthest of the image that it sees."""
-    convs = 2 * config.map_blocks + 2  # at the map's resolution
-    # At 1/4: the two strided convolutions reach 3 pixels, each further one 4, and the farther of
-    # the two map samples that a pixel is interpolated from lies up to 5 pixels away.
-    return convs + 1 if config.map_scale == 1 else 4 * convs + 3 + 5
+    return max(_beyond(config, pixel, pixel, pixel) for pixel in range(config.multiple))
+
+
+def _beyond(config: Config, pixel: int, first: int, last: int) -> int:
+    """How far from `pixel` the estimator looks for the map's rows `first` to `last`."""
+    first, last = _seen(config, first, last)
+    return max(pixel - first, last - pixel)
+
+
+def _seen(config: Config, first: int, last: int) -> tuple[int, int]:
+    """The first and the last row of the image that these rows of the map see, from the output back.
+
+    A row of the map is interpolated from the two samples around it, and a convolution of stride 2
+    at row i sees the rows 2i - 1 to 2i + 1.
+    """
+    scale, reach = config.map_scale, 2 * config.map_blocks + 2
+    if scale > 1:
+        first, last = (first - scale // 2) // scale, (last + scale // 2) // scale
+    first, last = first - reach, last + reach
+    if config.map_levels:
+        first, last = _seen_wider(config.map_levels, first, last)
+    if scale == 1:
+        return first - 1, last + 1
+    for _ in range(2):
+        first, last = 2 * first - 1, 2 * last + 1
+    return first, last
+
+
+def _seen_wider(levels: int, first: int, last: int) -> tuple[int, int]:
+    """The same for WiderView: doubled, a convolution and two blocks; one that strides."""
+    first, last = (first - 1) // 2 - 3, (last + 1) // 2 + 3
+    if levels > 1:
+        first, last = _seen_wider(levels - 1, first, last)
+    return 2 * (first - 2) - 1, 2 * (last + 2) + 1
 
 
 def from_public_name(key: str) -> str:
@@ -235,7 +307,7 @@ def _build(config: Config) -> Deblurrer:
 CONFIGS = {
     "didanet": Config(),
     "didanet-released": Config(map_scale=1, blocks=16, scaled_from=4),
-    "didanet-lite": Config(map_features=32, features=64, untouched=0.5, shuffle=2),
+    "didanet-lite": Config(map_features=64, map_levels=2, features=64, untouched=0.5, shuffle=2),
     "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
 }
 VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

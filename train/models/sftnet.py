@@ -45,6 +45,7 @@ class Config:
 
     map_features: int = 64
     map_blocks: int = 4
+    map_levels: int = 0  # further halvings below the map's resolution, as in didanet-lite
     features: int = 128
     blocks: int = 12
     conditions: int = 64
@@ -60,6 +61,13 @@ class Config:
             raise ValueError(f"modulation: expected one of {expected}, got {self.modulation!r}")
         if self.shuffle not in (1, 2):
             raise ValueError(f"shuffle: expected 1 or 2, got {self.shuffle}")
+
+    @property
+    def estimator(self) -> didanet.Config:
+        """The map estimator's own."""
+        return didanet.Config(
+            map_features=self.map_features, map_blocks=self.map_blocks, map_levels=self.map_levels
+        )
 
     @property
     def pooled(self) -> bool:
@@ -191,11 +199,10 @@ class SftNet(Deblurrer):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.multiple = 4
+        self.multiple = config.estimator.multiple
         self.context = config.conditions if config.pooled else 0
-        estimator = didanet.Config(map_features=config.map_features, map_blocks=config.map_blocks)
-        self.halos = _halos(config, didanet.estimator_halo(estimator))
-        self.estimator = MapEstimator(estimator)
+        self.halos = _halos(config)
+        self.estimator = MapEstimator(config.estimator)
         self.restorer = Restorer(config)
 
     def phases(self) -> Mapping[Phase, Method]:
@@ -220,17 +227,14 @@ class SftNet(Deblurrer):
         return self.restorer(image, defocus), defocus
 
 
-def _halos(config: Config, estimate: int) -> dict[Phase, int]:
-    """Where the picture is folded, a pixel sees to the far end of the farthest square.
-
-    That adds nothing to the way through the map: the estimator's grid, of 4 pixels, is aligned with
-    that of the squares.
-    """
+def _halos(config: Config) -> dict[Phase, int]:
     after = 2 * config.blocks + 2
     before = 1 if config.modulation == "none" else 3
-    reach = config.shuffle * (before + after)
-    restore = reach + config.shuffle - 1
-    halos: dict[Phase, int] = {"whole": reach + estimate}
+    fold, reach = config.shuffle, before + after
+    estimate = didanet.estimator_halo(config.estimator)
+    whole = didanet.halo_through_map(config.estimator, fold, reach)
+    restore = fold * reach + fold - 1
+    halos: dict[Phase, int] = {"whole": whole}
     return {**halos, "estimate": estimate, "restore": restore} if config.pooled else halos
 
 
@@ -240,7 +244,7 @@ def _build(config: Config) -> Deblurrer:
 
 CONFIGS = {
     "sftnet": Config(),
-    "sftnet-lite": Config(map_features=32, features=64, conditions=32, shuffle=2),
+    "sftnet-lite": Config(map_levels=2, features=64, conditions=32, shuffle=2),
     "sftnet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2, conditions=8),
 }
 VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

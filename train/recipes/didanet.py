@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import replace
 
+import torch
+from torch import Tensor, nn
+
+from allfocus.runtime.errors import UsageError
 from allfocus.train import losses
 from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
@@ -15,34 +19,53 @@ MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
 
 class DidanetRecipe(Recipe):
     """Stage 1 feeds the deblurrer the true map, stages 2 and 3 the estimated one; stage 3 leaves
-    the estimator as it is. `loss` l2 weighs all pixels alike (the paper's table III).
+    the estimator as it is. The paper's table III is made of the options: `loss` l2 weighs all
+    pixels alike; without `auxiliary` nothing is learnt from true maps; without `guidance` the
+    deblurrer gets an empty map, in training and ever after.
     """
 
     paper = Plan()
-    knows = frozenset({"offset", "depths", "loss"})
+    knows = frozenset({"offset", "depths", "loss", "guidance", "auxiliary"})
     parts = ("deblur", "map", "reevaluation")
 
     def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
         super().__init__(name, net, plan, options)
         losses.check_choice(options.loss, "l2", "wd")
         assert isinstance(net, DidANet)
+        if not options.guidance and net.config.untouched:
+            raise UsageError(
+                f"guidance: {name} leaves alone what its map calls sharp, so without a map it does "
+                "nothing; take didanet or didanet-tiny"
+            )
+        if not (options.guidance and options.auxiliary) and plan.stage_steps(3):
+            raise UsageError("stage 3 asks a trained estimator; leave it out: --stages 1,2")
         self.net = net
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
 
     def prepare(self, step: int) -> None:
         """See Recipe."""
-        self.net.estimator.requires_grad_(self.stage(step) < 3)
+        self.net.estimator.requires_grad_(self.stage(step) < 3 and self.options.guidance)
         self.net.restorer.depth = self.plan.depth(step, self.net.config.blocks)
 
     def finish(self) -> None:
         """See Recipe."""
         self.net.estimator.requires_grad_(True)
         self.net.restorer.depth = self.net.config.blocks
+        if not self.options.guidance:  # the net's map is what it was trained with: empty
+            nn.init.zeros_(self.net.estimator.tail.weight)
+            assert self.net.estimator.tail.bias is not None
+            nn.init.zeros_(self.net.estimator.tail.bias)
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
         """See Recipe."""
         offset = None if self.options.loss == "l2" else self.plan.offset
-        return parts(self.net, batch, self.stage(step), offset)
+        if self.options.guidance and self.options.auxiliary:
+            return parts(self.net, batch, self.stage(step), offset)
+        if self.options.guidance:
+            return parts(self.net, replace(batch, has_map=False), 2, offset)
+        empty = torch.zeros_like(batch.defocus)
+        error = losses.squares(self.net.restore(batch.blurry, empty), batch.sharp)
+        return {"deblur": DEBLUR * error}
 
 
 def parts(net: DidANet, batch: Batch, stage: int, offset: float | None) -> dict[str, Tensor]:

@@ -1,0 +1,72 @@
+"""`allfocus data render DIR --out FOLDER`: training samples made once, for many runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from allfocus.runtime.command import DONE, positive
+from allfocus.runtime.errors import UsageError
+from allfocus.train.synthetic import Recipe, rich
+
+_ABOUT = """\
+DIR holds sharp photos, or is `dead-leaves` for generated scenes. `train.py --data FOLDER` then
+reads the samples instead of making them; crops of them are turned and mirrored at random. A sample
+takes 8 bytes a pixel on disk.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `allfocus data render`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _ABOUT
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="sharp photos")
+    add("--out", type=Path, required=True, help="folder to fill; it must be empty")
+    add("--count", type=positive, default=10000, help="samples (default %(default)s)")
+    add(
+        "--side", type=positive, default=192, help="pixels of a sample's side (default %(default)s)"
+    )
+    add("--seed", type=int, default=0)
+    add("--max-radius", type=float, default=8.0, help="pixels; a share lies beyond (%(default)s)")
+    add("--jpeg-share", type=float, default=0.3, help="pictures that are JPEGs (%(default)s)")
+    add("--sharp-share", type=float, default=0.2, help="scenes all in focus (%(default)s)")
+    add("--views", action="store_true", help="dual-pixel views too")
+    add("--misaligned", action="store_true", help="a displaced sharp picture too")
+    add("--workers", type=int, default=2, help="processes (default %(default)s)")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render the samples."""
+    from allfocus.train.data import find, make_samples
+    from allfocus.train.photo_samples import PhotoSamples
+    from allfocus.train.rendered import render_into
+
+    samples = make_samples(find(args.folder), args.side, args.seed, _recipe(args))
+    if not isinstance(samples, PhotoSamples):
+        raise UsageError(f"{args.folder}: expected sharp photos; what it holds is blurred already")
+    for _ in tqdm(
+        render_into(args.out, samples, args.count, args.workers), total=args.count, disable=None
+    ):
+        pass
+    result = {"samples": args.count, "side": args.side, "folder": str(args.out)}
+    text = f"{args.count} samples of {args.side}x{args.side} pixels in {args.out}"
+    print(json.dumps(result) if args.json else text)
+    return DONE
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    for name in ("jpeg_share", "sharp_share"):
+        if not 0 <= getattr(args, name) <= 1:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option}: expected 0 to 1, got {getattr(args, name)}")
+    if not args.max_radius > 0:
+        raise UsageError(f"--max-radius: expected more than 0 pixels, got {args.max_radius}")
+    shares = {"jpeg_share": args.jpeg_share, "sharp_share": args.sharp_share}
+    drawn = rich(args.max_radius, views=args.views, misaligned=args.misaligned)
+    return replace(drawn, **shares)
