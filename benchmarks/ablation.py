@@ -19,7 +19,7 @@ from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, open_data
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.files import publish
 
 ABLATION = "allfocus/ablation/1"
@@ -148,7 +148,9 @@ def _call(status: int, what: str) -> None:
 def _seeds(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise UsageError(f"--seeds {text!r}: expected whole numbers, each once, such as 0,1,2")
+        raise argparse.ArgumentTypeError(
+            f"expected whole numbers, each once, such as 0,1,2, got {text!r}"
+        )
     return tuple(int(part) for part in parts)
 
 

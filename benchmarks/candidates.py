@@ -65,6 +65,11 @@ def packaged() -> tuple[str, ...]:
     )
 
 
+def deblurring() -> tuple[str, ...]:
+    """Those of `packaged` that give a picture."""
+    return tuple(name for name in packaged() if MODELS[name].signature("whole").deblurs)
+
+
 @contextmanager
 def open_model(model: str, backend: str, threads: int) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.

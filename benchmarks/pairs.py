@@ -37,11 +37,13 @@ class Pair:
     `radius` is that of what is front-most, as maps have it. `seen` is the mean radius of what a
     pixel's light comes from: it differs where something blurred in front spills over what is in
     focus behind it. Where a data set has no maps, both are None; a folder has no `seen` of its own.
+    Data sets for detection have no `sharp`, and masks instead of radii: `radius` is None, `seen` 0
+    in focus and infinite elsewhere.
     """
 
     name: str
     blurry: Frame
-    sharp: Frame
+    sharp: Frame | None
     radius: Radii | None
     seen: Radii | None
 
@@ -56,7 +58,8 @@ class Pair:
         top, left = max(0, (height - size.height) // 2), max(0, (width - size.width) // 2)
         part = (slice(top, top + size.height), slice(left, left + size.width))
         radius, seen = (None if m is None else m[part] for m in (self.radius, self.seen))
-        return Pair(self.name, self.blurry[part], self.sharp[part], radius, seen)
+        sharp = None if self.sharp is None else self.sharp[part]
+        return Pair(self.name, self.blurry[part], sharp, radius, seen)
 
 
 @dataclass(frozen=True)
@@ -121,24 +124,33 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
         names = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
         raise UsageError(f"{folder}: no pairs in it (found {names or 'nothing'}); {_EXPECTED}")
     files = found.pairs("test")
+    notes: tuple[str, ...] = ()
     if any(pair.sharp is None for pair in files):
-        raise UsageError(
-            f"{folder}: {found.name} has no sharp pictures to judge by; take a data set with pairs"
-        )
+        lacking = [pair for pair in files if pair.defocus is None]
+        if lacking:
+            raise UsageError(
+                f"{lacking[0].blurry}: neither a sharp picture nor a mask to judge by; take a data "
+                "set with one of them"
+            )
+        notes = ("no sharp pictures here: judged is only what is called in focus",)
     makers = tuple(partial(_read_pair, pair, map_radius) for pair in files)
-    return DataSet(f"{found.name}, {folder}", makers)
+    return DataSet(f"{found.name}, {folder}", makers, notes)
 
 
 def _read_pair(files: pairs.Pair, map_radius: float) -> Pair:
-    assert files.sharp is not None
-    taken, truth = pairs.read_rgb(files.blurry), pairs.read_rgb(files.sharp)
+    taken = pairs.read_rgb(files.blurry)
+    truth = None if files.sharp is None else pairs.read_rgb(files.sharp)
     radius = None
     if files.defocus is not None:
         radius = pairs.read_map(files.defocus, map_radius, files.white)
     sizes = {array.shape[:2] for array in (taken, truth, radius) if array is not None}
     if len(sizes) > 1:
+        names = ", ".join(path.name for path in files.files[1:])
         raise InputError(
-            f"{files.blurry}, {files.sharp.name}: sizes differ ({sorted(sizes)}); a pair's "
-            "pictures and map must have the same size"
+            f"{files.blurry}, {names}: sizes differ ({sorted(sizes)}); a pair's pictures and map "
+            "must have the same size"
         )
+    if truth is None and radius is not None:
+        seen = np.where(radius < map_radius / 2, 0, np.inf).astype(np.float32)
+        return Pair(files.blurry.stem, taken, None, None, seen)
     return Pair(files.blurry.stem, taken, truth, radius, seen=radius)

@@ -20,7 +20,7 @@ from allfocus.benchmarks import candidates
 from allfocus.benchmarks.candidates import Candidate, open_classical, open_model, the_input
 from allfocus.benchmarks.common import size
 from allfocus.benchmarks.machine import describe, finish
-from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
+from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, Pair, open_data
 from allfocus.benchmarks.perceptual import open_lpips
 from allfocus.benchmarks.quality_schema import QUALITY, QualityReport, QualityRow
 from allfocus.benchmarks.quality_sheet import Sheet
@@ -32,6 +32,7 @@ from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.runtime.files import publish
 from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.spec import Size
 
 ALL = "all"
 NOTES = (
@@ -53,13 +54,15 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     machine = describe()
     lpips, missing = open_lpips()
     settings = Settings(float_output=args.float, deform=args.deform, lpips=lpips)
-    has_maps = next(iter(data)).radius is not None
+    first = next(iter(data))
+    has_maps, has_sharp = first.radius is not None, first.sharp is not None
     notes = _notes(args, data, has_maps, missing)
     sheet, rows = Sheet(len(data)), []
     for model in _models(args.model):  # what cannot be loaded is told before minutes of work
-        with open_model(model, args.backend, args.threads or 0):
-            pass
-    for opener in _field(args, has_maps, notes):
+        with open_model(model, args.backend, args.threads or 0) as candidate:
+            if not has_sharp:
+                _check_detects(candidate, first)
+    for opener in _field(args, has_maps, notes) if has_sharp else _detectors(args):
         with opener as candidate:
             rows.append(_judge(candidate, data, settings, sheet))
             notes += _untrained(candidate)
@@ -102,6 +105,22 @@ def _field(args: argparse.Namespace, has_maps: bool, notes: list[str]) -> Iterat
             )
     for model in models:
         yield open_model(model, args.backend, args.threads or 0)
+
+
+def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
+    """The models alone: neither the input nor a baseline tells what is in focus."""
+    for model in _models(args.model):
+        yield open_model(model, args.backend, args.threads or 0)
+
+
+def _check_detects(candidate: Candidate, pair: Pair) -> None:
+    small = pair.cut(Size(64, 64))
+    output = candidate.run(small, small.blurry)
+    if output.defocus is None and output.focus is None:
+        raise UsageError(
+            f"{candidate.name} gives no map, and these data have no sharp pictures to judge its "
+            "pictures by; take a model with a map, or data with pairs"
+        )
 
 
 def _judge(candidate: Candidate, data: DataSet, settings: Settings, sheet: Sheet) -> QualityRow:

@@ -30,7 +30,7 @@ class Sheet:
         if row is None:
             return
         window = most_different(pair)
-        self._truth[row] = pair.sharp[window]
+        self._truth[row] = _truth(pair)[window]
         self._cells.setdefault(name, {})[row] = _shown(output, pair)[window].copy()
 
     def draw(self) -> Frame:
@@ -39,18 +39,34 @@ class Sheet:
         Crops are enlarged by repeating pixels, so that what is seen is what is there.
         """
         columns = [*self._cells.items(), ("truth", self._truth)]
-        return np.hstack([_column(name, cells) for name, cells in columns])
+        return np.hstack([column(name, cells, SIDE, ZOOM) for name, cells in columns])
 
 
 def most_different(pair: Pair) -> tuple[slice, slice]:
-    """The window of at most SIDE x SIDE pixels in which input and truth differ most."""
-    change = np.abs(pair.blurry.astype(np.float32) - pair.sharp).mean(axis=2)
+    """The window of at most SIDE x SIDE pixels in which input and truth differ most.
+
+    Without a truth, that with as much in focus as not.
+    """
+    if pair.sharp is not None:
+        change = np.abs(pair.blurry.astype(np.float32) - pair.sharp).mean(axis=2)
+    else:
+        assert pair.in_focus is not None
+        change = np.abs(cv2.blur(pair.in_focus.astype(np.float32), (SIDE, SIDE)) - 0.5)
+        change = np.float32(0.5) - change
     height, width = (min(SIDE, side) for side in change.shape)
     sums = cv2.integral(change, sdepth=cv2.CV_64F)
     inside = sums[height:, width:] - sums[height:, :-width] - sums[:-height, width:]
     inside = inside + sums[:-height, :-width]
     top, left = (int(place) for place in np.unravel_index(np.argmax(inside), inside.shape))
     return slice(top, top + height), slice(left, left + width)
+
+
+def _truth(pair: Pair) -> Frame:
+    """The sharp picture or, where there is none, the mask: white in focus."""
+    if pair.sharp is not None:
+        return pair.sharp
+    assert pair.in_focus is not None
+    return np.repeat(_levels(pair.in_focus.astype(np.float32))[..., None], 3, axis=2)
 
 
 def _shown(output: Output, pair: Pair) -> Frame:
@@ -68,21 +84,22 @@ def _levels(values: NDArray[np.float32]) -> Frame:
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
-def _column(name: str, cells: dict[int, Frame]) -> Frame:
-    side = SIDE * ZOOM
-    parts = [_title(name)]
+def column(name: str, cells: dict[int, Frame], side: int, zoom: int) -> Frame:
+    """Crops of at most `side` pixels, `zoom` times as large, below one another and their name."""
+    side *= zoom
+    parts = [_title(name, side)]
     for row in sorted(cells):
-        crop = np.repeat(np.repeat(cells[row], ZOOM, axis=0), ZOOM, axis=1)
+        crop = np.repeat(np.repeat(cells[row], zoom, axis=0), zoom, axis=1)
         place = np.full((side + _GAP, side + _GAP, 3), _PAPER, np.uint8)
         place[: crop.shape[0], : crop.shape[1]] = crop
         parts.append(place)
     return np.vstack(parts)
 
 
-def _title(name: str) -> Frame:
-    head = np.full((_HEAD, SIDE * ZOOM + _GAP, 3), _PAPER, np.uint8)
+def _title(name: str, side: int) -> Frame:
+    head = np.full((_HEAD, side + _GAP, 3), _PAPER, np.uint8)
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.45
     (width, _), _ = cv2.getTextSize(name, font, scale, 1)
-    scale *= min(1.0, SIDE * ZOOM / max(1, width))
+    scale *= min(1.0, side / max(1, width))
     cv2.putText(head, name, (0, 15), font, scale, _INK, 1, cv2.LINE_AA)
     return head

@@ -55,7 +55,7 @@ def judge(
         look(index, pair, output)
         image = None if output.image is None else np.clip(real(output.image), 0, 1)
         pictures.append(_picture(candidate, pair, output, image, settings))
-        bands.add(pair, image)
+        bands.add(pair, image if pair.sharp is not None else None)
         focus.add(pair, output, candidate.max_radius)
     return QualityRow(
         name=candidate.name,
@@ -96,9 +96,9 @@ def _run(candidate: Candidate, pair: Pair, given: Given) -> Output:
 def _picture(
     candidate: Candidate, pair: Pair, output: Output, image: Real | None, settings: Settings
 ) -> Picture:
-    truth = real(pair.sharp)
     plain = warped = None
-    if image is not None:
+    if image is not None and pair.sharp is not None:
+        truth = real(pair.sharp)
         plain = _similarity(image, truth, settings)
         if settings.deform:
             warped = _similarity(image, deformed(truth, image), settings)

@@ -31,7 +31,7 @@ class Bands:
         self._by_radius = self._has_image = True
 
     def add(self, pair: Pair, image: Real | None) -> None:
-        """Count one picture; `image` is None where none came out."""
+        """Count one picture; `image` is None where none came out, or there is no sharp one."""
         self._by_radius &= pair.seen is not None
         self._has_image &= image is not None
         radius = np.zeros(pair.blurry.shape[:2]) if pair.seen is None else pair.seen
@@ -39,6 +39,7 @@ class Bands:
         self._pixels += np.bincount(band, minlength=len(EDGES))
         if image is None:
             return
+        assert pair.sharp is not None
         for row, other in zip(self._squares, (pair.sharp, pair.blurry), strict=True):
             square = (image.astype(np.float64) - real(other)) ** 2
             row += np.bincount(band, square.mean(axis=2).ravel(), minlength=len(EDGES))

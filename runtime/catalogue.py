@@ -111,6 +111,7 @@ _APL_DETECT = _system(
     _APL_PAPER,
     _DETECT,
     ("apl-detect", 8, "APL's detection net: what is in focus, by VGG16 blocks"),
+    ("apl-detect-lite", 16, "apl-detect on 2x2 pixels folded, half the features"),
     ("apl-detect-tiny", 4, "APL's detection net at test size: 3 levels of 4 to 8"),
 )
 _APL = _system(

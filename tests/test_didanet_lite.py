@@ -22,12 +22,13 @@ def _conv(inputs: int, outputs: int, positions: int) -> tuple[int, int]:
 
 
 def test_lite_costs_what_its_layers_add_up_to() -> None:
-    half, quarter = 200 * 300, 100 * 150
-    layers = [_conv(3, 32, half), *[_conv(32, 32, quarter)] * 10, _conv(32, 1, quarter)]
+    half, quarter, eighth, sixteenth = (200 * 304 // 4**n for n in range(4))
+    layers = [_conv(3, 64, half), *[_conv(64, 64, quarter)] * 10, _conv(64, 1, quarter)]
+    layers += [*[_conv(64, 64, eighth)] * 6, *[_conv(64, 64, sixteenth)] * 6]
     layers += [_conv(16, 64, half), *[_conv(64, 64, half)] * 25, _conv(64, 12, half)]
     net = build("didanet-lite")
-    assert count_parameters(net) == sum(p for p, _ in layers) == 1_033_069
-    assert count_macs(net, torch.zeros(1, 3, 400, 600)) == sum(m for _, m in layers)
+    assert count_parameters(net) == sum(p for p, _ in layers) == 1_754_189
+    assert count_macs(net, torch.zeros(1, 3, 400, 608)) == sum(m for _, m in layers)
 
 
 def test_lite_is_at_least_8_times_cheaper() -> None:
@@ -64,13 +65,20 @@ def test_the_map_is_folded_too() -> None:
     assert len(square.unique()) == 4
 
 
+@pytest.mark.parametrize("levels", [0, 1, 2])
 @pytest.mark.parametrize("map_scale", [1, 4])
-def test_with_any_map_it_sees_as_far_as_it_says(map_scale: int) -> None:
+def test_with_any_map_it_sees_as_far_as_it_says(map_scale: int, levels: int) -> None:
     config = Config(
-        map_scale=map_scale, map_features=2, map_blocks=1, features=2, blocks=1, shuffle=2
+        map_scale=map_scale,
+        map_features=2,
+        map_blocks=1,
+        map_levels=levels,
+        features=2,
+        blocks=1,
+        shuffle=2,
     )
     net = DidANet(config)
-    assert net.multiple == max(map_scale, 2)
+    assert net.multiple == max(map_scale * 2**levels, 2)
     assert measured(net, MODELS["didanet-lite"].signatures) == net.halos
 
 

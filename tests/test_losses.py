@@ -66,3 +66,13 @@ def test_focus_loss_is_the_cross_entropy_and_finite() -> None:
     value = losses.focus_loss(maps(0.25, 0.5), maps(1.0, 0.0)).item()
     assert value == pytest.approx(math.log(4) / 2 + math.log(2) / 2)
     assert losses.focus_loss(maps(0.0), maps(1.0)).item() == 100
+
+
+def test_psnr_is_the_mean_over_crops_of_decibels() -> None:
+    wanted = torch.zeros(2, 3, 4, 4)
+    given = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), 0.1)])
+    floor = losses.FLOOR
+    each = [10 * math.log10(error + floor) / 200 for error in (0.25, 0.01)]
+    assert float(losses.psnr(given, wanted)) == pytest.approx(sum(each) / 2)
+    lowest = 10 * math.log10(floor) / 200
+    assert float(losses.psnr(wanted, wanted)) == pytest.approx(lowest)

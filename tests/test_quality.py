@@ -14,7 +14,7 @@ from conftest import Exported
 
 from allfocus import cli
 from allfocus.benchmarks import candidates, quality
-from allfocus.benchmarks.pairs import Pair
+from allfocus.benchmarks.pairs import Pair, open_data
 from allfocus.benchmarks.quality_schema import QualityReport
 from allfocus.benchmarks.quality_sheet import Sheet, most_different
 from allfocus.benchmarks.quality_text import tables
@@ -273,3 +273,55 @@ def test_the_sheet_shows_where_input_and_truth_differ() -> None:
     assert {0, 255} <= set(np.unique(cell))
     assert (drawn[30:240, 230 : 230 + 224] == 255).all()
     assert (drawn[30:240, 460 : 460 + 224] == 0).all()
+
+
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """Two pictures with masks in CUHK's layout: detail on the left, which is in focus."""
+    root = tmp_path / "cuhk"
+    for name in ("image", "gt"):
+        (root / name).mkdir(parents=True)
+    for index in range(2):
+        picture = np.full((*SIZE, 3), 90, np.uint8)
+        picture[:, :16] = np.random.default_rng(index).integers(0, 256, (SIZE[0], 16, 3))
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:, :16] = 255
+        cv2.imwrite(str(root / "image" / f"out_of_focus{index}.png"), picture)
+        cv2.imwrite(str(root / "gt" / f"out_of_focus{index}.png"), mask)
+    return root
+
+
+def test_masks_alone_judge_what_is_called_in_focus(
+    tiny: Exported, masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--model", tiny.frame, "--data", masks, "--backend", "cpu", "--threads", 1)
+    status, out, _ = evaluate(capsys, *words, "--json", "--out", tmp_path / "out")
+    assert status == 0
+    report = decode(QualityReport, out)
+    (row,) = report.rows  # neither the input nor a baseline tells what is in focus
+    assert (row.similarity, row.map, row.whole.psnr_db) == (None, None, None)
+    assert row.detection is not None
+    assert 0 < row.detection.f_max <= 1
+    assert any("no sharp pictures" in note for note in report.notes)
+    assert (tmp_path / "out" / "quality.png").is_file()
+
+
+def test_masks_are_in_focus_where_they_are_white(masks: Path) -> None:
+    for pair in open_data(str(masks), 8.0):
+        assert pair.sharp is None
+        assert pair.radius is None
+        assert pair.in_focus is not None
+        assert pair.in_focus[:, :16].all()
+        assert not pair.in_focus[:, 16:].any()
+
+
+def test_a_model_without_a_map_cannot_be_judged_by_masks(
+    masks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blind = candidates.Candidate(
+        name="blind", kind="model", run=lambda _, given: candidates.Output(image=given)
+    )
+    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(blind))
+    status, _, err = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", masks)
+    assert status == 2
+    assert "blind gives no map" in err

@@ -57,7 +57,12 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
     "plain-apl": ("apl-tiny", ("--recipe", "plain"), 2, {"deblur", "focus"}),
     "plain-detect": ("apl-detect-tiny", ("--recipe", "plain"), 2, {"focus"}),
     "plain-defocusgan": ("defocusgan-tiny", ("--recipe", "plain", "--loss", "l1"), 2, {"deblur"}),
-    "plain-didanet": ("didanet-tiny", ("--recipe", "plain"), 2, {"deblur", "map"}),
+    "plain-didanet": (
+        "didanet-tiny",
+        ("--recipe", "plain", "--epochs", "1,1"),
+        2,
+        {"deblur", "map"},
+    ),
     "plain-reblur": ("jdrl-reblur-tiny", ("--recipe", "plain"), 2, {"deblur"}),
 }
 
@@ -199,7 +204,7 @@ def test_a_full_disk_leaves_the_state_before(
     [
         ("sftnet-tiny", ("--loss", "l2"), "loss: this recipe has no such option"),
         ("sftnet-tiny", ("--depths", "1,2"), "depths: this recipe has no such option"),
-        ("didanet-tiny", ("--no-cycle",), "it knows depths, loss, offset"),
+        ("didanet-tiny", ("--no-cycle",), "it knows auxiliary, depths, guidance, loss, offset"),
         ("didanet-tiny", ("--loss", "l1"), "expected l2 or wd with this recipe, got l1"),
         ("didanet-tiny", ("--scale", "2"), "--steps and --scale: give one of them"),
         ("didanet-tiny", ("--stages", "4"), "expected some of 1 to 3, got 4"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,15 +48,18 @@ def run(args: argparse.Namespace) -> int:
     from allfocus.train.photo_samples import PhotoSamples
     from allfocus.train.rendered import render_into
 
-    samples = make_samples(find(args.folder), args.side, args.seed, _recipe(args))
-    if not isinstance(samples, PhotoSamples):
+    items = find(args.folder)
+    if not isinstance(items[0], Path):
         raise UsageError(f"{args.folder}: expected sharp photos; what it holds is blurred already")
-    for _ in tqdm(
-        render_into(args.out, samples, args.count, args.workers), total=args.count, disable=None
-    ):
+    samples = make_samples(items, args.side, args.seed, _recipe(args))
+    assert isinstance(samples, PhotoSamples)
+    began = time.monotonic()
+    made = render_into(args.out, samples, args.count, args.workers)
+    for _ in tqdm(made, total=args.count, disable=None):
         pass
-    result = {"samples": args.count, "side": args.side, "folder": str(args.out)}
-    text = f"{args.count} samples of {args.side}x{args.side} pixels in {args.out}"
+    rate = round(args.count / (time.monotonic() - began), 1)
+    result = {"samples": args.count, "side": args.side, "per_second": rate}
+    text = f"{args.count} samples of {args.side}x{args.side} pixels in {args.out}, {rate} a second"
     print(json.dumps(result) if args.json else text)
     return DONE
 

@@ -70,13 +70,15 @@ class PairSamples(Dataset[Sample]):
 
 
 def mirror(rng: np.random.Generator, crop: Image) -> Image:
-    """Turned over at times. Left and right views change places in a mirror; no turn leaves them so.
+    """Turned over at times: blurry, sharp, left, right, and what follows.
+
+    Left and right views change places in a mirror; no turn leaves them so.
 
     A quarter turn would make a view's shift vertical, which no such sensor gives.
     """
     if rng.random() < 0.5:
         crop = crop[:, ::-1]
-        crop = crop[..., [*range(6), *range(9, 12), *range(6, 9), 12]]
+        crop = crop[..., [*range(6), *range(9, 12), *range(6, 9), *range(12, crop.shape[2])]]
     return np.ascontiguousarray(crop[::-1] if rng.random() < 0.5 else crop)
 
 

@@ -20,6 +20,7 @@ from allfocus.train.psf import random_aperture
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Recipe, Sample, draw, margin_of, photograph, to_linear
 
+_SOFTEST = 1.8  # times a photo is enlarged at most
 _TRIES = 2  # places looked at for a crop; the one with more detail is taken
 
 
@@ -110,13 +111,18 @@ class PhotoSamples(Dataset[Sample]):
 
     def _crop(self, rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
         photo = self.photos[int(rng.integers(len(self.photos)))]
+        if self.recipe.soft_share and rng.random() < self.recipe.soft_share:
+            place = _draw_place(rng, photo, int(side / rng.uniform(1, _SOFTEST)), 1.0)
+            return _enlarged(place.cut(photo), side)
         return _scaled(_draw_place(rng, photo, side).cut(photo), side).astype(np.uint8, copy=False)
 
 
-def _draw_place(rng: np.random.Generator, photo: NDArray[np.uint8], side: int) -> _Place:
-    """Where to crop: of the crop's size, or up to 2.5 times larger, to be reduced."""
+def _draw_place(
+    rng: np.random.Generator, photo: NDArray[np.uint8], side: int, largest: float = 2.5
+) -> _Place:
+    """Where to crop: of the crop's size, or up to `largest` times larger, to be reduced."""
     height, width = photo.shape[:2]
-    widest = max(1.0, min(2.5, min(height, width) / side))
+    widest = max(1.0, min(largest, min(height, width) / side))
     zoom = float(rng.uniform(1.0, widest)) if rng.random() < 0.6 else 1.0
     span = min(int(side * zoom), height, width)
     y, x = int(rng.integers(height - span + 1)), int(rng.integers(width - span + 1))
@@ -127,6 +133,11 @@ def _scaled(patch: NDArray[Any], side: int) -> NDArray[Any]:
     if len(patch) == side:
         return patch
     return np.asarray(cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA))
+
+
+def _enlarged(patch: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    large = cv2.resize(patch, (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large, np.uint8)
 
 
 def _detail(code: NDArray[np.uint8]) -> float:

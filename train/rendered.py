@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
@@ -30,7 +30,8 @@ _PICTURES = ("blurry", "sharp", "left", "right", "moved")
 _RADIUS = "radius"
 
 
-class Rendered(NamedTuple):
+@dataclass(frozen=True)
+class Rendered:
     """One of the samples of a folder."""
 
     folder: Path
@@ -133,7 +134,7 @@ def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any
     for name, (shape, kind) in shapes.items():
         path = folder / f"{name}.npy"
         try:
-            arrays[name] = open_memmap(path, "w+", np.dtype(kind), shape)  # type: ignore[no-untyped-call]
+            arrays[name] = open_memmap(path, "w+", np.dtype(kind), shape)
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         except OSError as error:

@@ -27,6 +27,10 @@ class Recipe:
     Real photos hold blur beyond what a net can undo. A net that has never seen it takes it for less
     and paints ripples, so a share of the planes lies there. What is 0, False or CLASSIC by default
     came later: without it, a seed draws what it drew in version 0.1. `rich` has it all.
+
+    Few pictures are sharp to the pixel, and many have parts that were out of focus when they were
+    taken. A net that has only seen textures reduced to the sharpest takes those for blurred by what
+    it should undo, and overdoes it: `soft_share`.
     """
 
     max_radius: float = 8.0
@@ -39,6 +43,7 @@ class Recipe:
     jpeg_share: float = 0.5
     small_radii: float = 1.5  # radii are max_radius * u ** small_radii, u uniform
     shapes: tuple[Shape, ...] = CLASSIC  # of the blur
+    soft_share: float = 0.0  # photos that are enlarged, up to 1.8 times
     leaves_share: float = 0.0  # layers that are dead leaves instead of a photo
     lens_share: float = 0.0  # crops whose planes all stand before one thin lens
     crowded_share: float = 0.0  # crops with dead leaves at 3 to 5 depths before a thin lens
@@ -54,9 +59,11 @@ def rich(max_radius: float = 8.0, *, views: bool = False, misaligned: bool = Fal
     return Recipe(
         max_radius=max_radius,
         shapes=SHAPES,
-        leaves_share=0.15,
+        graphics_share=0.08,
+        soft_share=0.25,
+        leaves_share=0.05,
         lens_share=0.4,
-        crowded_share=0.1,
+        crowded_share=0.03,
         views=views,
         misaligned=misaligned,
     )

@@ -30,6 +30,9 @@ COMMANDS = {
         "allfocus.benchmarks.ablation", "what each part of DID-ANet's training brings"
     ),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
+    "bench gallery": Command(
+        "allfocus.benchmarks.gallery", "real defocused photos, before and after"
+    ),
     "bench kernels": Command(
         "allfocus.benchmarks.kernel_speed", "time the CUDA operations against PyTorch"
     ),

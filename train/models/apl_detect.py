@@ -186,6 +186,7 @@ def _build(config: Config) -> Net:
 
 CONFIGS = {
     "apl-detect": Config(),
+    "apl-detect-lite": Config(widths=(32, 64, 128, 256), fold=2),
     "apl-detect-tiny": Config(widths=(4, 8, 8), convs=(1, 1, 1)),
 }
 VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}

@@ -1,0 +1,78 @@
+"""`allfocus bench gallery`: which windows it shows, what it writes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Exported
+
+from allfocus import cli
+from allfocus.benchmarks.gallery import most
+
+SIDE = 32
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """Detail in the lower right corner only."""
+    image = np.full((96, 128, 3), 90, np.uint8)
+    image[56:, 80:] = np.random.default_rng(0).integers(0, 256, (40, 48, 3))
+    path = tmp_path / "photos" / "corner.png"
+    path.parent.mkdir()
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def test_the_window_with_the_largest_sum_is_taken() -> None:
+    score = np.zeros((20, 30), np.float32)
+    score[12:16, 22:26] = 1
+    rows, columns = most(score, 4)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (12, 16, 22, 26)
+
+
+def test_a_sheet_has_two_windows_a_photo(
+    tiny: Exported, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gallery.png"
+    words = ["bench", "gallery", str(photo.parent), "--model", str(tiny.frame), "--out", str(out)]
+    assert cli.main([*words, "--side", str(SIDE), "--backend", "cpu", "--json"]) == 0
+    kept = json.loads(capsys.readouterr().out)
+    assert kept.keys() == {tiny.frame.name} or kept.keys() == {str(tiny.frame)}
+    (values,) = kept.values()
+    assert values["corner"] > 0
+    sheet = cv2.imread(str(out))
+    assert sheet is not None
+    assert sheet.shape[1] == 2 * (SIDE + 6)  # the input's column and the model's
+    assert sheet.shape[0] == 22 + 2 * (SIDE + 6)
+    input_detail = sheet[22 + SIDE + 6 :, :SIDE][:SIDE]
+    assert input_detail.std() > 50  # the second window is where the detail is
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--side", "200"), "smaller than a window of 200"),
+        (("--model", "apl-detect-tiny"), "apl-detect-tiny"),
+    ],
+)
+def test_wrong_use_is_told(
+    photo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    fixed = ["bench", "gallery", str(photo), "--side", "32", "--out", str(tmp_path / "g.png")]
+    assert cli.main([*fixed, *words]) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["bench", "gallery", str(tmp_path / "empty"), "--out", str(tmp_path / "g.png")]
+    assert cli.main(words) == 2
+    assert "no pictures in it" in capsys.readouterr().err

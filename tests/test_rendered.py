@@ -1,0 +1,167 @@
+"""Samples rendered once: what a folder holds is what was drawn, and what is wrong is named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.train.data import DEAD_LEAVES, find, hold_out, make_samples
+from allfocus.train.data_render import add_arguments, run
+from allfocus.train.photo_samples import PhotoSamples
+from allfocus.train.rendered import ABOUT, RenderedSamples, find_rendered, render_into
+from allfocus.train.synthetic import Recipe, Sample, rich
+
+RECIPE = replace(rich(4.0), beyond_radius=5.0)
+COUNT, SIDE = 6, 24
+
+
+def fill(folder: Path, recipe: Recipe = RECIPE) -> PhotoSamples:
+    samples = PhotoSamples([], SIDE, 3, recipe)
+    assert list(render_into(folder, samples, COUNT, 0)) == list(range(1, COUNT + 1))
+    return samples
+
+
+def values(sample: Sample) -> NDArray[np.float32]:
+    """All numbers of a sample in an order that turning it does not change."""
+    parts = (sample.blurry, sample.sharp, sample.radius)
+    return np.concatenate([np.sort(part, axis=None) for part in parts])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    fill(folder)
+    return folder
+
+
+def test_a_whole_sample_is_what_was_drawn_turned(folder: Path) -> None:
+    samples = PhotoSamples([], SIDE, 3, RECIPE)
+    drawn = [values(samples[i]) for i in range(COUNT)]
+    kept = RenderedSamples(find_rendered(folder), SIDE, 0)
+    for index in range(10):
+        given = values(kept[index])
+        assert min(float(np.abs(given - wanted).max()) for wanted in drawn) < 3e-3
+
+
+def test_crops_are_aligned_and_depend_on_seed_and_index_alone(folder: Path) -> None:
+    items = find_rendered(folder)
+    first, again = (RenderedSamples(items, 10, 5)[7] for _ in range(2))
+    np.testing.assert_array_equal(first.blurry, again.blurry)
+    assert first.blurry.shape == first.sharp.shape == (10, 10, 3)
+    assert first.radius.shape == (10, 10)
+    sharp = RenderedSamples(items, 10, 5)
+    for index in range(40):  # in focus, a picture and its truth are one
+        sample = sharp[index]
+        still = sample.radius < 0.4
+        np.testing.assert_allclose(sample.blurry[still], sample.sharp[still], atol=1 / 255)
+
+
+def test_views_and_a_moved_picture_are_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "all", replace(RECIPE, views=True, misaligned=True))
+    samples = RenderedSamples(find_rendered(tmp_path / "all"), 16, 0)
+    assert samples.has_views
+    assert samples.has_moved
+    sample = samples[0]
+    assert sample.left is not None
+    assert sample.right is not None
+    assert sample.moved is not None
+    assert sample.left.shape == sample.moved.shape == (16, 16, 3)
+
+
+def test_training_finds_them_and_holds_some_back(folder: Path) -> None:
+    items = find(folder)
+    kept, held = hold_out(items)
+    assert (len(kept), len(held)) == (5, 1)
+    samples = make_samples(held, 16, 0, RECIPE)
+    assert isinstance(samples, RenderedSamples)
+    assert len(samples) == 1
+
+
+def test_a_crop_larger_than_the_samples_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="24 pixels wide, less than the crop of 32"):
+        RenderedSamples(find_rendered(folder), 32, 0)
+
+
+def test_a_folder_that_is_not_empty_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="not empty"):
+        next(render_into(folder, PhotoSamples([], SIDE, 3, RECIPE), 1, 0))
+
+
+def test_a_folder_broken_off_is_none(tmp_path: Path) -> None:
+    steps = render_into(tmp_path, PhotoSamples([], SIDE, 3, RECIPE), COUNT, 0)
+    next(steps)
+    steps.close()
+    assert find_rendered(tmp_path) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "count", "missing", "about"])
+def test_a_damaged_folder_is_named(tmp_path: Path, damage: str) -> None:
+    fill(tmp_path)
+    about = json.loads((tmp_path / ABOUT).read_text())
+    if damage == "cut":
+        data = (tmp_path / "sharp.npy").read_bytes()
+        (tmp_path / "sharp.npy").write_bytes(data[: len(data) // 2])
+    elif damage == "count":
+        (tmp_path / ABOUT).write_text(json.dumps({**about, "count": COUNT + 1}))
+    elif damage == "missing":
+        (tmp_path / "radius.npy").unlink()
+    else:
+        (tmp_path / ABOUT).write_text("{")
+    with pytest.raises(InputError, match=r"render it again"):
+        find_rendered(tmp_path)
+
+
+def test_a_full_disk_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(AllfocusError, match=r"No space left.*smaller --count"):
+        fill(tmp_path / "new")
+
+
+def command(*words: str) -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(parser.parse_args(words))
+
+
+def test_the_command_renders_without_a_photo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ("--count", "3", "--side", "16", "--max-radius", "3", "--workers", "0", "--json")
+    assert command(str(DEAD_LEAVES), "--out", str(out), *words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["samples"], result["side"]) == (3, 16)
+    assert result["per_second"] > 0
+    assert len(find_rendered(out)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--jpeg-share", "1.5"), "--jpeg-share: expected 0 to 1"),
+        (("--max-radius", "0"), "--max-radius: expected more than 0"),
+    ],
+)
+def test_wrong_numbers_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        command(str(DEAD_LEAVES), "--out", str(tmp_path / "out"), *words)
+
+
+def test_what_is_rendered_already_is_not_rendered_again(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="blurred already"):
+        command(str(folder), "--out", str(tmp_path / "out"))
