@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.data import Pair, batches, find, hold_out, make_samples
+from allfocus.train.data import Pair, PhotoSamples, batches, find, hold_out, make_samples
 from allfocus.train.synthetic import Recipe
 
 
@@ -137,3 +138,15 @@ def test_loader_processes_start_where_opencv_has_threads_already() -> None:
     cv2.resize(np.zeros((2000, 2000, 3), np.float32), (1000, 1000), interpolation=cv2.INTER_CUBIC)
     steps = batches(samples, start=0, stop=2, batch=2, max_radius=8, workers=2)
     assert len(list(steps)) == 2
+
+
+def test_enlarged_photos_are_softer(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3)).astype(np.uint8)
+    assert cv2.imwrite(str(tmp_path / "noise.png"), noise)
+    plain = Recipe(sharp_share=1.0, graphics_share=0.0, jpeg_share=0.0)
+    detail = []
+    for share in (0.0, 1.0):
+        samples = PhotoSamples([tmp_path / "noise.png"], 48, 0, replace(plain, soft_share=share))
+        steps = [np.abs(np.diff(samples[i].sharp, axis=1)).mean() for i in range(6)]
+        detail.append(float(np.mean(steps)))
+    assert detail[1] < 0.9 * detail[0]

@@ -131,7 +131,7 @@ def test_a_phase_without_its_vectors_says_what_it_takes() -> None:
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("didanet")])
 def test_a_new_didanet_returns_its_input(name: str) -> None:
-    image = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(2, 3, 16, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         sharp, _ = build(name).eval()(image)
     torch.testing.assert_close(sharp, image, rtol=0, atol=0)

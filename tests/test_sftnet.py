@@ -77,8 +77,9 @@ def test_each_ablation_sees_as_far_as_it_says(modulation: Modulation) -> None:
 def test_a_tile_with_its_halo_and_the_pictures_context_equals_the_whole(name: str) -> None:
     net = drawn(replace(CONFIGS[name], map_features=4, features=4, conditions=4, blocks=2))
     margin = -(-net.halo // net.multiple) * net.multiple
-    image = picture(16 + 2 * margin + 24, 40)
-    core = slice(margin + 8, margin + 24)
+    step = net.multiple
+    image = picture(2 * margin + 4 * step, 48)
+    core = slice(margin + step, margin + 2 * step)
     part = image[:, :, core.start - margin : core.stop + margin]
     with torch.no_grad():
         whole = net(image)[0]

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from allfocus.train.models.base import Deblurrer, Variant
 
 _DROPPED = 2  # levels with dropout, the deepest ones
+_DRAWN_TAIL = 0.3
 _SLOPE = 6.0  # logits between black and white in nets with random weights
 
 
@@ -132,6 +133,8 @@ class JdrlUNet(Deblurrer):
         """
         if self.config.residual:
             super().draw(generator)
+            with torch.no_grad():
+                self.tail.weight *= _DRAWN_TAIL  # or what is added leaves little of the picture
             return
         skip = self.config.widths[0]  # where the skip's channels stand among those joined
         with torch.no_grad():
