@@ -196,7 +196,7 @@ def _sharpness(bands: Sequence[Band]) -> list[tuple[str, ...]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the demo."""
     add = parser.add_argument
-    add("--model", default="didanet", help=f"one of {', '.join(MODELS)}")
+    add("--model", default="didanet-lite", help=f"one of {', '.join(MODELS)}")
     add("--weights", help="FILE or random:SEED; default: the package's")
     add("--photo", type=Path, default=PHOTO, help="a photo with defocus; default: the package's")
     add("--out", type=Path, default=Path("demo-out"), help="folder for the picture (%(default)s)")
