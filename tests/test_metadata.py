@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def save(path: Path, image: Image.Image, **options: Any) -> Path:
     return path
 
 
+@cache
 def profile() -> bytes:
+    """The same bytes each time: a profile holds the second in which it was made."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
