@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from allfocus.benchmarks.candidates import open_model
+from allfocus.benchmarks.candidates import Candidate, open_model, the_input
 from allfocus.benchmarks.machine import describe, finish
-from allfocus.benchmarks.pairs import SYNTHETIC, open_data
+from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError
@@ -47,9 +47,9 @@ class Row:
         return stdev(self.psnr_db) if len(self.psnr_db) > 1 else 0.0
 
 
-def measure(args: argparse.Namespace, name: str) -> Row:
-    """Train and judge one row with each seed."""
-    found = [_one(args, name, seed) for seed in args.seeds]
+def measure(args: argparse.Namespace, name: str, data: DataSet) -> Row:
+    """Train one row with each seed, and judge it on `data`."""
+    found = [_one(args, name, seed, data) for seed in args.seeds]
     psnr, maps = zip(*found, strict=True)
     return Row(name, ROWS[name], psnr, maps)
 
@@ -88,8 +88,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, judge, write `ablation.json` and `ablation.md`."""
     machine = describe()
-    rows = [measure(args, name) for name in ROWS]
-    before = _before()
+    data = open_data(SYNTHETIC, 8.0)  # keeps what it rendered: all rows are judged on it
+    rows = [measure(args, name, data) for name in ROWS]
+    before = _judged(the_input(), data)[0]
     text = table(rows, before)
     body = {
         "schema": ABLATION,
@@ -111,7 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return script("ablation", "DID-ANet's table III.", add_arguments, run, argv)
 
 
-def _one(args: argparse.Namespace, name: str, seed: int) -> tuple[float, float | None]:
+def _one(
+    args: argparse.Namespace, name: str, seed: int, data: DataSet
+) -> tuple[float, float | None]:
     """(PSNR, map MAE) of one run."""
     from allfocus.export import to_onnx
     from allfocus.train import train
@@ -127,17 +130,14 @@ def _one(args: argparse.Namespace, name: str, seed: int) -> tuple[float, float |
     given = ["--model", args.model, "--weights", str(weights), "--out", str(graph)]
     _call(to_onnx.main(given), f"export of {name!r}, seed {seed}")
     with open_model(str(graph), "auto", 0) as candidate:
-        row = judge(candidate, open_data(SYNTHETIC, 8.0), Settings(), lambda *_: None)
+        return _judged(candidate, data)
+
+
+def _judged(candidate: Candidate, data: DataSet) -> tuple[float, float | None]:
+    """(PSNR, map MAE), means over the pictures."""
+    row = judge(candidate, data, Settings(), lambda *_: None)
     assert row.similarity is not None
     return row.similarity.psnr_db, row.map.mae if row.map else None
-
-
-def _before() -> float:
-    from allfocus.benchmarks.candidates import the_input
-
-    row = judge(the_input(), open_data(SYNTHETIC, 8.0), Settings(), lambda *_: None)
-    assert row.similarity is not None
-    return row.similarity.psnr_db
 
 
 def _call(status: int, what: str) -> None:

@@ -20,6 +20,7 @@ from allfocus.runtime.files import publish
 from allfocus.train.data import Samples, batches
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
+from allfocus.train.recipe import RADIUS
 
 SHOWN = 4  # held-out samples in a sheet
 
@@ -67,7 +68,7 @@ class Sheets:
 
     def __init__(self, net: Net, samples: Samples, out: Path) -> None:
         self.net, self.out = net, out / "samples"
-        scale = net.max_radius or 8.0
+        scale = net.max_radius or RADIUS
         count = {"start": 0, "stop": SHOWN, "batch": 1}
         self.batches = list(batches(samples, **count, max_radius=scale, workers=0))
 
