@@ -118,7 +118,7 @@ _APL = _system(
     _APL_PAPER,
     _POOLED_FOCUS,
     ("apl", 8, "APL: what is in focus guides the deblurring of the rest"),
-    ("apl-lite", 16, "apl on 2x2 pixels folded, half the features"),
+    ("apl-lite", 16, "apl on 4x4 pixels folded: 3 blocks of 96"),
     ("apl-tiny", 4, "apl's design at test size: 1 block of 8"),
 )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from apl_layers import layer, layers, picture
-from torch import Tensor
+from torch import Tensor, nn
 
 from allfocus.export.half import run_in_half
 from allfocus.runtime.errors import CheckpointError
@@ -42,16 +43,18 @@ def dense(inputs: int, outputs: int, positions: int, side: int) -> tuple[int, in
 
 def restorer_layers(config: Config, pixels: int) -> list[tuple[int, int]]:
     """G_sr drawn again; a UFAT layer's shared convolutions run on I_f and on I_df."""
-    channels, width, here = 3 * config.fold**2, config.features, pixels // config.fold**2
+    fold, width = config.restorer_fold, config.features
+    channels, here = 3 * fold**2, pixels // fold**2
+    conv = partial(layer, norm=config.norm)
     ufat = [dense(channels, width, 2 * here // 4, 3), dense(width, width, 2 * here // 16, 3)]
     ufat += 2 * [dense(2 * width, width, 1, 1), dense(width, width, 1, 1)]
-    block = 3 * [layer(width, width, here), *ufat]
-    return [layer(channels, width, here), *config.blocks * block, dense(width, channels, here, 3)]
+    block = 3 * [conv(width, width, here), *ufat]
+    return [conv(channels, width, here), *config.blocks * block, dense(width, channels, here, 3)]
 
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("apl", 17_858_951), ("apl-lite", 4_522_224), ("apl-tiny", 10_630)],
+    [("apl", 17_858_951), ("apl-lite", 6_324_628), ("apl-tiny", 10_630)],
 )
 def test_costs_what_the_layers_add_up_to(name: str, parameters: int) -> None:
     """The paper gives neither parameters nor operations to compare with."""
@@ -80,10 +83,10 @@ def test_a_new_net_returns_its_input(name: str) -> None:
     assert focus.shape == (1, 1, 16, 32)
 
 
-@pytest.mark.parametrize("fold", [1, 2])
-def test_what_is_in_focus_stays_as_it_is(fold: int) -> None:
+@pytest.mark.parametrize(("fold", "restorer_fold"), [(1, 1), (2, 2), (1, 4)])
+def test_what_is_in_focus_stays_as_it_is(fold: int, restorer_fold: int) -> None:
     """1 is in focus: there the input comes out, exactly; 0 is not: there the net deblurs."""
-    net = drawn(replace(TINY, fold=fold))
+    net = drawn(replace(TINY, fold=fold, restorer_fold=restorer_fold))
     image = picture(16, 24).double()
     focus = torch.ones(1, 1, 16, 24, dtype=torch.float64)
     focus[..., 12:] = 0
@@ -281,11 +284,21 @@ def test_the_detection_net_is_the_pairs_first_half() -> None:
         ({"convs": (1, 1)}, "convs: expected 4 numbers, one for each of the widths"),
         ({"widths": (0, 8, 8, 8)}, "widths: expected 2 or more, each at least 1"),
         ({"fold": 4}, "fold: expected 1 or 2, got 4"),
+        ({"restorer_fold": 3}, "restorer_fold: expected 1, 2 or 4, got 3"),
     ],
 )
 def test_a_wrong_config_says_which_value(changed: dict[str, object], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         Config(**changed)  # type: ignore[arg-type]
+
+
+def test_a_net_without_normalisation_has_biases_and_no_statistics() -> None:
+    net = Apl(replace(TINY, norm=False))
+    names = {name.rpartition(".")[2] for name in net.state_dict()}
+    assert names == {"weight", "bias"}
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    assert all(conv.bias is not None for conv in convs)
+    assert net.halos == Apl(TINY).halos
 
 
 def test_an_unknown_config_key_is_refused() -> None:
