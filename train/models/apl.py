@@ -166,8 +166,7 @@ class Restorer(nn.Module):
         self.normalise = Normalise()
         self.head = apl_detect.block(channels, config.features, 1, norm=config.norm)
         self.blocks = nn.ModuleList(
-            ResidualBlock(channels, config.features, norm=config.norm)
-            for _ in range(config.blocks)
+            ResidualBlock(channels, config.features, norm=config.norm) for _ in range(config.blocks)
         )
         self.tail = nn.Conv2d(config.features, channels, 3, padding=1)
         assert self.tail.bias is not None
