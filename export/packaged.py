@@ -1,7 +1,8 @@
-"""The pair of files that lets `allfocus.load` work without torch: `NAME.safetensors`, `NAME.onnx`.
+"""The files that let `allfocus.load` work without torch: `NAME.safetensors`, `NAME.onnx`, and
+`NAME-estimate.onnx`, `NAME-restore.onnx` of a model with two phases.
 
-`python export/packaged.py --model NAME --weights FILE --out DIR`. The ONNX file (float face, fp32,
-any size) holds no weights: its initializers are references into the safetensors file beside it,
+`python export/packaged.py --model NAME --weights FILE --out DIR`. The ONNX files (float face, fp32,
+any size) hold no weights: their initializers are references into the safetensors file beside them,
 float16, each followed by a cast that ONNX Runtime computes once, when it loads the graph.
 """
 
@@ -26,12 +27,15 @@ try:
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.errors import ArtefactError, CheckpointError
     from allfocus.runtime.files import publish
-    from allfocus.runtime.spec import SPEC_KEY, Graph
+    from allfocus.runtime.signature import Phase
+    from allfocus.runtime.spec import SPEC_KEY, Graph, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
 
 if TYPE_CHECKING:
     import onnx
+
+    from allfocus.train.models.base import Net
 
 
 _SUFFIX = ".float16"  # of the references' names; what they are cast to has the checkpoint's name
@@ -51,36 +55,59 @@ class Stored:
         return data[self.offset : self.offset + self.length]
 
 
-def write_pair(model: str, weights: Path, folder: Path) -> dict[str, float]:
-    """Write `folder/MODEL.safetensors`, a copy of `weights`, and `folder/MODEL.onnx`; the parity.
+def write_files(model: str, weights: Path, folder: Path) -> dict[Phase, dict[str, float]]:
+    """Write `folder/MODEL.safetensors`, a copy of `weights`, and an ONNX file for each phase.
 
-    Raises CheckpointError where `weights` is not what `train.checkpoint.save` writes, and
-    ParityError where the ONNX file does not compute what the net does.
+    Each knows what memory it takes. The parity of each phase is returned. Raises CheckpointError
+    where `weights` is not what `train.checkpoint.save` writes, and ParityError where an ONNX file
+    does not compute what the net does.
     """
-    import onnx
-
-    from allfocus.export import to_onnx
-    from allfocus.export.verify import verify
-
     stored = read_header(weights)
     net, spec = parse(str(weights), model).load(model)
-    graph = graph_of(model)
-    proto = to_onnx.export(net, spec, graph)
+    protos = {phase: _referring(net, spec, phase, stored, weights) for phase in net.phases()}
     copy = folder / f"{model}.safetensors"
-    refer(proto, stored, weights.read_bytes(), copy.name)
     if not (copy.exists() and copy.samefile(weights)):
         with publish(copy) as draft:
             shutil.copyfile(weights, draft)
-    with publish(folder / f"{model}.onnx") as draft:
+    return {phase: _write(proto, net, phase, spec, folder) for phase, proto in protos.items()}
+
+
+def graph_of(model: str, phase: Phase = "whole") -> Graph:
+    """What the packaged ONNX file of a phase of `model` shows."""
+    signature = entry(model).signature(phase)
+    return Graph(
+        io="float", precision="fp32", color="rgb", shapes=None, phase=phase, signature=signature
+    )
+
+
+def _referring(
+    net: Net, spec: Spec, phase: Phase, stored: dict[str, Stored], weights: Path
+) -> onnx.ModelProto:
+    """The graph of a phase, its weights in the safetensors file that will stand beside it."""
+    from allfocus.export import to_onnx
+
+    graph = graph_of(spec.name, phase)
+    proto = to_onnx.export(net, to_onnx.of_phase(spec, net, phase), graph)
+    location = f"{spec.name}.safetensors"
+    refer(proto, stored, weights.read_bytes(), location, uses_all=phase == "whole")
+    return proto
+
+
+def _write(
+    proto: onnx.ModelProto, net: Net, phase: Phase, spec: Spec, folder: Path
+) -> dict[str, float]:
+    """Check and write one ONNX file, with its measured memory; its parity."""
+    import onnx
+
+    from allfocus.export import footprint
+    from allfocus.export.verify import verify
+
+    stem = spec.name if phase == "whole" else f"{spec.name}-{phase}"
+    with publish(folder / f"{stem}.onnx") as draft:
         draft.write_bytes(proto.SerializeToString(deterministic=True))
         onnx.checker.check_model(str(draft), full_check=True)
-        return verify(draft, net, graph)
-
-
-def graph_of(model: str) -> Graph:
-    """What the packaged ONNX file of `model` shows."""
-    signature = entry(model).signature("whole")
-    return Graph(io="float", precision="fp32", color="rgb", shapes=None, signature=signature)
+        footprint.write_down(draft)
+        return verify(draft, net, graph_of(spec.name, phase))
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -104,16 +131,24 @@ def read_header(path: Path) -> dict[str, Stored]:
     return {name: _stored(entry, 8 + size) for name, entry in header.items()}
 
 
-def refer(model: onnx.ModelProto, stored: dict[str, Stored], data: bytes, location: str) -> None:
+def refer(
+    model: onnx.ModelProto,
+    stored: dict[str, Stored],
+    data: bytes,
+    location: str,
+    *,
+    uses_all: bool = True,
+) -> None:
     """Turn the weights inside `model` into references to `stored` in the file `location`.
 
-    `data` are that file's bytes. Raises ArtefactError where the graph's weights and the stored ones
-    are not the same: the file would then compute something else than the net.
+    `data` are that file's bytes. A phase need not use all that is stored. Raises ArtefactError
+    where the graph's weights and the stored ones are not the same: the file would then compute
+    something else than the net.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    _check_names(weights, stored, data, location)
+    _check_names(weights, stored, data, location, uses_all=uses_all)
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
     casts = []
     for name in (name for name in stored if name in weights):
@@ -130,13 +165,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--model", required=True, help="a model's name")
     parser.add_argument("--weights", type=Path, required=True, help="what training wrote")
-    parser.add_argument("--out", type=Path, required=True, help="folder for both files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write both files and report the parity."""
-    parity = write_pair(args.model, args.weights, args.out)
-    print(f"{args.out / args.model}.onnx: {parity}")
+    """Write the files and report the parity."""
+    for phase, parity in write_files(args.model, args.weights, args.out).items():
+        print(f"{args.out / args.model}, {phase}: {parity}")
     return DONE
 
 
@@ -151,9 +186,14 @@ def _stored(entry: dict[str, list[int]], start: int) -> Stored:
 
 
 def _check_names(
-    weights: dict[str, NDArray[Any]], stored: dict[str, Stored], data: bytes, location: str
+    weights: dict[str, NDArray[Any]],
+    stored: dict[str, Stored],
+    data: bytes,
+    location: str,
+    *,
+    uses_all: bool,
 ) -> None:
-    """Every weight is stored, and every stored tensor is used.
+    """Every weight is stored, and every stored tensor is used, where `uses_all`.
 
     The exporter drops biases that are zero and keeps one of several small tensors that are equal.
     """
@@ -163,7 +203,7 @@ def _check_names(
     lost = [
         name
         for name, place in unused.items()
-        if any(place.of(data)) and (place.shape, place.of(data)) not in used
+        if uses_all and any(place.of(data)) and (place.shape, place.of(data)) not in used
     ]
     if unknown or lost:
         raise ArtefactError(

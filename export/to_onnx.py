@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, check against PyTorch, write."""
+    from allfocus.export import footprint
     from allfocus.export.verify import verify
 
     model = entry(args.model)
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     with publish(args.out) as temporary:
         write(export(net, spec, graph), temporary)
         parity = verify(temporary, net, graph, fp16_db=model.fp16_db)
+        footprint.write_down(temporary)
     report = {"onnx": str(args.out), "bytes": args.out.stat().st_size, "parity": parity}
     print(json.dumps(report) if args.json else f"{args.out}: {parity}")
     return DONE

@@ -44,6 +44,7 @@ class Backend(Closing):
     """
 
     name: str
+    bytes_per_pixel: float | None = None  # of a picture, while it runs; None: not known, or fixed
 
     def __init__(self, artefact: Path, options: Options) -> None:
         self.artefact = artefact

@@ -54,6 +54,7 @@ class Entry:
     multiple: int  # height and width must be multiples of this many pixels
     signatures: Signatures
     fp16_db: float  # PSNR in dB that a float16 export must reach against float32
+    untouched: float = 0.0  # pixels: up to this blur radius the output is the input, by design
 
     def signature(self, phase: str) -> Signature:
         """What goes into `phase` and comes out; raises UsageError where there is no such phase."""
@@ -73,11 +74,16 @@ class Baseline:
 
 
 def _system(
-    paper: str, signatures: Signatures, *rows: tuple[str, int, str], fp16_db: float = 50.0
+    paper: str,
+    signatures: Signatures,
+    *rows: tuple[str, int, str],
+    fp16_db: float = 50.0,
+    untouched: Mapping[str, float] | None = None,
 ) -> list[Entry]:
     """A paper's models, each as its name, multiple and summary."""
+    radii = untouched or {}
     return [
-        Entry(name, summary, paper, multiple, signatures, fp16_db)
+        Entry(name, summary, paper, multiple, signatures, fp16_db, radii.get(name, 0.0))
         for name, multiple, summary in rows
     ]
 
@@ -90,6 +96,7 @@ _DIDANET = _system(
     ("didanet-lite", 16, "didanet at half the resolution: 12 blocks of 64"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
     fp16_db=60.0,
+    untouched={"didanet-lite": 0.5},
 )
 _SFTNET = _system(
     "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ...",

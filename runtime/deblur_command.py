@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from allfocus.runtime import skip as skips
 from allfocus.runtime.command import DONE, FAILED, positive
-from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.jobs import Job, Naming, plan
 from allfocus.runtime.load import load
@@ -48,6 +49,7 @@ class Done:
     width: int  # pixels
     height: int
     timings: dict[str, float]  # milliseconds
+    skipped: float  # share of its pixels that were in focus and passed through
     notes: tuple[str, ...]  # what could not be carried over
 
 
@@ -72,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
     add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
     add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
+    add("--memory", default=MEMORY, help="for a picture, beside the model; larger ones: in tiles")
+    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
     add("--recursive", action="store_true", help="look into the folders of folders too")
     add("--suffix", default="", help="put this behind each name, such as -sharp")
     add("--overwrite", action="store_true", help="write over files that are there, even inputs")
@@ -95,7 +99,14 @@ def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
     jobs = plan(args.inputs, args.out, naming, recursive=args.recursive, overwrite=args.overwrite)
-    with load(args.model, backend=args.backend, device=args.device, threads=args.threads) as deblur:
+    with load(
+        args.model,
+        backend=args.backend,
+        device=args.device,
+        threads=args.threads,
+        memory=args.memory,
+        skip=args.skip,
+    ) as deblur:
         _check_maps(naming, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
@@ -140,7 +151,7 @@ def _do_all(
 def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     picture = read_image(job.source, max_pixels=max_pixels)
     try:
-        sharp, blur, timings = _sharpen(deblur, picture)
+        sharp, blur, result = _sharpen(deblur, picture)
     except InputError as error:
         raise InputError(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
@@ -151,13 +162,20 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
             labels = Metadata()
         _write_map(job, blur, deblur.spec.max_radius or 1.0, labels)
     height, width = picture.pixels.shape[:2]
-    return Done(job=job, width=width, height=height, timings=timings, notes=notes)
+    return Done(
+        job=job,
+        width=width,
+        height=height,
+        timings=result.timings,
+        skipped=result.skipped,
+        notes=notes,
+    )
 
 
 def _sharpen(
     deblur: Deblurrer, picture: Picture
-) -> tuple[Picture, NDArray[np.float32] | None, dict[str, float]]:
-    """`picture` made sharp, its blur [H, W], and milliseconds of each stage.
+) -> tuple[Picture, NDArray[np.float32] | None, Result]:
+    """`picture` made sharp, its blur [H, W], and what the model gave.
 
     The blur is its radius in pixels, or 1 less the focus where a model estimates that.
     A Deblurrer takes grey and BGRA as they are; grey with alpha goes in without it.
@@ -167,7 +185,7 @@ def _sharpen(
     result = deblur(np.ascontiguousarray(pixels[..., 0]) if has_grey_alpha else pixels)
     image = np.dstack((result.image, pixels[..., 1])) if has_grey_alpha else result.image
     blur = result.defocus if result.focus is None else 1 - result.focus
-    return replace(picture, pixels=image), blur, result.timings
+    return replace(picture, pixels=image), blur, result
 
 
 def _write_map(job: Job, defocus: NDArray[np.float32], max_radius: float, labels: Metadata) -> None:
@@ -195,7 +213,8 @@ def _tell(outcome: Done | Failure, quiet: bool) -> None:
     if not quiet:
         size = f"{outcome.width}x{outcome.height}"
         took = sum(outcome.timings.values())
-        tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms")
+        spared = f", {outcome.skipped:.0%} in focus" if outcome.skipped else ""
+        tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{spared}")
 
 
 def _as_json(outcomes: Sequence[Done | Failure]) -> dict[str, Any]:
@@ -217,6 +236,7 @@ def _done_as_json(done: Done) -> dict[str, Any]:
         "width": done.width,
         "height": done.height,
         "milliseconds": done.timings,
+        "skipped": done.skipped,
         "notes": list(done.notes),
     }
 

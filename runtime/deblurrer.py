@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
-from allfocus.runtime.errors import InputError
-from allfocus.runtime.face import face
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.flows import Direct, Flow, Phased
 from allfocus.runtime.frame import checked, from_color, on_device, size_of, to_color
+from allfocus.runtime.memory import parse_bytes
+from allfocus.runtime.skip import AUTO, Choice, skip_for
 from allfocus.runtime.spec import Color, Graph, Size, Spec
+from allfocus.runtime.stage import Stage
+
+MEMORY = "2GiB"  # what frames may take by default, beside the model
+
+Phases = Callable[[], tuple[Backend, Backend]]  # opens `estimate` and `restore` of a model
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,8 @@ class Result:
     each is None where the model does not estimate it. `timings` are milliseconds: `pre`
     (checks, padding, conversion), `infer` and `post`.
 
+    `skipped` is the share of the pixels, from 0 to 1, that were in focus and passed through.
+
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
     size, in GPU memory and in the layout that `Graph` names: the map is 1 at `Spec.max_radius`
     pixels, and `infer` is the whole time.
@@ -36,6 +45,7 @@ class Result:
     defocus: Any | None
     timings: dict[str, float]
     focus: Any | None = None
+    skipped: float = 0.0
 
 
 class Deblurrer(Closing):
@@ -46,15 +56,33 @@ class Deblurrer(Closing):
     """
 
     def __init__(
-        self, backend: Backend, *, color: Color = "bgr", reasons: Sequence[tuple[str, str]] = ()
+        self,
+        backend: Backend,
+        *,
+        color: Color = "bgr",
+        reasons: Sequence[tuple[str, str]] = (),
+        phases: Phases | None = None,
+        memory: str | int = MEMORY,
+        skip: Choice = AUTO,
     ) -> None:
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
+        self.memory = parse_bytes(memory)
+        self._skip = skip_for(skip, backend.spec, backend.graph.signature)
+        if phases is None and not isinstance(skip, str):
+            raise UsageError(
+                f"skip={skip:g}: the map must come before the rest, and there are no files of the "
+                f"two phases of {backend.artefact.name}: load a packaged model by its name, or "
+                f"`allfocus export --model {self.spec.name} --phase estimate` and `restore`"
+            )
         self._backend = backend
-        self._face = face(backend.graph, color)
+        self._direct = Direct(Stage(backend, color, self.memory))
+        self._phases = phases
+        self._opened: tuple[Backend, ...] = ()
+        self._phased: Phased | None = None
         self._lock = Lock()
 
     def __call__(self, frame: Any) -> Result:
@@ -69,18 +97,25 @@ class Deblurrer(Closing):
             return self._on_device(frame) if on_device(frame) else self._on_host(frame)
 
     def _on_host(self, frame: Any) -> Result:
-        start = perf_counter()
+        clock = Clock()
         given = checked(frame, self.graph.io)
-        size = size_of(given)
-        image = self._face.pack(to_color(given), self._backend.size_for(size))
-        packed = perf_counter()
-        outputs = self._backend.infer(image)
-        inferred = perf_counter()
-        sharp = self._face.unpack(outputs.sharp, size, given.dtype)
-        result = from_color(sharp, given)
-        radius = _plane(outputs.defocus, size, self.spec.max_radius)
-        focus = _plane(outputs.focus, size, 1.0)
-        return Result(result, radius, _timings(start, packed, inferred, perf_counter()), focus)
+        drawn = self._flow(size_of(given)).draw(to_color(given), clock)
+        result = from_color(drawn.sharp, given)
+        radius = _scaled(drawn.defocus, self.spec.max_radius)
+        focus = _scaled(drawn.focus, 1.0)
+        clock.lap("post")
+        return Result(result, radius, clock.timings, focus, drawn.skipped)
+
+    def _flow(self, size: Size) -> Flow:
+        """Two graphs where parts are left out, or where one would have to be cut to pieces."""
+        if self._phases is None or (self._skip is None and self._direct.fits(size)):
+            return self._direct
+        if self._phased is None:
+            self._opened = self._phases()
+            # Both keep what they have taken, so each may take half.
+            stages = [Stage(each, self.color, self.memory // 2) for each in self._opened]
+            self._phased = Phased(stages[0], stages[1], self._skip)
+        return self._phased
 
     def _on_device(self, frame: Any) -> Result:
         order = self.graph.color if self.graph.io == "frame" else "rgb"
@@ -89,30 +124,18 @@ class Deblurrer(Closing):
                 f"frame on a GPU in {self.color} order: the engine takes {order}, and such frames "
                 f'go in as they are: give {order} frames and load with color="{order}"'
             )
-        start = perf_counter()
+        clock = Clock()
         outputs = self._backend.infer_device(frame)
-        end = perf_counter()
-        timings = _timings(start, start, end, end)
-        return Result(outputs.sharp, outputs.defocus, timings, outputs.focus)
+        clock.lap("infer")
+        return Result(outputs.sharp, outputs.defocus, clock.timings, outputs.focus)
 
     def close(self) -> None:
         """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
         with self._lock:
-            self._backend.close()
+            for backend in (self._backend, *self._opened):
+                backend.close()
 
 
-def _plane(plane: Array | None, size: Size, scale: float) -> Array | None:
-    """The first pixels of a map [..., H, W], times `scale`, as float32 [H, W] of `size`."""
-    if plane is None:
-        return None
-    cut = plane.reshape(plane.shape[-2:])[: size.height, : size.width]
-    return np.multiply(cut, scale, dtype=np.float32)
-
-
-def _timings(start: float, packed: float, inferred: float, end: float) -> dict[str, float]:
-    """Milliseconds of each stage from its times in seconds."""
-    return {
-        "pre": (packed - start) * 1e3,
-        "infer": (inferred - packed) * 1e3,
-        "post": (end - inferred) * 1e3,
-    }
+def _scaled(plane: Array | None, scale: float) -> Array | None:
+    """A map [H, W] times `scale`, as float32."""
+    return None if plane is None else np.multiply(plane, scale, dtype=np.float32)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
+from allfocus.runtime import skip as skips
 from allfocus.runtime.artefacts import find_engines, find_onnx
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import entry
-from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.errors import (
     AllfocusError,
     ArtefactError,
@@ -19,9 +20,11 @@ from allfocus.runtime.errors import (
     nearest,
 )
 from allfocus.runtime.manifest import Flavour, read_manifest
+from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.model import Model
 from allfocus.runtime.probe import BACKENDS, candidate
-from allfocus.runtime.signature import Signature
+from allfocus.runtime.signature import Phase, Signature
+from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import Color
 
 log = logging.getLogger("allfocus")
@@ -29,6 +32,8 @@ log = logging.getLogger("allfocus")
 _FLAVOURS: tuple[str, ...] = get_args(Flavour)
 _ONNX = tuple(name for name in BACKENDS if name not in _FLAVOURS)
 _CHOICES = {"auto": BACKENDS, "onnxruntime": _ONNX, **{name: (name,) for name in BACKENDS}}
+
+_TWO: tuple[Phase, Phase] = ("estimate", "restore")
 
 Find = Callable[[str], Sequence[Path]]  # a backend's name -> artefacts for it, best first
 Reasons = list[tuple[str, str]]  # (backend, why it was not taken)
@@ -41,6 +46,8 @@ def load(
     color: Color = "bgr",
     device: int = 0,
     threads: int = 0,
+    memory: str | int = MEMORY,
+    skip: Choice = AUTO,
 ) -> Deblurrer:
     """Load a model and return the object that deblurs frames.
 
@@ -50,6 +57,12 @@ def load(
     runs here; `Deblurrer.reasons` says why the others before it were not taken.
     `color`: the channel order of the frames, "bgr" as OpenCV gives them or "rgb".
     `device`: index of the GPU. `threads`: of the CPU backend; 0 takes every CPU there is.
+    `memory`: what frames may take beside the model, such as "2GiB" or bytes. Larger frames are done
+    in tiles, and give what they would give at once. On a GPU an engine has taken its memory when it
+    was loaded: there, what is larger than the engine's size is done in tiles of it.
+    `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
+    (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
+    its two phases only; see `Result.skipped`.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
     this machine is logged as a warning and passed over. Raises UnknownModelError or UsageError for
@@ -58,12 +71,22 @@ def load(
     """
     _check(color, device, threads)
     _check_deblurs(model)
-    loaded, reasons = _open_first(model, backend, Options(device=device, threads=threads))
+    skips.check(skip)
+    parse_bytes(memory)
+    options = Options(device=device, threads=threads)
+    loaded, reasons = _open_first(model, backend, options)
     signature = loaded.graph.signature
     if not signature.deblurs:
         loaded.close()
         raise UsageError(_not_a_deblurrer(str(model), signature))
-    return Deblurrer(loaded, color=color, reasons=reasons)
+    phases = _phases(loaded, options) if _as_path(model) is None else None
+    try:
+        return Deblurrer(
+            loaded, color=color, reasons=reasons, phases=phases, memory=memory, skip=skip
+        )
+    except AllfocusError:
+        loaded.close()
+        raise
 
 
 def load_model(
@@ -81,6 +104,41 @@ def load_model(
     _check(color, device, threads)
     loaded, reasons = _open_first(model, backend, Options(device=device, threads=threads))
     return Model(loaded, color=color, reasons=reasons)
+
+
+def _phases(whole: Backend, options: Options) -> Phases | None:
+    """How to open the two phases of a model; None where there are no files of them."""
+    name = whole.spec.name
+    if "restore" not in entry(name).signatures:
+        return None
+    try:
+        estimates, restores = (_find(name, whole.name, phase) for phase in _TWO)
+    except ArtefactError:
+        return None
+
+    def opened() -> tuple[Backend, Backend]:
+        first = _matching(whole, estimates, options)
+        try:
+            return first, _matching(whole, restores, options)
+        except AllfocusError:
+            first.close()
+            raise
+
+    return opened
+
+
+def _matching(whole: Backend, files: Sequence[Path], options: Options) -> Backend:
+    """The first of `files` that has the weights and the face of `whole`."""
+    for path in files:
+        loaded = _open(whole.name, path, options)
+        theirs = (loaded.spec.weights_sha256, loaded.graph.io, loaded.graph.color)
+        if theirs == (whole.spec.weights_sha256, whole.graph.io, whole.graph.color):
+            return loaded
+        loaded.close()
+    raise ArtefactError(
+        f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights, face and "
+        "channel order: export the phases again, with the options that the model was exported with"
+    )
 
 
 def _check_deblurs(model: str | Path) -> None:
@@ -164,7 +222,12 @@ def _nothing_works(model: str, problems: Sequence[tuple[str, AllfocusError]]) ->
 
 
 def _by_name(name: str) -> Find:
-    return lambda b: find_engines(name, b) if b in _FLAVOURS else [find_onnx(name)]
+    return lambda backend: _find(name, backend, "whole")
+
+
+def _find(name: str, backend: str, phase: Phase) -> Sequence[Path]:
+    in_onnx = backend not in _FLAVOURS
+    return [find_onnx(name, phase)] if in_onnx else find_engines(name, backend, phase)
 
 
 def _only(path: Path) -> Find:

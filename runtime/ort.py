@@ -10,9 +10,10 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Spec
+from allfocus.runtime.spec import GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
+_ARENA = 2.0  # its arena grows by doubling: it holds at most twice of what a run needs
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
@@ -82,6 +83,8 @@ class OrtBackend(Backend):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.intra_op_num_threads = self.options.threads or available_cpus()
         options.log_severity_level = _LOG_FATAL
+        # A pattern of one size does not serve the next, and holds twice as much; no run is slower.
+        options.enable_mem_pattern = False
         return options
 
     def _check_providers(self) -> None:
@@ -107,6 +110,8 @@ class OrtBackend(Backend):
         except ArtefactError as error:
             raise ArtefactError(f"{self.artefact}: {error}") from None
         self._check_face(graph)
+        if MEMORY_KEY in metadata:
+            self.bytes_per_pixel = _ARENA * float(metadata[MEMORY_KEY])
         return spec, graph
 
     def _check_face(self, graph: Graph) -> None:

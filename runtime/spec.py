@@ -15,6 +15,7 @@ from allfocus.runtime.signature import DEBLUR, Phase, Signature
 
 SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
 GRAPH_KEY = "allfocus.graph"
+MEMORY_KEY = "allfocus.memory"  # bytes a pixel that a run takes; see export.footprint
 RANDOM = "random weights"  # how the provenance of untrained ones begins
 
 Io = Literal["frame", "float"]

@@ -14,6 +14,7 @@ from allfocus.runtime.spec import Color, Graph, Io, Spec
 
 if TYPE_CHECKING:
     from plugin_host import Library
+    from tiny_graphs import Floats
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
@@ -66,3 +67,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         color: Color = "rgb" if io == "float" else "bgr"
         write(export(net, spec, Graph(io=io, precision="fp32", color=color, shapes=None)), path)
     return Exported(net, spec, faces["float"], faces["frame"])
+
+
+@pytest.fixture(scope="session")
+def floats(tmp_path_factory: pytest.TempPathFactory) -> Floats:
+    """Every phase of every model for any size, float32, float face, each made when asked for."""
+    pytest.importorskip("torch", reason="exporting needs torch")
+    pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
+    from tiny_graphs import Floats
+
+    return Floats(tmp_path_factory.mktemp("floats"))

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_graphs import Floats, exported, graph_of
 
 import allfocus
-from allfocus.export import cache, samples, to_onnx, to_trt
+from allfocus.export import cache, samples, to_trt
 from allfocus.export.builder import build_engine
 from allfocus.export.flavour import RTX_TARGETS, Target
 from allfocus.export.half import run_in_half
 from allfocus.export.lower import layers
 from allfocus.export.plan import Options, make_plan
 from allfocus.export.samples import read_photo
-from allfocus.export.verify import verify
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.signature import KINDS, Phase
-from allfocus.runtime.spec import Graph, Io, Precision, Shapes, Size
+from allfocus.runtime.spec import Shapes, Size
 from allfocus.train import checkpoint
 
 TINY = [name for name in MODELS if name.endswith("-tiny")]
@@ -30,44 +30,8 @@ PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
 
-def graph_of(name: str, phase: Phase, io: Io, precision: Precision, shapes: Shapes | None) -> Graph:
-    signature = entry(name).signature(phase)
-    return Graph(
-        io=io, precision=precision, color="rgb", shapes=shapes, phase=phase, signature=signature
-    )
-
-
-def exported(name: str, graph: Graph, path: Path) -> dict[str, float]:
-    """Write the graph of a model with random weights; its parity."""
-    net, spec = checkpoint.random(name, 0)
-    net.eval()
-    spec = to_onnx.of_phase(spec, net, graph.phase)
-    to_onnx.write(to_onnx.export(net, spec, graph), path)
-    return verify(path, net, graph, fp16_db=entry(name).fp16_db)
-
-
 def static(name: str) -> Shapes:
     return Shapes.static(Size(96, 64).padded(entry(name).multiple))
-
-
-class Floats:
-    """Graphs of any size in float32, float face: each is exported once, and compared then."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.figures: dict[tuple[str, Phase], dict[str, float]] = {}
-
-    def file(self, name: str, phase: Phase) -> Path:
-        path = self.folder / f"{name}-{phase}.onnx"
-        if (name, phase) not in self.figures:
-            graph = graph_of(name, phase, "float", "fp32", None)
-            self.figures[name, phase] = exported(name, graph, path)
-        return path
-
-
-@pytest.fixture(scope="module")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Floats:
-    return Floats(tmp_path_factory.mktemp("floats"))
 
 
 @pytest.mark.parametrize(("name", "phase"), PHASES)

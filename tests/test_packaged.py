@@ -1,4 +1,4 @@
-"""The package's pair of files: an ONNX file whose weights lie in the safetensors file beside it."""
+"""The package's files: ONNX files whose weights lie in the safetensors file beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def written(net: Deblurrer, path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the pair, made from weights that are gone since."""
+    """A folder with the files, made from weights that are gone since."""
     folder = tmp_path_factory.mktemp("pair")
     weights = written(checkpoint.random(TINY, 2)[0], folder / "trained.safetensors")
     out = folder / "data"
@@ -44,7 +44,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_onnx_file_holds_no_weights(pair: Path) -> None:
-    assert sorted(p.name for p in pair.iterdir()) == [f"{TINY}.onnx", f"{TINY}.safetensors"]
+    names = [f"{TINY}-estimate.onnx", f"{TINY}-restore.onnx", f"{TINY}.onnx", f"{TINY}.safetensors"]
+    assert sorted(p.name for p in pair.iterdir()) == names
     model = onnx.load(str(pair / f"{TINY}.onnx"), load_external_data=False)
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     inside = [t for t in model.graph.initializer if t not in outside]
@@ -62,6 +63,33 @@ def test_it_computes_what_the_checkpoint_does(pair: Path) -> None:
         np.testing.assert_allclose(backend.infer(image).sharp, sharp.numpy(), atol=1e-5)
 
 
+def test_both_phases_compute_what_the_whole_does_and_know_their_memory(pair: Path) -> None:
+    image = np.random.default_rng(0).random((1, 3, 40, 72), dtype=np.float32)
+    stems = (TINY, f"{TINY}-estimate", f"{TINY}-restore")
+    whole, first, second = (OrtBackend(pair / f"{s}.onnx", Options(threads=1)) for s in stems)
+    with whole, first, second:
+        plane = first.run({"image": image})["defocus"]
+        sharp = second.run({"image": image, "defocus": plane})["sharp"]
+        np.testing.assert_allclose(sharp, whole.infer(image).sharp, atol=1e-6)
+        assert {b.spec.weights_sha256 for b in (whole, first, second)} == {
+            whole.spec.weights_sha256
+        }
+        for backend in (whole, first, second):
+            assert backend.bytes_per_pixel is not None
+            assert 8 <= backend.bytes_per_pixel <= 4000
+
+
+def test_a_phase_may_leave_weights_out_but_not_have_others(source: tuple[bytes, Path]) -> None:
+    model, path = onnx.ModelProto.FromString(source[0]), source[1]
+    stored, data = read_header(path), path.read_bytes()
+    stored["spare"] = Stored((2,), 0, 4)
+    refer(model, stored, data, path.name, uses_all=False)
+    del stored["restorer.blocks.0.conv1.weight"]
+    model = onnx.ModelProto.FromString(source[0])
+    with pytest.raises(ArtefactError, match=r"blocks\.0"):
+        refer(model, stored, data, path.name, uses_all=False)
+
+
 def test_without_the_weights_beside_it_it_does_not_load(pair: Path, tmp_path: Path) -> None:
     shutil.copy(pair / f"{TINY}.onnx", tmp_path)
     with pytest.raises(Exception, match=TINY):
@@ -74,8 +102,9 @@ def test_zero_and_equal_weights_that_the_exporter_drops(tmp_path: Path) -> None:
         net.get_parameter("restorer.blocks.0.conv2.bias").fill_(0.5)
         net.get_parameter("restorer.blocks.1.conv2.bias").fill_(0.5)
     weights = written(net, tmp_path / f"{TINY}.safetensors")
-    parity = packaged.write_pair(TINY, weights, tmp_path)  # in place: nothing to copy
-    assert parity["max_abs"] <= 1e-4
+    parity = packaged.write_files(TINY, weights, tmp_path)  # in place: nothing to copy
+    assert set(parity) == {"whole", "estimate", "restore"}
+    assert max(figures["max_abs"] for figures in parity.values()) <= 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +141,10 @@ def test_only_what_training_writes_is_packaged(tmp_path: Path) -> None:
     for tensors in (state, {name: value.half() for name, value in state.items()}):
         save_file(tensors, path)
         with pytest.raises(CheckpointError, match=r"expected float16 weights with their Spec"):
-            packaged.write_pair(TINY, path, tmp_path / "out")
+            packaged.write_files(TINY, path, tmp_path / "out")
     path.write_bytes(b"not at all")
     with pytest.raises(CheckpointError, match="not a safetensors file"):
-        packaged.write_pair(TINY, path, tmp_path / "out")
+        packaged.write_files(TINY, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,83 @@
+"""The memory an ONNX file takes on a CPU for each pixel of its picture, measured and written down.
+
+In a process of its own, with an arena that holds what was asked for and no more. It only grows: the
+difference in resident memory over one run is what the run's largest moment took.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from allfocus.runtime.backend import Options
+from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.layout import layout
+from allfocus.runtime.memory import resident
+from allfocus.runtime.ort import OrtBackend
+from allfocus.runtime.spec import MEMORY_KEY, Size
+
+_SIZE = Size(512, 384)  # pixels: large against what does not grow with the picture
+
+
+def measure(path: Path) -> float:
+    """Bytes a pixel that running the ONNX file `path` takes; raises AllfocusError."""
+    command = [sys.executable, "-m", "allfocus.export.footprint", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise AllfocusError(f"measuring the memory of {path} failed: {last}")
+    return float(done.stdout)
+
+
+def write_down(path: Path) -> None:
+    """Measure the ONNX file `path` and put the figure into its metadata."""
+    model = onnx.load(str(path), load_external_data=False)
+    model.metadata_props.add(key=MEMORY_KEY, value=f"{measure(path):.0f}")
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+class _Frugal(OrtBackend):
+    """Takes from the system exactly what the graph asks for, instead of ever larger pieces."""
+
+    def _session_options(self, ort: Any) -> Any:
+        kind, where = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+        as_asked = ort.OrtArenaCfg({"arena_extend_strategy": 1})
+        ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, where), as_asked)
+        options = super()._session_options(ort)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        return options
+
+    def run_at(self, size: Size) -> None:
+        """One run on a black picture."""
+        lengths = {each.name: each.shape[1] for each in self._session.get_inputs()}
+        inputs = {}
+        for name in self.graph.signature.inputs:
+            wanted = layout(name, self.graph.io)
+            inputs[name] = np.zeros(wanted.shape(size, lengths[name]), wanted.dtype)
+        self.run(inputs)
+
+
+def main(argv: Sequence[str]) -> int:
+    """The child's side: run once at a small size and once at `_SIZE`, print bytes a pixel."""
+    with _Frugal(Path(argv[0]), Options()) as backend:
+        shapes = backend.graph.shapes
+        size = backend.size_for(_SIZE) if shapes is None else shapes.max
+        if shapes is None:
+            backend.run_at(backend.size_for(Size(1, 1)))  # what the first run alone takes
+        before = resident()
+        backend.run_at(size)
+        after = resident()
+    if before is None or after is None:
+        raise AllfocusError('this system needs psutil for it: pip install "allfocus[bench]"')
+    print(max(0, after - before) / (size.width * size.height))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

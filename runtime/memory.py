@@ -1,0 +1,42 @@
+"""Amounts of memory: what this process holds, and what a text such as 2GiB means."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+from allfocus.runtime.errors import UsageError
+
+_STATUS = Path("/proc/self/status")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", re.IGNORECASE)
+
+
+def parse_bytes(amount: str | int) -> int:
+    """Bytes from a number, or a text such as "1.5GiB", "800MB" or "2G"; raises UsageError."""
+    if isinstance(amount, int) and not isinstance(amount, bool) and amount > 0:
+        return amount
+    found = _TEXT.fullmatch(amount) if isinstance(amount, str) else None
+    value = 0 if found is None else int(float(found[1]) * _UNITS[(found[2] or "").lower()])
+    if value < 1:
+        raise UsageError(f"memory {amount!r}: expected an amount such as 2GiB, 800MB or 1.5G")
+    return value
+
+
+def format_bytes(amount: float) -> str:
+    """For people: 1.5 GiB, 23 MiB."""
+    if amount < 2**30:
+        return f"{max(1, round(amount / 2**20))} MiB"
+    return f"{amount / 2**30:.1f} GiB"
+
+
+def resident() -> int | None:
+    """Bytes of main memory that this process holds; None where the system does not tell."""
+    if _STATUS.is_file():
+        held = re.search(r"^VmRSS:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
+        return None if held is None else int(held.group(1)) << 10
+    try:
+        return int(import_module("psutil").Process().memory_info().rss)
+    except ImportError:
+        return None

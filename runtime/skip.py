@@ -1,0 +1,84 @@
+"""Work only where a frame is blurred: what the map says is sharp is passed through."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from allfocus.runtime.backend import Array
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.signature import Signature
+from allfocus.runtime.spec import Spec
+
+AUTO, OFF = "auto", "off"
+RADIUS = 0.5  # pixels: under it a net that promises nothing is left out; see the README's figures
+FOCUS = 0.98  # the focus from which on a pixel is left out, where a model tells that instead
+FADE = 16  # pixels over which the result of such a net gives way to the input
+
+HELP = (
+    "pass through what is in focus: auto, off, or up to which blur radius in pixels (%(default)s)"
+)
+
+Choice = str | float  # "auto", "off", or a blur radius in pixels
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Which pixels of a map need no work, and how the border to them is hidden.
+
+    `level`: of the graph's map, up to which a pixel is passed through; of a focus map, from which
+    on. `fade`: pixels over which results give way to the input; 0 where they equal it there.
+    """
+
+    level: float
+    fade: int
+    of_focus: bool = False
+
+    def active(self, plane: Array) -> Array:
+        """Where there is work, [H, W]."""
+        return np.asarray(plane < self.level if self.of_focus else plane > self.level)
+
+
+def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
+    """What `choice` means for a model; None where nothing is left out.
+
+    Raises UsageError for what is no choice, and for a radius where a model estimates none.
+    """
+    check(choice)
+    if choice == OFF or not {"defocus", "focus"} & set(signature.outputs):
+        if not isinstance(choice, str):
+            raise UsageError(f"skip={choice:g}: {spec.name} makes no map; leave it at 'auto'")
+        return None
+    if "focus" in signature.outputs:
+        if choice != AUTO:
+            raise UsageError(
+                f"skip={choice}: {spec.name} tells what is in focus, not a radius; choose auto, off"
+            )
+        return Skip(FOCUS, FADE, of_focus=True)
+    known = MODELS.get(spec.name)
+    untouched = known.untouched if known else 0.0
+    radius = (untouched or RADIUS) if choice == AUTO else float(choice)
+    return Skip(radius / spec.max_radius, 0 if radius <= untouched else FADE)
+
+
+def check(choice: Choice) -> None:
+    """Raise UsageError for what is neither "auto", "off" nor a radius."""
+    if isinstance(choice, str):
+        valid = choice in (AUTO, OFF)
+    else:
+        valid = not isinstance(choice, bool) and 0 <= choice < float("inf")
+    if not valid:
+        raise UsageError(f"skip: expected auto, off or a blur radius in pixels, got {choice!r}")
+
+
+def argument(text: str) -> Choice:
+    """From a command line, as a type for argparse."""
+    try:
+        choice: Choice = text if text in (AUTO, OFF) else float(text)
+        check(choice)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected auto, off or a radius, got {text!r}") from None
+    return choice

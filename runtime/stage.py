@@ -1,0 +1,131 @@
+"""One graph at work on frames that may be larger than what it takes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.clock import Clock
+from allfocus.runtime.errors import InputError
+from allfocus.runtime.face import face
+from allfocus.runtime.layout import layout
+from allfocus.runtime.memory import format_bytes
+from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import Color, Size
+from allfocus.runtime.tiling import Grain, Tile, Window, best_tile, cover, least_pixels
+
+_FACE_BYTES = 40  # a pixel's inputs and outputs in the graph's layout, and the frames cut for them
+
+Arrays = dict[str, Array]
+
+
+class Stage:
+    """A loaded graph, run on windows of frames in at most `memory` bytes, as far as it is known.
+
+    Pictures are colour frames [H, W, 3]; planes [H, W] and vectors [1, K, 1, 1] are the graph's.
+    """
+
+    def __init__(self, backend: Backend, color: Color, memory: int) -> None:
+        self.backend = backend
+        self.memory = memory
+        self._face = face(backend.graph, color)
+
+    @property
+    def grain(self) -> Grain:
+        """What its tiles must see."""
+        return Grain(self.backend.spec.halo, self.backend.spec.multiple)
+
+    @property
+    def pixels(self) -> int | None:
+        """How many a run may have at most; None where nothing limits it."""
+        shapes, each = self.backend.graph.shapes, self.backend.bytes_per_pixel
+        if shapes is not None:
+            return shapes.max.width * shapes.max.height
+        return None if each is None else int(self.memory / (each + _FACE_BYTES))
+
+    def grown(self, size: Size) -> Size:
+        """What a frame of `size` must be padded to."""
+        shapes = self.backend.graph.shapes
+        padded = size.padded(self.backend.spec.multiple)
+        if shapes is None:
+            return padded
+        return Size(max(padded.width, shapes.min.width), max(padded.height, shapes.min.height))
+
+    def fits(self, size: Size) -> bool:
+        """Whether a frame that was grown to `size` goes in at once."""
+        return self._tile(size) == size
+
+    def tiles(self, region: Window, frame: Size) -> list[Tile]:
+        """What must be run for `region` of a grown frame.
+
+        Raises InputError where no tile that is small enough computes anything.
+        """
+        seen = self.grain.around(region, frame)
+        tile = self._tile(seen.size)
+        if tile is None:
+            raise InputError(self._too_little(seen.size))
+        shapes = self.backend.graph.shapes
+        if shapes is not None:  # at least the smallest that it takes, which the frame is grown to
+            tile = Size(max(tile.width, shapes.min.width), max(tile.height, shapes.min.height))
+        return cover(region, frame, tile, self.grain)
+
+    def run(self, window: Window, frames: Mapping[str, Array], clock: Clock) -> Arrays:
+        """Run on one window of grown frames and planes; vectors go in as they are.
+
+        What comes out is of the window's size; pictures have the type of those that went in.
+        """
+        inputs = {name: self._enter(name, array, window) for name, array in frames.items()}
+        clock.lap("pre")
+        outputs = self.backend.run(inputs)
+        clock.lap("infer")
+        dtype = next(a.dtype for n, a in frames.items() if KINDS[n] == "picture")
+        found = {name: self._leave(name, a, window.size, dtype) for name, a in outputs.items()}
+        clock.lap("post")
+        return found
+
+    def _enter(self, name: str, array: Array, window: Window) -> Array:
+        if KINDS[name] == "picture":
+            return self._face.pack(window.of(array), window.size, name)
+        if KINDS[name] == "plane":
+            shape = layout(name, self.backend.graph.io).shape(window.size)
+            return np.ascontiguousarray(window.of(array)).reshape(shape)
+        return array
+
+    def _leave(self, name: str, array: Array, size: Size, dtype: np.dtype[Any]) -> Array:
+        if KINDS[name] == "picture":
+            return self._face.unpack(array, size, dtype)
+        return array.reshape(array.shape[-2:]) if KINDS[name] == "plane" else array
+
+    def _tile(self, need: Size) -> Size | None:
+        """The size of the tiles that cover `need`; None where none does."""
+        shapes, pixels = self.backend.graph.shapes, self.pixels
+        if pixels is None:
+            return need
+        if shapes is None:
+            return best_tile(need, self.grain, pixels)
+        width, height = min(need.width, shapes.max.width), min(need.height, shapes.max.height)
+        least = 2 * self.grain.margin
+        too_small = (width < need.width and width <= least) or (
+            height < need.height and height <= least
+        )
+        return None if too_small else Size(width, height)
+
+    def _too_little(self, need: Size) -> str:
+        spec, shapes, each = self.backend.spec, self.backend.graph.shapes, 0.0
+        if shapes is not None:
+            return (
+                f"{self.backend.artefact.name} takes at most {shapes.max}, of which a margin of "
+                f"{self.grain.margin} pixels on each side is lost: frames of {need} cannot be done "
+                f"in tiles of it; export it larger: `allfocus export --model {spec.name} --size "
+                f"{need}`"
+            )
+        each = (self.backend.bytes_per_pixel or 0.0) + _FACE_BYTES
+        wanted = least_pixels(need, self.grain) * each
+        return (
+            f"a memory budget of {format_bytes(self.memory)} is too small for one tile of "
+            f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "
+            f"at least {format_bytes(wanted)} are needed here"
+        )

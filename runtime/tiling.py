@@ -1,0 +1,199 @@
+"""Cutting a frame into tiles whose results, put together, are what the whole frame gives.
+
+A pixel of a net's output sees its input up to `halo` pixels away. So a tile is computed with that
+margin around it, and the margin's results are thrown away; at the frame's own border there is no
+margin, since there the net pads in the tile as it does in the frame. Every edge lies on a multiple
+of `multiple` pixels: a net that folds or pools its pixels meets the same groups in a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from allfocus.runtime.backend import Array
+from allfocus.runtime.errors import InputError
+from allfocus.runtime.spec import Size
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of a frame, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """The first column beyond it."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        """The first row beyond it."""
+        return self.top + self.height
+
+    @property
+    def size(self) -> Size:
+        """Its width and height."""
+        return Size(self.width, self.height)
+
+    @property
+    def area(self) -> int:
+        """Its pixels."""
+        return self.width * self.height
+
+    @classmethod
+    def whole(cls, size: Size) -> Window:
+        """All of a frame of `size`."""
+        return cls(0, 0, size.width, size.height)
+
+    def of(self, array: Array) -> Array:
+        """This part of an array [H, W, ...]: a view."""
+        return array[self.top : self.bottom, self.left : self.right]
+
+    def seen_from(self, other: Window) -> Window:
+        """The same rectangle, counted from the corner of `other`."""
+        return Window(self.left - other.left, self.top - other.top, self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of a frame that is computed at once: `seen` goes in, `kept` of the result stays."""
+
+    seen: Window
+    kept: Window
+
+    def put(self, result: Array, out: Array) -> None:
+        """Copy what is kept of `result`, which is `seen` large, to its place in the frame `out`."""
+        self.kept.of(out)[...] = self.kept.seen_from(self.seen).of(result)
+
+
+@dataclass(frozen=True)
+class Grain:
+    """What a net demands of tiles: margin and granularity, in pixels."""
+
+    halo: int
+    multiple: int
+
+    def __post_init__(self) -> None:
+        if self.halo < 0 or self.multiple < 1:
+            raise InputError(
+                f"a Spec with halo {self.halo} and multiple {self.multiple} says not how much a "
+                "tile must see: tiles are not possible; export the model again"
+            )
+
+    @property
+    def margin(self) -> int:
+        """The halo as whole multiples."""
+        return self.up(self.halo)
+
+    def up(self, length: float) -> int:
+        """The least multiple that is not under `length`."""
+        return int(-(-length // self.multiple)) * self.multiple
+
+    def around(self, region: Window, frame: Size) -> Window:
+        """What must be seen for `region` of a frame: its margin too, as far as there is any."""
+        left, top = max(0, region.left - self.margin), max(0, region.top - self.margin)
+        right = min(frame.width, region.right + self.margin)
+        bottom = min(frame.height, region.bottom + self.margin)
+        return Window(left, top, right - left, bottom - top)
+
+
+def cover(region: Window, frame: Size, tile: Size, grain: Grain) -> list[Tile]:
+    """Tiles of one size, `tile`, that compute `region` of a frame, each of its pixels once.
+
+    All edges are multiples of `grain.multiple`. The last column and row are shifted inward rather
+    than shrunk. Raises InputError for tiles larger than the frame, or too small to keep anything.
+    """
+    columns = _spans(region.left, region.right, frame.width, tile.width, grain.margin)
+    rows = _spans(region.top, region.bottom, frame.height, tile.height, grain.margin)
+    return [
+        Tile(
+            Window(x.start, y.start, tile.width, tile.height),
+            Window(x.first, y.first, x.last - x.first, y.last - y.first),
+        )
+        for y in rows
+        for x in columns
+    ]
+
+
+def best_tile(need: Size, grain: Grain, pixels: int) -> Size | None:
+    """The tile of at most `pixels` pixels that covers `need` with the least work; None: too few.
+
+    `need` is what must be seen altogether, a multiple. Of equal work, the fewest tiles.
+    """
+    widths, heights = (_lengths(length, grain) for length in (need.width, need.height))
+    found = [
+        (columns * rows * width * height, columns * rows, Size(width, height))
+        for columns, width in widths
+        for rows, height in heights
+        if width * height <= pixels
+    ]
+    return min(found)[2] if found else None
+
+
+def least_pixels(need: Size, grain: Grain) -> int:
+    """Of the smallest tile that `best_tile` can give for `need`."""
+    smallest = 2 * grain.margin + grain.multiple
+    return min(need.width, smallest) * min(need.height, smallest)
+
+
+def blended(part: Array, under: Array, weight: Array) -> Array:
+    """`weight` [H, W] in 0 to 1 of `part` [H, W, 3] over the rest of `under`, in its type."""
+    share = weight[..., None]
+    mixed = part * share + under * (1 - share)
+    levels = mixed if under.dtype == np.float32 else np.rint(mixed)
+    return np.asarray(levels, under.dtype)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tile along one axis: where it starts, and from where to where it is kept."""
+
+    start: int
+    first: int
+    last: int
+
+
+def _spans(first: int, last: int, total: int, length: int, margin: int) -> list[_Span]:
+    """Tiles of `length` that compute the pixels `first` to `last` of an axis of `total`."""
+    end = min(total, last + margin)
+    if length > total or (length <= 2 * margin and length < end - max(0, first - margin)):
+        raise InputError(
+            f"a tile of {length} pixels does not suit {total} pixels with a margin of {margin}: "
+            f"it must be larger than {2 * margin} and not larger than the frame"
+        )
+    return list(_walk(first, last, total, length, margin))
+
+
+def _walk(first: int, last: int, total: int, length: int, margin: int) -> Iterator[_Span]:
+    end = min(total, last + margin)
+    while first < last:
+        start = max(0, min(first - margin, max(end, length) - length))
+        stop = start + length
+        until = last if stop >= end else stop - margin
+        yield _Span(start, first, until)
+        first = until
+
+
+def _lengths(need: int, grain: Grain) -> list[tuple[int, int]]:
+    """For each number of tiles along an axis, the length that just covers `need`."""
+    margin = grain.margin
+    found: dict[int, int] = {need: 1}  # length -> tiles
+    count = 2
+    while True:
+        length = max(
+            grain.up((need + (count - 1) * 2 * margin) / count), 2 * margin + grain.multiple
+        )
+        if length >= need:
+            break
+        found.setdefault(length, count)
+        if length == 2 * margin + grain.multiple:
+            break
+        count += 1
+    return [(count, length) for length, count in found.items()]

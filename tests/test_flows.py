@@ -1,0 +1,202 @@
+"""Frames in tiles, and with parts left out, against the same frames at once, for every model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tiny_graphs import Floats, exported, graph_of
+
+from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.ort import OrtBackend
+from allfocus.runtime.signature import Phase
+from allfocus.runtime.skip import FADE, Choice
+from allfocus.runtime.spec import Shapes, Size
+
+Array = NDArray[Any]
+
+TINY = [n for n, m in MODELS.items() if n.endswith("-tiny") and m.signature("whole").deblurs]
+CUT = [n for n in TINY if "restore" in MODELS[n].signatures]
+SEEN = ["didanet-tiny", "sftnet-tiny", "apl-tiny"]  # those with a map
+EACH = 1000.0  # bytes a pixel, in these tests
+
+
+@pytest.fixture
+def opened(floats: Floats, tmp_path: Path) -> Iterator[Any]:
+    """Make a Deblurrer of a tiny model, closed at the end; `pixels`: of the largest tile."""
+
+    def static(name: str, phase: Phase, shape: Size) -> Path:
+        path = tmp_path / f"{name}-{phase}.onnx"
+        graph = graph_of(name, phase, "float", "fp32", Shapes.static(shape))
+        exported(name, graph, path)
+        return path
+
+    with ExitStack() as stack:
+
+        def make(
+            name: str,
+            pixels: int = 10**9,
+            skip: Choice = "off",
+            halo: int | None = None,
+            shape: Size | None = None,
+        ) -> Deblurrer:
+            def load(phase: Phase) -> Backend:
+                path = floats.file(name, phase) if shape is None else static(name, phase, shape)
+                backend = OrtBackend(path, Options(threads=1))
+                pooled = "context" in backend.graph.signature.outputs
+                # A frame that fits at once is not cut, and what pools must see all of it.
+                backend.bytes_per_pixel = 1e-3 if pooled else EACH * (4 if phase == "whole" else 1)
+                if halo is not None:
+                    backend.spec = replace(backend.spec, halo=halo)
+                return backend
+
+            both = (lambda: (load("estimate"), load("restore"))) if name in CUT else None
+            memory = int(2 * pixels * (EACH + 40))  # each phase may take half
+            deblur = Deblurrer(load("whole"), phases=both, memory=memory, skip=skip)
+            return stack.enter_context(deblur)
+
+        yield make
+
+
+def photo(height: int, width: int, dtype: type = np.uint8) -> Array:
+    """Something with edges and noise: what a wrong margin would show in."""
+    rng = np.random.default_rng(height)
+    coarse = rng.random((height // 16 + 1, width // 16 + 1, 3))
+    image = 0.8 * np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
+    image += 0.2 * rng.random((height, width, 3))
+    return (image * (255 if dtype == np.uint8 else 1)).astype(dtype)
+
+
+def awkward(name: str) -> tuple[int, int, int]:
+    """Height and width that are no multiples, and pixels of a tile that makes several."""
+    side = 2 * (240 if name == "defocusgan-tiny" else 40) + 32
+    return side + 45, side + 77, side**2
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiled_equals_untiled(opened: Any, name: str) -> None:
+    height, width, pixels = awkward(name)
+    whole, tiled = opened(name), opened(name, pixels)
+    for dtype in (np.float32, np.uint8):
+        frame = photo(height, width, dtype)
+        one, other = whole(frame), tiled(frame)
+        difference = np.abs(one.image.astype(np.float64) - other.image)
+        assert np.abs(one.image.astype(np.float64) - frame).max() > 0.01  # it does something
+        if dtype == np.float32:
+            assert difference.max() <= 1e-5
+        else:
+            assert difference.max() <= 1
+            assert (difference > 0).mean() < 1e-3
+        for plane in ("defocus", "focus"):
+            if getattr(one, plane) is not None:
+                expected = getattr(one, plane)
+                np.testing.assert_allclose(getattr(other, plane), expected, atol=1e-4)
+    if name in CUT:
+        assert tiled._phased is not None
+        assert whole._phased is None
+    else:
+        assert not tiled._direct.fits(Size(width, height))
+
+
+@pytest.mark.parametrize("name", ["didanet-tiny", "jdrl-unet-tiny"])
+def test_a_wrong_halo_shows(opened: Any, name: str) -> None:
+    frame = photo(*awkward(name)[:2], np.float32)
+    one, other = opened(name)(frame), opened(name, awkward(name)[2], halo=1)(frame)
+    assert np.abs(one.image - other.image).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_is_not_skipped_is_what_the_whole_frame_gives(opened: Any, name: str) -> None:
+    """Equal where the map is above the level, the input where it is far from it."""
+    import cv2
+
+    frame = photo(150, 203, np.float32)
+    whole = opened(name)(frame)
+    plane = whole.defocus if whole.focus is None else whole.focus
+    if whole.focus is None:
+        skip: Choice = float(np.median(plane))
+        active = plane > skip
+    else:
+        skip, active = "auto", plane < 0.98
+    parts = opened(name, skip=skip)
+    result = parts(frame)
+    far = cv2.dilate(active.astype(np.uint8), np.ones((2 * FADE + 1,) * 2)) == 0
+    np.testing.assert_allclose(result.image[active], whole.image[active], atol=1e-5)
+    np.testing.assert_array_equal(result.image[far], frame[far])
+    assert 0 <= result.skipped < 1
+    assert active.any()
+
+
+def test_a_frame_that_is_all_in_focus_is_passed_through(opened: Any) -> None:
+    deblur = opened("didanet-tiny", skip=1e6)
+    frame = photo(64, 80)
+    result = deblur(frame)
+    np.testing.assert_array_equal(result.image, frame)
+    assert result.image is not frame
+    assert not np.shares_memory(result.image, frame)
+    assert result.skipped == 1
+    assert result.defocus is not None
+    assert result.timings["infer"] > 0
+
+
+def test_what_was_mirrored_to_fill_a_frame_is_no_work(opened: Any) -> None:
+    """The share that is skipped is of the frame itself."""
+    deblur = opened("didanet-tiny", skip=0.0)
+    assert deblur(photo(61, 83)).skipped == 0
+
+
+def test_an_engine_of_one_size_does_larger_frames_in_tiles(opened: Any) -> None:
+    shape = Size(96, 64)
+    whole, tiled = opened("jdrl-unet-tiny"), opened("jdrl-unet-tiny", shape=shape)
+    margin = tiled._direct._stage.grain.margin
+    assert shape.height > 2 * margin
+    frame = photo(150, 203, np.float32)
+    np.testing.assert_allclose(tiled(frame).image, whole(frame).image, atol=1e-5)
+
+
+def test_an_engine_too_small_for_tiles_says_what_to_export(opened: Any) -> None:
+    deblur = opened("didanet-tiny", shape=Size(16, 16))
+    with pytest.raises(InputError, match=r"at most 16x16.*--size 48x40"):
+        deblur(photo(40, 45))
+
+
+def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any) -> None:
+    deblur = opened("jdrl-unet-tiny", pixels=100)
+    with pytest.raises(InputError, match=r"too small for one tile .* at least \d+ MiB are needed"):
+        deblur(photo(300, 300))
+    assert deblur._backend.calls == 0
+
+
+def test_a_net_that_pools_over_the_picture_is_not_cut_without_its_phases(opened: Any) -> None:
+    deblur = opened("sftnet-tiny", pixels=10_000)
+    deblur._phases = None
+    with pytest.raises(InputError, match="averages over the whole picture"):
+        deblur(photo(300, 300))
+
+
+def test_a_radius_without_phases_or_without_a_map_is_refused(opened: Any) -> None:
+    with pytest.raises(UsageError, match="makes no map"):
+        opened("jdrl-unet-tiny", skip=1.0)
+    with pytest.raises(UsageError, match="tells what is in focus, not a radius"):
+        opened("apl-tiny", skip=1.0)
+    whole = opened("didanet-tiny")
+    with pytest.raises(UsageError, match="--phase estimate"):
+        Deblurrer(whole._backend, skip=1.0)
+
+
+def test_closing_closes_the_phases_too(opened: Any) -> None:
+    deblur = opened("didanet-tiny", skip="auto")
+    deblur(photo(32, 32))
+    assert len(deblur._opened) == 2
+    deblur.close()
+    for backend in deblur._opened:
+        assert not backend._open

@@ -1,0 +1,44 @@
+"""Amounts of memory as people write them, and what this process holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.memory import format_bytes, parse_bytes, resident
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2GiB", 2 << 30),
+        ("1.5 gib", 3 << 29),
+        ("800MB", 800_000_000),
+        ("2G", 2_000_000_000),
+        ("512Ki", 512 << 10),
+        ("4096", 4096),
+        (123, 123),
+    ],
+)
+def test_amounts(text: str | int, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", 0, -5, True, 1.5, None, "2TiB", "1e9"])
+def test_what_is_no_amount_is_refused(text: object) -> None:
+    with pytest.raises(UsageError, match="expected an amount such as 2GiB"):
+        parse_bytes(text)  # type: ignore[arg-type]
+
+
+def test_amounts_for_people() -> None:
+    assert [format_bytes(b) for b in (1, 5 << 20, 3 << 29)] == ["1 MiB", "5 MiB", "1.5 GiB"]
+
+
+def test_what_is_held_grows_with_what_is_taken() -> None:
+    before = resident()
+    ballast = np.ones(8 << 20)  # 64 MiB
+    after = resident()
+    if before is None or after is None:
+        pytest.skip("this system does not tell without psutil")
+    assert 0.9 * ballast.nbytes < after - before < 1.5 * ballast.nbytes

@@ -1,0 +1,71 @@
+"""What `skip` may be, and what it means for a model."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from engine_files import SPEC
+
+from allfocus.runtime.catalogue import MODELS, entry
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.signature import DEBLUR, Signature
+from allfocus.runtime.skip import FADE, FOCUS, RADIUS, Skip, argument, check, skip_for
+
+WITH_FOCUS = Signature(("image",), ("sharp", "focus"))
+WITHOUT = Signature(("image",), ("sharp",))
+
+
+def spec(name: str, max_radius: float = 8.0):  # type: ignore[no-untyped-def]
+    return replace(SPEC, name=name, max_radius=max_radius)
+
+
+def test_what_leaves_the_input_alone_by_design_is_skipped_exactly_there() -> None:
+    assert entry("didanet-lite").untouched == 0.5
+    assert skip_for("auto", spec("didanet-lite"), DEBLUR) == Skip(0.5 / 8, 0)
+    assert skip_for(0.25, spec("didanet-lite"), DEBLUR) == Skip(0.25 / 8, 0)
+    assert skip_for(0.75, spec("didanet-lite"), DEBLUR) == Skip(0.75 / 8, FADE)
+
+
+@pytest.mark.parametrize("name", ["sftnet-lite", "a net of my own"])
+def test_other_nets_fade_out(name: str) -> None:
+    assert skip_for("auto", spec(name, 25.0), DEBLUR) == Skip(RADIUS / 25, FADE)
+
+
+def test_a_focus_map_is_read_the_other_way() -> None:
+    skip = skip_for("auto", spec("apl-lite", 0.0), WITH_FOCUS)
+    assert skip == Skip(FOCUS, FADE, of_focus=True)
+    assert skip.active(np.array([0.0, FOCUS, 1.0])).tolist() == [True, False, False]
+    assert Skip(0.5, 0).active(np.array([0.0, 0.5, 1.0])).tolist() == [False, False, True]
+
+
+def test_off_and_no_map_skip_nothing() -> None:
+    assert skip_for("off", spec("didanet-lite"), DEBLUR) is None
+    assert skip_for("auto", spec("jdrl-unet-lite", 0.0), WITHOUT) is None
+    with pytest.raises(UsageError, match="jdrl-unet-lite makes no map; leave it at 'auto'"):
+        skip_for(1.0, spec("jdrl-unet-lite", 0.0), WITHOUT)
+    with pytest.raises(UsageError, match="not a radius"):
+        skip_for(1.0, spec("apl-lite", 0.0), WITH_FOCUS)
+
+
+@pytest.mark.parametrize("choice", ["on", "", -1.0, float("nan"), float("inf"), True])
+def test_what_is_no_choice_is_refused(choice: object) -> None:
+    with pytest.raises(UsageError, match="expected auto, off or a blur radius in pixels"):
+        check(choice)  # type: ignore[arg-type]
+
+
+def test_a_command_lines_word() -> None:
+    assert (argument("auto"), argument("off"), argument("0.5")) == ("auto", "off", 0.5)
+    for text in ("on", "-1", "nan"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected auto, off or a radius"):
+            argument(text)
+
+
+def test_what_the_catalogue_promises_is_what_the_nets_do() -> None:
+    from allfocus.train.models import didanet
+
+    for name in MODELS:
+        config = didanet.CONFIGS.get(name)
+        assert entry(name).untouched == (config.untouched if config else 0.0), name
