@@ -16,12 +16,13 @@ from allfocus.runtime.spec import Size
 from allfocus.runtime.tiling import Grain, Window
 
 _LEAST_BLOCK = 16  # pixels: finer rectangles would save less than their margins cost
+_BLOCKS = 80  # along the longer side, at most about so many: they are looked at one by one
 _CALL = 64 * 64  # pixels that could be computed in the time a further call takes
 
 
-def block_side(grain: Grain) -> int:
+def block_side(grain: Grain, frame: Size) -> int:
     """The side of the squares of pixels that are computed together or not at all."""
-    return grain.up(_LEAST_BLOCK)
+    return grain.up(max(_LEAST_BLOCK, max(frame.width, frame.height) / _BLOCKS))
 
 
 def active_blocks(active: Array, side: int) -> Array:
@@ -35,10 +36,10 @@ def active_blocks(active: Array, side: int) -> Array:
 def windows(active: Array, grain: Grain) -> list[Window]:
     """Disjoint windows, with edges on multiples, that hold every pixel of `active` [H, W].
 
-    Found by halving: a window is cut where that saves most, as long as it saves anything.
+    Found by taking out the largest empty rectangle, as long as that saves anything.
     """
-    side = block_side(grain)
     frame = Size(active.shape[1], active.shape[0])
+    side = block_side(grain, frame)
     blocks = active_blocks(active, side)
 
     def in_pixels(block: Window) -> Window:
@@ -62,36 +63,64 @@ def fading(active: Array, width: int) -> Array:
 
 
 def _parted(blocks: Array, part: Window, cost: Callable[[Window], int]) -> list[Window]:
-    """`part` itself, or what it falls into at its best cut."""
-    best, pieces = cost(part), [part]
-    for first, second in _cuts(part):
-        both = [_tight(blocks, half) for half in (first, second)]
-        found = [half for half in both if half is not None]
-        total = sum(map(cost, found))
-        if total < best:
-            best, pieces = total, found
-    if pieces == [part]:
-        return pieces
-    return [piece for half in pieces for piece in _parted(blocks, half, cost)]
+    """`part` itself, or what is left of it without the largest empty rectangle in it."""
+    empty = _largest_empty(part.of(blocks))
+    if empty is None:
+        return [part]
+    hole = Window(part.left + empty.left, part.top + empty.top, empty.width, empty.height)
+    ways = [_tightened(blocks, pieces) for pieces in _around(part, hole)]
+    best = min(ways, key=lambda pieces: sum(map(cost, pieces)))
+    if sum(map(cost, best)) >= cost(part):
+        return [part]
+    return [smaller for piece in best for smaller in _parted(blocks, piece, cost)]
 
 
-def _cuts(part: Window) -> list[tuple[Window, Window]]:
-    """Every way to cut a window in two."""
-    across = [
-        (
-            Window(part.left, part.top, width, part.height),
-            Window(part.left + width, part.top, part.width - width, part.height),
-        )
-        for width in range(1, part.width)
+def _around(part: Window, hole: Window) -> tuple[list[Window], list[Window]]:
+    """What surrounds a hole as four windows, some of them empty: with high sides, or wide ones."""
+
+    def window(left: int, top: int, right: int, bottom: int) -> Window:
+        return Window(left, top, right - left, bottom - top)
+
+    left, top, right, bottom = part.left, part.top, part.right, part.bottom
+    high = [
+        window(left, top, hole.left, bottom),
+        window(hole.right, top, right, bottom),
+        window(hole.left, top, hole.right, hole.top),
+        window(hole.left, hole.bottom, hole.right, bottom),
     ]
-    down = [
-        (
-            Window(part.left, part.top, part.width, height),
-            Window(part.left, part.top + height, part.width, part.height - height),
-        )
-        for height in range(1, part.height)
+    wide = [
+        window(left, top, right, hole.top),
+        window(left, hole.bottom, right, bottom),
+        window(left, hole.top, hole.left, hole.bottom),
+        window(hole.right, hole.top, right, hole.bottom),
     ]
-    return across + down
+    return high, wide
+
+
+def _largest_empty(blocks: Array) -> Window | None:
+    """The largest rectangle of `blocks` in which nothing is active; None where there is none.
+
+    Row by row: each column's free height above, and the widest run that has at least so much.
+    """
+    best: Window | None = None
+    free = np.zeros(blocks.shape[1], int)
+    for row, active in enumerate(blocks):
+        free = np.where(active, 0, free + 1)
+        starts: list[tuple[int, int]] = []  # (column, height), heights rising
+        for column, height in enumerate((*free.tolist(), 0)):
+            first = column
+            while starts and starts[-1][1] >= height:
+                first, above = starts.pop()
+                if best is None or above * (column - first) > best.area:
+                    best = Window(first, row + 1 - above, column - first, above)
+            starts.append((first, height))
+    return best if best is not None and best.area else None
+
+
+def _tightened(blocks: Array, parts: list[Window]) -> list[Window]:
+    """Each of `parts` around what is active in it; without those where nothing is."""
+    found = (_tight(blocks, part) for part in parts if part.width > 0 and part.height > 0)
+    return [part for part in found if part is not None]
 
 
 def _tight(blocks: Array, part: Window) -> Window | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from allfocus.runtime.regions import active_blocks, block_side, fading, windows
+from allfocus.runtime.regions import _largest_empty, active_blocks, block_side, fading, windows
 from allfocus.runtime.spec import Size
 from allfocus.runtime.tiling import Grain
 
@@ -49,7 +49,7 @@ def test_they_cost_no_more_than_one_around_all(given_: tuple[Mask, Grain]) -> No
     found = windows(mask, grain)
     if not found:
         return
-    side = block_side(grain)
+    side = block_side(grain, frame)
     rows, columns = np.nonzero(active_blocks(mask, side))
     top, left = rows.min() * side, columns.min() * side
     bottom = min((rows.max() + 1) * side, frame.height)
@@ -67,6 +67,30 @@ def test_two_spots_far_apart_are_two_windows_and_close_ones_are_one() -> None:
     mask[...] = False
     mask[40:50, 20:60] = mask[40:50, 70:90] = True
     assert len(windows(mask, grain)) == 1
+
+
+def test_a_subject_in_focus_amid_blur_is_left_out() -> None:
+    grain = Grain(16, 16)
+    mask = np.ones((480, 640), bool)
+    mask[160:400, 160:480] = False
+    found = windows(mask, grain)
+    assert len(found) == 4
+    assert sum(window.area for window in found) == mask.sum()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_largest_empty_rectangle_is_found(seed: int) -> None:
+    blocks = np.random.default_rng(seed).random((6, 7)) < 0.4
+    best = 0
+    for top in range(6):
+        for left in range(7):
+            for bottom in range(top + 1, 7):
+                for right in range(left + 1, 8):
+                    if not blocks[top:bottom, left:right].any():
+                        best = max(best, (bottom - top) * (right - left))
+    found = _largest_empty(blocks)
+    assert (found.area if found else 0) == best
+    assert found is None or not found.of(blocks).any()
 
 
 def test_blocks_at_the_border_may_be_cut() -> None:

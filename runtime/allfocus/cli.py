@@ -38,6 +38,9 @@ COMMANDS = {
     ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
     "bench models": Command("allfocus.benchmarks.model_table", "the table of all models"),
+    "bench tiles": Command(
+        "allfocus.benchmarks.tiles", "check tiles, and time frames that are partly in focus"
+    ),
     "data check": Command("allfocus.train.data_check", "tell what a folder of pictures holds"),
     "data make-maps": Command(
         "allfocus.train.data_maps", "compute defocus maps for blurry/sharp pairs"
