@@ -18,7 +18,6 @@ try:
     import allfocus
     from allfocus.export import cache
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
-    from allfocus.export.lock import locked
     from allfocus.export.plan import AUTO, DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
     from allfocus.export.steps import Steps
     from allfocus.export.tolerance import Tolerance, tolerance
@@ -26,6 +25,7 @@ try:
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.files import publish
+    from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
     from allfocus.runtime.signature import PHASES
     from allfocus.runtime.spec import Spec

@@ -10,13 +10,13 @@ from time import sleep
 
 import pytest
 
-from allfocus.export.lock import locked
 from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.lock import locked
 
 COUNT = """
 import sys, time
 from pathlib import Path
-from allfocus.export.lock import locked
+from allfocus.runtime.lock import locked
 lock, counter = Path(sys.argv[1]), Path(sys.argv[2])
 for _ in range(20):
     with locked(lock, lambda: None):
