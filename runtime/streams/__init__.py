@@ -1,0 +1,1 @@
+"""Frames that come one after the other: where from, where to, and what is done in time."""
