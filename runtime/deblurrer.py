@@ -64,6 +64,7 @@ class Deblurrer(Closing):
         phases: Phases | None = None,
         memory: str | int = MEMORY,
         skip: Choice = AUTO,
+        coarse_map: bool = False,
     ) -> None:
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
@@ -81,6 +82,8 @@ class Deblurrer(Closing):
         self._backend = backend
         self._direct = Direct(Stage(backend, color, self.memory))
         self._phases = phases
+        self._coarse_map = coarse_map
+        self._borrowed = False  # a variant: what it uses belongs to another
         self._opened: tuple[Backend, ...] = ()
         self._phased: Phased | None = None
         self._lock = Lock()
@@ -96,6 +99,38 @@ class Deblurrer(Closing):
             self._backend.check_open()
             return self._on_device(frame) if on_device(frame) else self._on_host(frame)
 
+    def variant(self, *, skip: Choice = AUTO, coarse_map: bool = False) -> Deblurrer:
+        """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
+
+        `skip` as in `load`. `coarse_map`: the map is estimated on the frame at half its size, at a
+        quarter of the cost, and less exactly. It takes no memory of its own for the model, and ends
+        with the one it comes from. Raises UsageError where there are no files of the two phases.
+        """
+        if self._phases is None:
+            raise UsageError(
+                f"{self._backend.artefact.name} has no files of its two phases, without which "
+                "there is no other way through it: load a packaged model by its name"
+            )
+        other = Deblurrer(
+            self._backend,
+            color=self.color,
+            reasons=self.reasons,
+            phases=self._open_phases,
+            memory=self.memory,
+            skip=skip,
+            coarse_map=coarse_map,
+        )
+        other._borrowed = True
+        return other
+
+    def _open_phases(self) -> tuple[Backend, Backend]:
+        """Both phases, opened once for this Deblurrer and its variants."""
+        if not self._opened:
+            assert self._phases is not None
+            self._opened = self._phases()
+        first, second = self._opened
+        return first, second
+
     def _on_host(self, frame: Any) -> Result:
         clock = Clock()
         given = checked(frame, self.graph.io)
@@ -108,13 +143,13 @@ class Deblurrer(Closing):
 
     def _flow(self, size: Size) -> Flow:
         """Two graphs where parts are left out, or where one would have to be cut to pieces."""
-        if self._phases is None or (self._skip is None and self._direct.fits(size)):
+        whole = self._skip is None and not self._coarse_map and self._direct.fits(size)
+        if self._phases is None or whole:
             return self._direct
         if self._phased is None:
-            self._opened = self._phases()
             # Both keep what they have taken, so each may take half.
-            stages = [Stage(each, self.color, self.memory // 2) for each in self._opened]
-            self._phased = Phased(stages[0], stages[1], self._skip)
+            stages = [Stage(each, self.color, self.memory // 2) for each in self._open_phases()]
+            self._phased = Phased(stages[0], stages[1], self._skip, coarse_map=self._coarse_map)
         return self._phased
 
     def _on_device(self, frame: Any) -> Result:
@@ -132,6 +167,8 @@ class Deblurrer(Closing):
     def close(self) -> None:
         """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
         with self._lock:
+            if self._borrowed:
+                return
             for backend in (self._backend, *self._opened):
                 backend.close()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from allfocus.runtime.backend import Array
@@ -69,17 +70,20 @@ class Direct(Flow):
 class Phased(Flow):
     """The map, or what is pooled over the picture, first; then the rest, where it is wanted."""
 
-    def __init__(self, estimate: Stage, restore: Stage, skip: Skip | None) -> None:
+    def __init__(
+        self, estimate: Stage, restore: Stage, skip: Skip | None, *, coarse_map: bool = False
+    ) -> None:
         self._estimate = estimate
         self._restore = restore
         self._skip = skip
+        self._coarse_map = coarse_map
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
         """See Flow. Raises InputError where what is pooled needs more memory than there may be."""
         size = size_of(image)
         grown = _grown(image, self._restore.grown(self._estimate.grown(size)))
         frame, real = size_of(grown), Window.whole(size)
-        seen = self._look(grown, clock)
+        seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
         given = {"image": grown, **seen}
         plane = next((seen[name] for name in _PLANES if name in seen), None)
         if self._skip is None or plane is None:
@@ -101,6 +105,22 @@ class Phased(Flow):
             return self._estimate.run(Window.whole(frame), {"image": grown}, clock)
         tiles = self._estimate.tiles(Window.whole(frame), frame)
         return _computed(self._estimate, tiles, {"image": grown}, frame, clock)
+
+    def _look_coarsely(self, grown: Array, clock: Clock) -> Arrays:
+        """The same from the frame at half its size, where blur has half its radius.
+
+        What is pooled over the picture is taken as it comes: that of the smaller one.
+        """
+        frame = size_of(grown)
+        half = Size(-(-frame.width // 2), -(-frame.height // 2))
+        small = cv2.resize(grown, (half.width, half.height), interpolation=cv2.INTER_AREA)
+        seen = self._look(_grown(np.asarray(small), self._estimate.grown(half)), clock)
+        for name in _PLANES:
+            if name in seen:
+                cut = Window.whole(half).of(seen[name])
+                plane = cv2.resize(cut, (frame.width, frame.height))
+                seen[name] = np.asarray(2 * plane if name == "defocus" else plane)
+        return seen
 
     def _where_blurred(
         self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock

@@ -16,7 +16,7 @@ from tiny_graphs import Floats, exported, graph_of
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, Choice
@@ -200,3 +200,43 @@ def test_closing_closes_the_phases_too(opened: Any) -> None:
     deblur.close()
     for backend in deblur._opened:
         assert not backend._open
+
+
+def test_a_variant_shares_the_model_and_skips_more(opened: Any) -> None:
+    deblur = opened("didanet-tiny", skip="off")
+    frame = photo(96, 128, np.float32)
+    whole = deblur(frame)
+    assert whole.defocus is not None
+    other = deblur.variant(skip=float(whole.defocus.max()))
+    assert other(frame).skipped == 1
+    assert deblur.variant(skip="off")._open_phases()[0] is deblur._opened[0]
+    other.close()  # closes nothing
+    np.testing.assert_array_equal(deblur(frame).image, whole.image)
+    deblur.close()
+    with pytest.raises(ArtefactError, match="closed"):
+        other(frame)
+    with pytest.raises(UsageError, match="no files of its two phases"):
+        opened("jdrl-unet-tiny").variant(skip="off")
+
+
+@pytest.mark.parametrize("name", ["didanet-tiny", "apl-tiny"])
+def test_a_coarse_map_is_the_half_sized_frames(opened: Any, name: str) -> None:
+    """Its radius doubled; all else is as with the map it gives."""
+    import cv2
+
+    deblur = opened(name)
+    frame = photo(97, 131, np.float32)
+    found = deblur.variant(skip="off", coarse_map=True)(frame)
+    padded = np.pad(frame, ((0, 3), (0, 1), (0, 0)), mode="reflect")
+    small = cv2.resize(padded, (66, 50), interpolation=cv2.INTER_AREA)
+    half = deblur.variant(skip="off")(small)
+    for plane, expected, factor in (
+        (found.defocus, half.defocus, 2),
+        (found.focus, half.focus, 1),
+    ):
+        assert (plane is None) == (expected is None)
+        if plane is not None:
+            assert plane.shape == (97, 131)
+            grown = factor * cv2.resize(expected, (132, 100))[:97, :131]
+            assert np.abs(np.maximum(plane, 0) - grown).mean() < 0.02 * grown.mean() + 1e-6
+    assert np.abs(found.image - frame).max() > 0.01
