@@ -50,6 +50,7 @@ COMMANDS = {
     ),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),
+    "video": Command("allfocus.runtime.video_command", "make a video sharp"),
 }
 
 

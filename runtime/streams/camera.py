@@ -1,0 +1,98 @@
+"""Cameras and network streams through OpenCV, opened again where they vanish."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+import cv2
+
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
+
+log = logging.getLogger("allfocus")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
+_TIMEOUT_MS = 10_000  # for opening and for each frame, of network streams
+
+Open = Callable[[], Any]  # something like cv2.VideoCapture
+
+
+class Camera(Source):
+    """A camera by its number, or a stream by its address: rtsp://, http://, or a GStreamer pipeline
+    that ends in `appsink`, where OpenCV was built with GStreamer.
+
+    It is live: what is not taken in time is lost. One that vanishes, or gives no frames, is opened
+    again after pauses that grow to 30 s, for ever, or until `patience` seconds without a frame have
+    gone by, which raises InputError. `open_capture` stands in for cv2.VideoCapture.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        where: int | str,
+        *,
+        patience: float | None = None,
+        open_capture: Open | None = None,
+    ) -> None:
+        if isinstance(where, int) and where < 0:
+            raise UsageError(f"camera {where}: expected a number of 0 or more, or an address")
+        self.where = where
+        self.reopened = 0
+        self._patience = patience
+        self._open = open_capture or (lambda: _capture(where))
+        self._closed = Event()
+
+    def frames(self) -> Iterator[StreamFrame | Damaged]:
+        """See Source. `time` counts from the first frame."""
+        start = 0.0
+        for index, image in enumerate(self._images()):
+            arrived = perf_counter()
+            start = start or arrived
+            yield StreamFrame(image, index, arrived, arrived - start)
+
+    def close(self) -> None:
+        """End before the next frame, also while waiting for a camera."""
+        self._closed.set()
+
+    def _images(self) -> Iterator[Any]:
+        last, pause = perf_counter(), FIRST_PAUSE
+        while not self._closed.is_set():
+            capture = self._open()
+            try:
+                while not self._closed.is_set():
+                    good, image = capture.read()
+                    if not good:
+                        break
+                    yield image
+                    last, pause = perf_counter(), FIRST_PAUSE
+            finally:
+                capture.release()
+            if self._closed.is_set():
+                return
+            self._wait(perf_counter() - last, pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _wait(self, silent: float, pause: float) -> None:
+        """Pause before the camera is opened again; `silent`: seconds without a frame."""
+        if self._patience is not None and silent >= self._patience:
+            raise InputError(
+                f"camera {self.where}: no frame for {silent:.0f} s; see that it is plugged in, "
+                "that nothing else uses it, and that the address is right"
+            )
+        log.warning("camera %s gives no frames: opened again in %.1f s", self.where, pause)
+        self._closed.wait(pause)
+        self.reopened += 1
+
+
+def _capture(where: int | str) -> Any:
+    if isinstance(where, int):
+        return cv2.VideoCapture(where)
+    if "appsink" in where:
+        return cv2.VideoCapture(where, cv2.CAP_GSTREAMER)
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, [*limits, _TIMEOUT_MS])

@@ -1,0 +1,100 @@
+"""Putting a result back into a decoded frame of luma and chroma, so that what did not change stays.
+
+A video holds Y'CbCr, mostly with a chroma sample for two or four pixels; the way to R'G'B' and back
+rounds and smooths all of it. So the *difference* between result and frame is brought over, which is
+linear, and added to the decoded samples: where it is zero they stay as they are, to the bit.
+Coefficients are those of ITU-R BT.601, BT.709 and BT.2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from allfocus.runtime.backend import Array
+from allfocus.runtime.frame import peak
+
+_WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue, by AVColorSpace
+_OTHERS = (0.299, 0.114)  # BT.601: 5, 6, and what swscale takes where nothing is said
+_FULL_RANGE = 2  # AVColorRange
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How a pixel format of planes stores a picture."""
+
+    across: int  # pixels of a row that share a chroma sample
+    down: int  # rows that do
+    bits: int
+
+
+FORMATS = {
+    f"{kind}{chroma}p{depth}": Samples(across, down, bits)
+    for chroma, across, down in (("420", 2, 2), ("422", 2, 1), ("444", 1, 1))
+    for kind, depth, bits in (("yuv", "", 8), ("yuvj", "", 8), ("yuv", "10le", 10))
+}
+
+
+def matrix(colorspace: int, full_range: bool, bits: int) -> Array:
+    """From a difference in R'G'B' of [0, 1] to one in samples: [3, 3], rows Y', Cb, Cr."""
+    red, blue = _WEIGHTS.get(colorspace, _OTHERS)
+    luma = np.array([red, 1 - red - blue, blue])
+    rows = np.stack(
+        [
+            luma,
+            (np.array([0.0, 0.0, 1.0]) - luma) / (2 * (1 - blue)),
+            (np.array([1.0, 0.0, 0.0]) - luma) / (2 * (1 - red)),
+        ]
+    )
+    spans = (1.0, 1.0) if full_range else (219 / 255, 224 / 255)
+    scale = np.array([spans[0], spans[1], spans[1]]) * ((1 << bits) - (1 << (bits - 8)))
+    if full_range:
+        scale = np.full(3, (1 << bits) - 1.0)
+    return np.asarray(rows * scale[:, None])
+
+
+def changed(frame: Any, before: Array, after: Array) -> Any:
+    """A copy of the `av.VideoFrame` `frame` with the change from `before` to `after` in it.
+
+    Both are BGR [H, W, 3] of the frame's size. The pixel format is one of FORMATS.
+    """
+    import av
+
+    samples = FORMATS[frame.format.name]
+    full = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
+    rows = matrix(int(frame.colorspace), full, samples.bits)[:, ::-1] / peak(before.dtype)
+    difference = after.astype(np.float32) - before
+    delta = np.asarray(cv2.transform(difference, rows.astype(np.float32)))
+    out = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for index, (plane, source) in enumerate(zip(out.planes, frame.planes, strict=True)):
+        part = np.ascontiguousarray(delta[..., index])
+        if index:
+            part = _averaged(part, samples)
+        _fill(plane, source, part, samples.bits)
+    for name in ("colorspace", "color_range"):
+        setattr(out, name, getattr(frame, name))
+    return out
+
+
+def _averaged(part: Array, samples: Samples) -> Array:
+    """The mean of the pixels that share a sample; the last ones are repeated where some lack."""
+    height, width = part.shape
+    below, right = -height % samples.down, -width % samples.across
+    if below or right:
+        part = cv2.copyMakeBorder(part, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    size = (part.shape[1] // samples.across, part.shape[0] // samples.down)
+    return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA))
+
+
+def _fill(plane: Any, source: Any, part: Array, bits: int) -> None:
+    """Write `source` plus `part` into `plane`."""
+    kind = np.dtype(np.uint8 if bits == 8 else "<u2")
+    height, width = part.shape
+    old, new = (
+        np.frombuffer(p, kind).reshape(p.height, p.line_size // kind.itemsize)[:height, :width]
+        for p in (source, plane)
+    )
+    new[...] = np.clip(np.rint(old + part), 0, (1 << bits) - 1)

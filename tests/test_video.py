@@ -1,0 +1,197 @@
+"""Video files in and out: what must stay as it was, and files that are not what they seem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("av", reason="video needs PyAV")
+
+import av
+from clips import decoded, sound_of, timestamps, write_clip
+
+from allfocus.runtime.deblurrer import Result
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.pipeline import Pipeline
+from allfocus.runtime.streams.frames import Damaged
+from allfocus.runtime.streams.ladder import pass_through
+from allfocus.runtime.streams.simple import Callback
+from allfocus.runtime.streams.video import Encoding, VideoSink, VideoSource
+
+
+def converted(given: Path, out: Path, function: Any = pass_through, **encoding: Any) -> VideoSink:
+    source = VideoSource(given, deep=True)
+    sink = VideoSink(out, source, Encoding(**encoding))
+    Pipeline(source, function, sink).run()
+    return sink
+
+
+def test_everything_but_the_pictures_stays(tmp_path: Path) -> None:
+    tags = {"color_range": 1, "color_primaries": 1, "color_trc": 1, "colorspace": 1}
+    given = write_clip(tmp_path / "in.mp4", tags=tags)
+    sink = converted(given, tmp_path / "out.mp4", lambda image: Result(255 - image, None, {}))
+    assert sink.notes == []
+    assert sink.retimed == 0
+    before, after = decoded(given), decoded(tmp_path / "out.mp4")
+    assert [f.pts for f in after] == [f.pts for f in before] == timestamps(12)
+    assert {f.format.name for f in after} == {"yuv420p"}
+    for name in ("color_range", "colorspace"):
+        assert {int(getattr(f, name)) for f in after} == {1}
+    assert sound_of(tmp_path / "out.mp4") == sound_of(given)
+    for one, other in zip(before, after, strict=True):
+        inverted = 255 - one.to_ndarray(format="bgr24").astype(float)
+        assert np.abs(other.to_ndarray(format="bgr24") - inverted).mean() < 4
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert container.metadata["title"] == "a cat"
+        assert abs(container.duration - 12 / 25 * 1e6) < 5e4
+
+
+@pytest.mark.parametrize(
+    ("pixels", "codec", "suffix"),
+    [
+        ("yuv444p", "ffv1", ".mkv"),
+        ("yuv420p10le", "ffv1", ".mkv"),
+        ("yuv422p", "ffv1", ".mkv"),
+        ("yuv420p", "ffv1", ".mkv"),
+    ],
+)
+def test_what_does_not_change_stays_to_the_bit(
+    tmp_path: Path, pixels: str, codec: str, suffix: str
+) -> None:
+    """Through a codec without loss, so that only the way to BGR and back could show."""
+    given = write_clip(tmp_path / f"in{suffix}", 3, pixels=pixels, codec=codec, sound=False)
+    converted(given, tmp_path / f"out{suffix}")
+    for one, other in zip(decoded(given), decoded(tmp_path / f"out{suffix}"), strict=True):
+        assert other.format.name == pixels
+        np.testing.assert_array_equal(other.to_ndarray(), one.to_ndarray())
+
+
+def test_ten_bits_come_as_sixteen_and_eight_as_eight(tmp_path: Path) -> None:
+    for pixels, deep, kind in (
+        ("yuv420p10le", True, np.uint16),
+        ("yuv420p10le", False, np.uint8),
+        ("yuv420p", True, np.uint8),
+    ):
+        path = write_clip(tmp_path / "in.mkv", 2, pixels=pixels, codec="ffv1", sound=False)
+        source = VideoSource(path, deep=deep)
+        frames = list(source.frames())
+        assert [f.image.dtype for f in frames] == [kind, kind]  # type: ignore[union-attr]
+
+
+def test_pixels_of_another_kind_are_written_too(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mkv", 3, pixels="bgr0", codec="ffv1", sound=False)
+    converted(given, tmp_path / "out.mkv")
+    for one, other in zip(decoded(given), decoded(tmp_path / "out.mkv"), strict=True):
+        before, after = (f.to_ndarray(format="bgr24").astype(int) for f in (one, other))
+        assert np.abs(before - after).max() <= 1
+
+
+def test_an_encoder_that_lacks_a_pixel_format_takes_another_and_says_so(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mkv", 3, pixels="bgr0", codec="ffv1", sound=False)
+    sink = converted(given, tmp_path / "out.mp4", codec="mpeg4")
+    assert sink.notes == ["mpeg4 does not take pixels as bgr0: written as yuv420p"]
+    assert len(decoded(tmp_path / "out.mp4")) == 3
+
+
+def test_an_early_end_leaves_a_file_that_plays(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mp4", 25)
+    source = VideoSource(given)
+    sink = VideoSink(tmp_path / "out.mp4", source)
+    done = 0
+
+    def count(image: Any) -> Result:
+        nonlocal done
+        done += 1
+        if done == 10:
+            pipeline.stop()
+        return pass_through(image)
+
+    pipeline = Pipeline(source, count, sink)
+    pipeline.run()
+    assert [f.pts for f in decoded(tmp_path / "out.mp4")] == timestamps(25)[:10]
+    seconds = len(sound_of(tmp_path / "out.mp4")) * 1024 / 44_100
+    assert 0.3 < seconds < 0.6  # as far as the pictures
+
+
+def test_timestamps_that_jump_back_are_mended(tmp_path: Path) -> None:
+    source = VideoSource(write_clip(tmp_path / "in.mp4", 6))
+    sink = VideoSink(tmp_path / "out.mp4", source)
+    for index, frame in enumerate(source.frames()):
+        assert not isinstance(frame, Damaged)
+        frame.origin.pts = [1024, 2048, 1500, None, 6000, 9000][index]
+        sink.write(frame, pass_through(frame.image))
+    sink.close()
+    assert sink.retimed == 2
+    steps = np.diff([f.pts for f in decoded(tmp_path / "out.mp4")]).tolist()
+    assert steps[1] == steps[2] == pytest.approx(512, rel=0.05)  # one frame of its mean rate
+    assert steps[0] == 1024
+    assert steps[3] == 6000 - 2048 - 2 * steps[1]
+    assert steps[4] == 3000
+
+
+def test_a_damaged_middle_loses_its_frames_alone(tmp_path: Path) -> None:
+    """Every frame of MJPEG stands for itself."""
+    given = write_clip(tmp_path / "in.mkv", 10, codec="mjpeg", pixels="yuvj420p", sound=False)
+    data = bytearray(given.read_bytes())
+    start = data.index(b"\xff\xd8", len(data) // 2)
+    data[start : start + 600] = bytes(600)
+    given.write_bytes(data)
+    seen: list[int] = []
+    source = VideoSource(given)
+    report = Pipeline(
+        source, pass_through, Callback(lambda frame, _: seen.append(frame.origin.pts))
+    ).run()
+    assert 8 <= report.frames <= 9
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_frame_of_another_size_is_refused(tmp_path: Path) -> None:
+    source = VideoSource(write_clip(tmp_path / "in.mp4", 4))
+    sink = VideoSink(tmp_path / "out.mp4", source)
+    with pytest.raises(InputError, match=r"frame 0 is 48x64, and out\.mp4 is 96x64"):
+        Pipeline(source, lambda image: pass_through(image[:, ::2]), sink).run()
+    assert list(tmp_path.iterdir()) == [tmp_path / "in.mp4"]  # nothing is left of it
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video at all", None])
+def test_what_is_no_video_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "in.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match="not a video that can be read"):
+        VideoSource(path)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "in.m4a"
+    with av.open(str(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream("aac", rate=44_100)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), "s16", "mono")
+        frame.rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(InputError, match="no pictures in it"):
+        VideoSource(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "text"),
+    [
+        ("out.xyz", None, "cannot be written as a video"),
+        ("out.mp4", "no-such-codec", "PyAV here has no such encoder"),
+        ("out.mp4", "h264_but_not", "PyAV here has no such encoder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, name: str, codec: str | None, text: str
+) -> None:
+    source = VideoSource(write_clip(tmp_path / "in.mp4", 2))
+    with pytest.raises(UsageError, match=text):
+        VideoSink(tmp_path / name, source, Encoding(codec=codec))
+    assert list(tmp_path.iterdir()) == [tmp_path / "in.mp4"]
