@@ -12,9 +12,10 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 
 import cv2
@@ -34,8 +35,9 @@ from allfocus.runtime.load import load
 from allfocus.runtime.memory import format_bytes, parse_bytes, resident
 from allfocus.runtime.skip import OFF
 from allfocus.runtime.spec import Size
+from allfocus.train.camera import to_linear, to_srgb
+from allfocus.train.psf import Aperture
 from allfocus.train.render import convolve
-from allfocus.train.synthetic import Aperture, to_linear, to_srgb
 
 TILES = "allfocus/tiles/1"
 AT_ONCE = "1000GiB"  # no frame is cut
@@ -97,8 +99,10 @@ def frame(size: Size, blurred: float) -> Frame:
     band = round(blurred * size.height)
     if band:
         kernel = Aperture(shape="disc").kernel(_RADIUS)
-        near = to_linear(sharp[: band + 32].astype(np.float32) / 255)  # what blurs into it too
-        sharp[:band] = np.rint(to_srgb(convolve(near, kernel)[:band]) * 255)
+        near = to_linear(
+            sharp[: band + 32].astype(np.float32) / np.float32(255)
+        )  # what blurs into it too
+        sharp[:band] = np.rint(to_srgb(convolve(to_linear(near), kernel)[:band]) * 255)
     return np.ascontiguousarray(sharp, np.uint8)
 
 
@@ -117,8 +121,8 @@ def measure(model: str, blurred: float, field: Sequence[Contender], repeats: int
     with ExitStack() as stack:
         opened = [stack.enter_context(one.open(model)) for one in field]
         frames = {one.size: frame(one.size, blurred) for one in field}
-        calls = {
-            str(index): lambda d=deblur, f=frames[one.size]: _timed(d, f)  # type: ignore[misc]
+        calls: dict[str, Callable[[], float]] = {
+            str(index): partial(_timed, deblur, frames[one.size])
             for index, (one, deblur) in enumerate(zip(field, opened, strict=True))
         }
         times = common.rounds(calls, warmup=1, repeats=repeats, seconds=1.0)

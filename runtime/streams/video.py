@@ -239,7 +239,7 @@ class VideoSink(Sink):
     def _duration(self) -> int:
         """Of a frame, in units of the time base."""
         rate = self._given.average_rate or Fraction(25)
-        return max(1, round(1 / (rate * self._given.time_base)))
+        return int(max(1, round(1 / (rate * self._given.time_base))))
 
     def _end(self) -> float:
         """Where the last frame ends, in seconds."""
