@@ -28,7 +28,7 @@ try:
     from allfocus.runtime.files import publish
     from allfocus.runtime.layout import layout
     from allfocus.runtime.signature import PHASES, Phase
-    from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
+    from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
 
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 
 def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx.ModelProto:
-    """The ONNX model of `net` as `graph` describes it, with both in its metadata.
+    """The ONNX model of `net` as `graph` describes it, with both in its metadata,
+    and with what `net` answers to the golden frame.
 
     `spec` is that of the graph's phase (see `of_phase`); in fp16, the layers `kept` stay float32.
 
@@ -47,7 +48,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     """
     import torch
 
-    from allfocus.export import faces, ops
+    from allfocus.export import faces, golden, ops
 
     with _quiet():
         program = torch.onnx.export(
@@ -65,7 +66,8 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     ops.attach_functions(model)
     _clean(model)
     _name_as_checkpoint(model, faces.PREFIX)
-    _label(model, {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()})
+    labels = {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()}
+    _label(model, {**labels, CANARY_KEY: golden.answers(net, graph)})
     return model
 
 

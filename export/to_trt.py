@@ -28,7 +28,7 @@ try:
     from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
     from allfocus.runtime.signature import PHASES
-    from allfocus.runtime.spec import Spec
+    from allfocus.runtime.spec import CANARY_KEY, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export,trt-rtx]"')
 
@@ -160,6 +160,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         engine_bytes=len(built.data),
         onnx=onnx.name,
         onnx_sha256=sha256(onnx),
+        canary=_canary(source.onnx),
         build_seconds=steps.seconds["build"],
         parity=parity,
         options={
@@ -172,6 +173,12 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
     with publish(manifest_path(engine)) as draft:
         draft.write_text(manifest.to_json(), encoding="utf-8")
     return manifest
+
+
+def _canary(model: ModelProto) -> str:
+    """The golden frame's answers, which the ONNX file has too."""
+    found = {each.key: each.value for each in model.metadata_props}
+    return found[CANARY_KEY]
 
 
 def _trace(plan: Plan, steps: Steps) -> Source:

@@ -26,6 +26,7 @@ class Options:
     device: int = 0
     threads: int = 0
     cuda_graph: bool = True
+    canary: bool = True  # whether a golden frame is run first
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Backend(Closing):
 
     name: str
     bytes_per_pixel: float | None = None  # of a picture, while it runs; None: not known, or fixed
+    canary: str = ""  # the golden frame's answers; see `canary`
 
     def __init__(self, artefact: Path, options: Options) -> None:
         self.artefact = artefact

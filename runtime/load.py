@@ -10,6 +10,7 @@ from typing import get_args
 from allfocus.runtime import skip as skips
 from allfocus.runtime.artefacts import find_engines, find_onnx
 from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.canary import check as check_canary
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.errors import (
@@ -48,6 +49,7 @@ def load(
     threads: int = 0,
     memory: str | int = MEMORY,
     skip: Choice = AUTO,
+    canary: bool = True,
 ) -> Deblurrer:
     """Load a model and return the object that deblurs frames.
 
@@ -63,6 +65,7 @@ def load(
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only; see `Result.skipped`.
+    `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
     this machine is logged as a warning and passed over. Raises UnknownModelError or UsageError for
@@ -73,7 +76,7 @@ def load(
     _check_deblurs(model)
     skips.check(skip)
     parse_bytes(memory)
-    options = Options(device=device, threads=threads)
+    options = Options(device=device, threads=threads, canary=canary)
     loaded, reasons = _open_first(model, backend, options)
     signature = loaded.graph.signature
     if not signature.deblurs:
@@ -203,6 +206,17 @@ def _usable(name: str, find: Find) -> Sequence[Path]:
 
 
 def _open(name: str, artefact: Path, options: Options) -> Backend:
+    loaded = _started(name, artefact, options)
+    if options.canary:
+        try:
+            check_canary(loaded)
+        except AllfocusError:
+            loaded.close()
+            raise
+    return loaded
+
+
+def _started(name: str, artefact: Path, options: Options) -> Backend:
     if name in _FLAVOURS:
         from allfocus.runtime.trt import TrtBackend
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.spec import Graph, Spec, from_fields
 
-SCHEMA = 1
+SCHEMA = 2
 Flavour = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -32,6 +32,7 @@ class Manifest:
     onnx: str  # file name of the ONNX file beside it
     onnx_sha256: str
     build_seconds: float
+    canary: str  # what the graph answers to the golden frame, or nothing; see `runtime.canary`
     parity: dict[str, float]  # max_abs, mean_abs, psnr_db against PyTorch fp32
     options: dict[str, str | int | float | bool]  # of the builder
 

@@ -10,7 +10,7 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
+from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
 _ARENA = 2.0  # its arena grows by doubling: it holds at most twice of what a run needs
@@ -110,6 +110,7 @@ class OrtBackend(Backend):
         except ArtefactError as error:
             raise ArtefactError(f"{self.artefact}: {error}") from None
         self._check_face(graph)
+        self.canary = metadata.get(CANARY_KEY, "")
         if MEMORY_KEY in metadata:
             self.bytes_per_pixel = _ARENA * float(metadata[MEMORY_KEY])
         return spec, graph

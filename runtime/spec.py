@@ -15,6 +15,7 @@ from allfocus.runtime.signature import DEBLUR, Phase, Signature
 
 SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
 GRAPH_KEY = "allfocus.graph"
+CANARY_KEY = "allfocus.canary"  # what it answers to the golden frame; see `canary`
 MEMORY_KEY = "allfocus.memory"  # bytes a pixel that a run takes; see export.footprint
 RANDOM = "random weights"  # how the provenance of untrained ones begins
 

@@ -57,6 +57,7 @@ class TrtBackend(Backend):
         self._lock = Lock()
         manifest = read_manifest(self.artefact)
         self.name = manifest.flavour
+        self.canary = manifest.canary
         # What needs no GPU comes first, so that each of these mistakes is told everywhere.
         trt = import_flavour(manifest.flavour)
         cuda = load_runtime(FLAVOURS[manifest.flavour].extra)

@@ -73,6 +73,7 @@ def engine_file(
         onnx="didanet-tiny.onnx",
         onnx_sha256="0" * 64,
         build_seconds=0.1,
+        canary="",
         parity={},
         options={"plugins": plugins},
     )

@@ -70,6 +70,7 @@ def made(folder: Path, key: str) -> Path:
         onnx=onnx.name,
         onnx_sha256=sha256(onnx),
         build_seconds=0.3,
+        canary="",
         parity={},
         options={},
     )

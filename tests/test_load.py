@@ -104,6 +104,7 @@ def put_engine(
         onnx="x.onnx",
         onnx_sha256="",
         build_seconds=1.0,
+        canary="",
         parity={},
         options={},
     )

@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from allfocus.export import to_onnx
 from allfocus.runtime.backend import Options
 from allfocus.runtime.ort import OrtBackend
-from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
+from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 from allfocus.train.checkpoint import random
 from allfocus.train.models.count import count_macs, count_parameters
 
@@ -48,7 +48,7 @@ def test_the_metadata_tells_model_and_graph(static: ModelProto) -> None:
     said = {p.key: p.value for p in static.metadata_props}
     assert Spec.from_json(said[SPEC_KEY]) == spec
     assert Graph.from_json(said[GRAPH_KEY]) == STATIC
-    assert set(said) == {SPEC_KEY, GRAPH_KEY}
+    assert set(said) == {SPEC_KEY, GRAPH_KEY, CANARY_KEY}
     read = Spec.from_json(said[SPEC_KEY])
     assert read.parameters == count_parameters(net)
     assert read.macs_per_pixel * 64 * 48 == count_macs(net, torch.zeros(1, 3, 48, 64))

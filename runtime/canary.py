@@ -1,0 +1,131 @@
+"""A golden frame: what a graph answered when it was exported, asked again when it is loaded.
+
+Engines that start, run, and compute something else do exist: a driver's bug, a damaged file, a
+library of another build. The frame is a pattern that everybody can draw; the answer, some hundred
+values of each output, stands in the ONNX file's metadata and in the engine's manifest.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.errors import ArtefactError
+from allfocus.runtime.layout import layout
+from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import Graph, Size
+
+_ANY = Size(96, 64)  # pixels: for a graph that takes any size
+_VALUES = 600  # of each output, spread evenly
+# Of 1, white: the largest and the mean deviation. Half precision, other orders of summation and
+# TF32 stay far below; what computes something else does not.
+_LARGEST, _MEAN = {"fp32": 0.03, "fp16": 0.12}, {"fp32": 0.003, "fp16": 0.012}
+
+
+@dataclass(frozen=True)
+class Canary:
+    """The answers to the golden frame: values of each output, and the length of its vector."""
+
+    context: int
+    answers: dict[str, Array]
+
+    def to_text(self) -> str:
+        """One line for metadata."""
+        coded = {
+            name: base64.b64encode(values.astype("<f2").tobytes()).decode()
+            for name, values in self.answers.items()
+        }
+        return json.dumps({"context": self.context, "answers": coded}, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> Canary:
+        """Inverse of `to_text`; raises ArtefactError on anything else."""
+        try:
+            data = json.loads(text)
+            answers = {
+                str(name): np.frombuffer(base64.b64decode(values), "<f2").astype(np.float32)
+                for name, values in data["answers"].items()
+            }
+            return cls(int(data["context"]), answers)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"the golden frame's answers cannot be read ({error})") from None
+
+
+def size_for(graph: Graph, multiple: int) -> Size:
+    """The golden frame's size."""
+    return graph.shapes.opt if graph.shapes else _ANY.padded(multiple)
+
+
+def draw(graph: Graph, size: Size, context: int) -> dict[str, Array]:
+    """The golden inputs in the layout of `graph`: slopes and edges, from whole numbers alone."""
+    return {name: _drawn(name, graph, size, context) for name in graph.signature.inputs}
+
+
+def sampled(outputs: Mapping[str, Array], graph: Graph) -> dict[str, Array]:
+    """Some values of each output, as float32 where 1 is white."""
+    return {name: _values(name, array, graph) for name, array in outputs.items()}
+
+
+def check(backend: Backend) -> None:
+    """Run the golden frame, if the artefact has one.
+
+    Raises ArtefactError where the answer is another one than at export.
+    """
+    if not backend.canary:
+        return
+    golden = Canary.from_text(backend.canary)
+    size = size_for(backend.graph, backend.spec.multiple)
+    found = sampled(backend.run(draw(backend.graph, size, golden.context)), backend.graph)
+    for name, expected in golden.answers.items():
+        if name not in found or found[name].shape != expected.shape:
+            raise ArtefactError(_refusal(backend, f"gives no {name!r} as it did"))
+        white = max(1.0, float(np.abs(expected).max())) if KINDS[name] == "vector" else 1.0
+        off = np.abs(found[name] - expected) / white
+        largest, mean = float(off.max()), float(off.mean())
+        kind = backend.graph.precision
+        if not (largest <= _LARGEST[kind] and mean <= _MEAN[kind]):  # NaN is refused too
+            raise ArtefactError(
+                _refusal(backend, f"gives {name!r} off by {largest:.3g} at most, {mean:.3g} mean")
+            )
+
+
+def _refusal(backend: Backend, what: str) -> str:
+    return (
+        f"{backend.artefact}: for a frame whose answer is known, {backend.name} {what} (1 is "
+        "white): its pictures would be wrong without anybody noticing. Export it again with "
+        "`allfocus export --force`, update the driver, or take another backend"
+    )
+
+
+def _drawn(name: str, graph: Graph, size: Size, context: int) -> Array:
+    wanted = layout(name, graph.io)
+    if KINDS[name] == "vector":
+        values = (np.arange(context) * 37 % 64) / 64 - 0.25
+        return values.astype(np.float32).reshape(wanted.shape(size, context))
+    y, x = np.mgrid[: size.height, : size.width]
+    if KINDS[name] == "plane":
+        return ((x // 8 + y // 16) % 8 / 8).astype(np.float32).reshape(wanted.shape(size))
+    channels = [_channel(x, y, channel) for channel in range(3)]
+    if graph.io == "frame":
+        ordered = channels if graph.color == "rgb" else channels[::-1]
+        return np.stack(ordered, axis=-1).astype(np.uint8).reshape(wanted.shape(size))
+    return (np.stack(channels) / np.float32(255)).astype(np.float32).reshape(wanted.shape(size))
+
+
+def _channel(x: Array, y: Array, channel: int) -> Array:
+    """A slope that goes up and down, and squares of another brightness on it: 0 to 255."""
+    slope = np.abs((2 * x + 3 * y + 40 * channel) % 256 - 128)  # 0 to 128
+    squares = (x // 16 + y // 12) % 2 * (60 + 20 * channel)
+    return np.asarray(20 + slope + squares)
+
+
+def _values(name: str, array: Array, graph: Graph) -> Array:
+    flat = array.reshape(-1)
+    positions = np.linspace(0, flat.size - 1, min(_VALUES, flat.size)).astype(int)
+    white = 255 if graph.io == "frame" and KINDS[name] == "picture" else 1
+    return np.asarray(flat[positions], np.float32) / np.float32(white)
