@@ -38,6 +38,9 @@ COMMANDS = {
     ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
     "bench models": Command("allfocus.benchmarks.model_table", "the table of all models"),
+    "bench stream": Command(
+        "allfocus.benchmarks.stream", "a video's rate against bare inference's"
+    ),
     "bench tiles": Command(
         "allfocus.benchmarks.tiles", "check tiles, and time frames that are partly in focus"
     ),
@@ -51,6 +54,7 @@ COMMANDS = {
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
     "train": Command("allfocus.train.train", "train a model"),
     "video": Command("allfocus.runtime.video_command", "make a video sharp"),
+    "watch": Command("allfocus.runtime.watch_command", "make sharp what arrives in a folder"),
 }
 
 

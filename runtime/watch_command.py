@@ -1,0 +1,230 @@
+"""`allfocus watch`: a folder in which pictures arrive, and one in which they appear sharp."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from allfocus.runtime import skip as skips
+from allfocus.runtime.command import DONE, FAILED
+from allfocus.runtime.deblur_command import (
+    Done,
+    Failure,
+    _check_maps,
+    _do_one,
+    _done_as_json,
+    _percent,
+    _pixels,
+    _tell,
+)
+from allfocus.runtime.deblurrer import MEMORY
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.jobs import Naming
+from allfocus.runtime.ledger import FOLDER, Ledger
+from allfocus.runtime.load import load
+from allfocus.runtime.lock import locked
+from allfocus.runtime.pictures.image import MAX_PIXELS
+from allfocus.runtime.watch import Plan, Watch
+
+_ABOUT = """\
+Each picture is done once: OUT/.allfocus-watch remembers it, also where its output was taken away.
+A picture that is replaced is done again; a damaged one is reported, and not tried again until it is
+replaced. Hidden files are passed over, and what stands in OUT where that is within DIR. Ctrl-C and
+SIGTERM end after the picture in hand, a second one at once. Whatever kills the program, the next
+start goes on where it was, and no output is ever half-written.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `allfocus watch`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _ABOUT
+    add = parser.add_argument
+    add("folder", type=Path, metavar="DIR", help="where pictures arrive")
+    add("-o", "--out", type=Path, required=True, metavar="OUT", help="the folder of the results")
+    add("--every", type=_seconds, default=1.0, metavar="S", help="look each S seconds (1)")
+    add(
+        "--settle",
+        type=_seconds,
+        default=1.0,
+        metavar="S",
+        help="take a picture when size and time have stayed for S seconds (1)",
+    )
+    add("--once", action="store_true", help="do what is there, then end")
+    add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
+    add("--map-view", action="store_true", help="also write the map in colours, to look at")
+    add("--model", default="didanet", help="a name, an .onnx or an .engine file (%(default)s)")
+    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
+    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
+    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
+    add("--memory", default=MEMORY, help="for a picture, beside the model; larger ones: in tiles")
+    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    add("--recursive", action="store_true", help="look into the folders of DIR too")
+    add("--suffix", default="", help="put this behind each name, such as --suffix=-sharp")
+    add("--overwrite", action="store_true", help="write over files that this watch did not make")
+    add(
+        "--quality",
+        type=_percent,
+        help="of JPEG and lossy WebP (default: the source's, and at least 95)",
+    )
+    add(
+        "--max-pixels",
+        type=_pixels,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="refuse larger pictures: width times height, such as 500M (200M)",
+    )
+    add("--json", action="store_true", help="print a JSON object a line for each picture")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch until a signal; with --once FAILED where a picture failed."""
+    plan = _plan(args)
+    _check_folders(plan)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # read by others while this runs, and any name
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    with _alone(plan):
+        return _watch(plan, args)
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    return Plan(
+        folder=args.folder,
+        out=args.out,
+        naming=Naming(suffix=args.suffix, defocus=args.map, view=args.map_view),
+        recursive=args.recursive,
+        overwrite=args.overwrite,
+        every=args.every,
+        settle=args.settle,
+        once=args.once,
+    )
+
+
+def _check_folders(plan: Plan) -> None:
+    """Refuse what is no folder, and outputs that would be taken for arrivals."""
+    folder, out = plan.folder, plan.out
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing there"
+        raise UsageError(f"{folder}: {what}, where a folder to watch was expected")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: a file, where a folder was expected; give another --out")
+    watched, written = (Path(os.path.normcase(os.path.realpath(p))) for p in (folder, out))
+    if watched == written or (plan.recursive and written in watched.parents):
+        where = "the watched folder itself" if watched == written else f"a folder above {folder}"
+        raise UsageError(
+            f"--out {out} is {where}, so that outputs would be taken for arrivals; choose another "
+            f"folder, such as {folder / 'sharp'}"
+        )
+
+
+@contextmanager
+def _alone(plan: Plan) -> Iterator[None]:
+    """Keep every other watch from writing to the same folder."""
+    path = plan.out / FOLDER / "lock"
+
+    def refuse() -> None:
+        holder = "it does not say which"
+        with suppress(OSError):  # Windows lets nobody read it
+            holder = path.read_text(encoding="utf-8", errors="replace").strip() or holder
+        raise UsageError(
+            f"{plan.out} is written by another `allfocus watch` ({holder}): end that one first, or "
+            "choose another --out"
+        )
+
+    with locked(path, refuse):
+        with suppress(OSError):  # nor write it
+            text = f"process {os.getpid()} on {socket.gethostname()}, watching {plan.folder}\n"
+            path.write_text(text, encoding="utf-8", errors="replace")
+        yield
+
+
+def _watch(plan: Plan, args: argparse.Namespace) -> int:
+    with load(
+        args.model,
+        backend=args.backend,
+        device=args.device,
+        threads=args.threads,
+        memory=args.memory,
+        skip=args.skip,
+    ) as deblur:
+        _check_maps(plan.naming, deblur)
+        if deblur.spec.untrained:
+            _say(f"{deblur.spec.name}: {deblur.spec.weights}")
+        with Stop() as stop:
+            watch = Watch(
+                plan,
+                Ledger(plan.out, plan.folder),
+                work=partial(_do_one, deblur, quality=args.quality, max_pixels=args.max_pixels),
+                tell=_tell_as_json if args.json else partial(_tell, quiet=False),
+                say=_say,
+                stopping=lambda: stop.asked,
+            )
+            watch.run()
+    return FAILED if plan.once and watch.failures else DONE
+
+
+def _say(message: str) -> None:
+    tqdm.write(f"allfocus: {message}", file=sys.stderr)
+
+
+def _tell_as_json(outcome: Done | Failure) -> None:
+    """Report one picture as a line of JSON, beside what `_tell` has for stderr."""
+    _tell(outcome, quiet=True)
+    if isinstance(outcome, Done):
+        entry = _done_as_json(outcome)
+    else:
+        error = outcome.error
+        entry = {
+            "input": str(outcome.job.source),
+            "error": str(error),
+            "kind": type(error).__name__,
+        }
+    tqdm.write(json.dumps(entry))
+
+
+class Stop:
+    """Within `with`, the first SIGINT or SIGTERM makes `asked` true, and a second acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` and shells want it
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        self.__exit__()
+        with suppress(OSError):  # not print: the signal may have come in the middle of one
+            os.write(2, b"allfocus: ending after the picture in hand; once more: at once\n")
+
+
+def _seconds(text: str) -> float:
+    """An argparse type: a length of time."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 86400, got {text!r}")
+    return value
