@@ -177,7 +177,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
 
 def _canary(model: ModelProto) -> str:
     """The golden frame's answers, which the ONNX file has too."""
-    found = {each.key: each.value for each in model.metadata_props}
+    found: dict[str, str] = {each.key: each.value for each in model.metadata_props}
     return found[CANARY_KEY]
 
 

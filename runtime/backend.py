@@ -46,6 +46,7 @@ class Backend(Closing):
 
     name: str
     bytes_per_pixel: float | None = None  # of a picture, while it runs; None: not known, or fixed
+    copies: int = 0  # between host and GPU, in the last call
     canary: str = ""  # the golden frame's answers; see `canary`
 
     def __init__(self, artefact: Path, options: Options) -> None:

@@ -106,7 +106,7 @@ def _drawn(name: str, graph: Graph, size: Size, context: int) -> Array:
     wanted = layout(name, graph.io)
     if KINDS[name] == "vector":
         values = (np.arange(context) * 37 % 64) / 64 - 0.25
-        return values.astype(np.float32).reshape(wanted.shape(size, context))
+        return np.asarray(values, np.float32).reshape(wanted.shape(size, context))
     y, x = np.mgrid[: size.height, : size.width]
     if KINDS[name] == "plane":
         return ((x // 8 + y // 16) % 8 / 8).astype(np.float32).reshape(wanted.shape(size))

@@ -10,6 +10,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.timings = {"pre": 0.0, "infer": 0.0, "post": 0.0}
+        self.copies = 0  # between host and GPU
         self._last = perf_counter()
 
     def lap(self, name: str) -> None:

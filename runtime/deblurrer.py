@@ -35,6 +35,7 @@ class Result:
     (checks, padding, conversion), `infer` and `post`.
 
     `skipped` is the share of the pixels, from 0 to 1, that were in focus and passed through.
+    `copies` counts those between host and GPU that the frame took.
 
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
     size, in GPU memory and in the layout that `Graph` names: the map is 1 at `Spec.max_radius`
@@ -46,6 +47,7 @@ class Result:
     timings: dict[str, float]
     focus: Any | None = None
     skipped: float = 0.0
+    copies: int = 0
 
 
 class Deblurrer(Closing):
@@ -139,7 +141,7 @@ class Deblurrer(Closing):
         radius = _scaled(drawn.defocus, self.spec.max_radius)
         focus = _scaled(drawn.focus, 1.0)
         clock.lap("post")
-        return Result(result, radius, clock.timings, focus, drawn.skipped)
+        return Result(result, radius, clock.timings, focus, drawn.skipped, clock.copies)
 
     def _flow(self, size: Size) -> Flow:
         """Two graphs where parts are left out, or where one would have to be cut to pieces."""

@@ -80,6 +80,7 @@ class Stage:
         inputs = {name: self._enter(name, array, window) for name, array in frames.items()}
         clock.lap("pre")
         outputs = self.backend.run(inputs)
+        clock.copies += self.backend.copies
         clock.lap("infer")
         dtype = next(a.dtype for n, a in frames.items() if KINDS[n] == "picture")
         found = {name: self._leave(name, a, window.size, dtype) for name, a in outputs.items()}

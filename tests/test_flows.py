@@ -240,3 +240,14 @@ def test_a_coarse_map_is_the_half_sized_frames(opened: Any, name: str) -> None:
             grown = factor * cv2.resize(expected, (132, 100))[:97, :131]
             assert np.abs(np.maximum(plane, 0) - grown).mean() < 0.02 * grown.mean() + 1e-6
     assert np.abs(found.image - frame).max() > 0.01
+
+
+def test_copies_between_host_and_gpu_are_counted(opened: Any) -> None:
+    """Of every run that a frame took."""
+    deblur = opened("didanet-tiny", pixels=112**2)
+    deblur._backend.copies = 3
+    assert deblur(photo(64, 64)).copies == 3
+    deblur(photo(157, 189))
+    for backend in deblur._opened:
+        backend.copies, backend.calls = 2, 0
+    assert deblur(photo(157, 189)).copies == 2 * sum(b.calls for b in deblur._opened) > 4
