@@ -30,7 +30,9 @@ class Naming:
 
     def __post_init__(self) -> None:
         if Path(f"x{self.suffix}").name != f"x{self.suffix}":
-            raise UsageError(f"--suffix {self.suffix!r}: expected a part of a name, such as -sharp")
+            raise UsageError(
+                f"--suffix {self.suffix!r}: expected a part of a name, as in --suffix=-sharp"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,27 @@ def plan(
     else:
         _check_folder(out)
         pairs = [(source, out / name) for source, name in _expand(inputs, out, recursive)]
-    jobs = [_job(source, target, naming) for source, target in pairs]
+    jobs = [job_for(source, target, naming) for source, target in pairs]
     _refuse_clashes(jobs)
     if not overwrite:
         _refuse_existing(jobs)
     return jobs
+
+
+def job_for(source: Path, target: Path, naming: Naming) -> Job:
+    """The job that writes `target`, with the suffix of `naming`, and what that wants beside it.
+
+    Raises UsageError where the name is that of no format that can be written.
+    """
+    target = target.with_name(f"{target.stem}{naming.suffix}{target.suffix}")
+    format_for(target)
+    beside = {end: target.with_name(f"{target.stem}-{end}.png") for end in _ENDS}
+    return Job(
+        source=source,
+        target=target,
+        defocus=beside["defocus"] if naming.defocus else None,
+        view=beside["defocus-view"] if naming.view else None,
+    )
 
 
 def _is_one_file(inputs: Sequence[str]) -> bool:
@@ -132,18 +150,6 @@ def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: s
     return pictures
 
 
-def _job(source: Path, target: Path, naming: Naming) -> Job:
-    target = target.with_name(f"{target.stem}{naming.suffix}{target.suffix}")
-    format_for(target)
-    beside = {end: target.with_name(f"{target.stem}-{end}.png") for end in _ENDS}
-    return Job(
-        source=source,
-        target=target,
-        defocus=beside["defocus"] if naming.defocus else None,
-        view=beside["defocus-view"] if naming.view else None,
-    )
-
-
 def _refuse_clashes(jobs: Sequence[Job]) -> None:
     owners: dict[str, Job] = {}
     for job in jobs:
@@ -165,8 +171,8 @@ def _refuse_existing(jobs: Sequence[Job]) -> None:
     what = "an input" if _key(standing[0]) in sources else "there already"
     more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
     raise UsageError(
-        f"{standing[0]} is {what}{more}: choose another folder, add a --suffix such as -sharp, or "
-        "allow it with --overwrite"
+        f"{standing[0]} is {what}{more}: choose another folder, add --suffix=-sharp, or allow it "
+        "with --overwrite"
     )
 
 

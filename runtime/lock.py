@@ -13,16 +13,17 @@ from typing import IO
 from allfocus.runtime.errors import AllfocusError
 
 _POLL = 0.2  # seconds between looks at a lock that another process holds
+_CACHE = "choose another place with --out, or set ALLFOCUS_CACHE"
 
 
 @contextmanager
-def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None], *, advice: str = _CACHE) -> Iterator[None]:
     """Hold the lock file `path`, which is removed at the end; a process that dies lets go of it.
 
     Calls `waiting` once where another holds it. Raises AllfocusError where its folder cannot be
-    made or written to.
+    made or written to, with `advice` on what to do then.
     """
-    file = _acquire(path, waiting)
+    file = _acquire(path, waiting, advice)
     try:
         yield
     finally:
@@ -31,11 +32,11 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         file.close()
 
 
-def _acquire(path: Path, waiting: Callable[[], None]) -> IO[bytes]:
+def _acquire(path: Path, waiting: Callable[[], None], advice: str) -> IO[bytes]:
     """Open and lock `path`; where its holder removed it meanwhile, the one that is there now."""
     told = False
     while True:
-        file = _open(path)
+        file = _open(path, advice)
         while not _try_lock(file):
             if not told:
                 waiting()
@@ -53,14 +54,13 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path, advice: str) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab")
     except OSError as error:
         raise AllfocusError(
-            f"cannot write to {path.parent}: {error.strerror or error}; choose another place with "
-            "--out, or set ALLFOCUS_CACHE"
+            f"cannot write to {path.parent}: {error.strerror or error}; {advice}"
         ) from error
 
 

@@ -18,26 +18,23 @@ from typing import Any
 
 from tqdm import tqdm
 
-from allfocus.runtime import skip as skips
 from allfocus.runtime.command import DONE, FAILED
-from allfocus.runtime.deblur_command import (
-    Done,
-    Failure,
-    _check_maps,
-    _do_one,
-    _done_as_json,
-    _percent,
-    _pixels,
-    _tell,
-)
-from allfocus.runtime.deblurrer import MEMORY
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.jobs import Naming
 from allfocus.runtime.ledger import FOLDER, Ledger
 from allfocus.runtime.load import load
 from allfocus.runtime.lock import locked
-from allfocus.runtime.pictures.image import MAX_PIXELS
 from allfocus.runtime.watch import Plan, Watch
+from allfocus.runtime.work import (
+    Done,
+    Failure,
+    add_options,
+    check_maps,
+    do_one,
+    done_as_json,
+    failure_as_json,
+    tell,
+)
 
 _ABOUT = """\
 Each picture is done once: OUT/.allfocus-watch remembers it, also where its output was taken away.
@@ -64,29 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take a picture when size and time have stayed for S seconds (1)",
     )
     add("--once", action="store_true", help="do what is there, then end")
-    add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
-    add("--map-view", action="store_true", help="also write the map in colours, to look at")
-    add("--model", default="didanet", help="a name, an .onnx or an .engine file (%(default)s)")
-    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
-    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
-    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
-    add("--memory", default=MEMORY, help="for a picture, beside the model; larger ones: in tiles")
-    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    add_options(parser)
     add("--recursive", action="store_true", help="look into the folders of DIR too")
-    add("--suffix", default="", help="put this behind each name, such as --suffix=-sharp")
     add("--overwrite", action="store_true", help="write over files that this watch did not make")
-    add(
-        "--quality",
-        type=_percent,
-        help="of JPEG and lossy WebP (default: the source's, and at least 95)",
-    )
-    add(
-        "--max-pixels",
-        type=_pixels,
-        default=MAX_PIXELS,
-        metavar="N",
-        help="refuse larger pictures: width times height, such as 500M (200M)",
-    )
     add("--json", action="store_true", help="print a JSON object a line for each picture")
 
 
@@ -144,7 +121,7 @@ def _alone(plan: Plan) -> Iterator[None]:
             "choose another --out"
         )
 
-    with locked(path, refuse):
+    with locked(path, refuse, advice="choose another --out"):
         with suppress(OSError):  # nor write it
             text = f"process {os.getpid()} on {socket.gethostname()}, watching {plan.folder}\n"
             path.write_text(text, encoding="utf-8", errors="replace")
@@ -160,15 +137,15 @@ def _watch(plan: Plan, args: argparse.Namespace) -> int:
         memory=args.memory,
         skip=args.skip,
     ) as deblur:
-        _check_maps(plan.naming, deblur)
+        check_maps(plan.naming, deblur)
         if deblur.spec.untrained:
             _say(f"{deblur.spec.name}: {deblur.spec.weights}")
         with Stop() as stop:
             watch = Watch(
                 plan,
                 Ledger(plan.out, plan.folder),
-                work=partial(_do_one, deblur, quality=args.quality, max_pixels=args.max_pixels),
-                tell=_tell_as_json if args.json else partial(_tell, quiet=False),
+                work=partial(do_one, deblur, quality=args.quality, max_pixels=args.max_pixels),
+                tell=_tell_as_json if args.json else partial(tell, quiet=False),
                 say=_say,
                 stopping=lambda: stop.asked,
             )
@@ -181,17 +158,9 @@ def _say(message: str) -> None:
 
 
 def _tell_as_json(outcome: Done | Failure) -> None:
-    """Report one picture as a line of JSON, beside what `_tell` has for stderr."""
-    _tell(outcome, quiet=True)
-    if isinstance(outcome, Done):
-        entry = _done_as_json(outcome)
-    else:
-        error = outcome.error
-        entry = {
-            "input": str(outcome.job.source),
-            "error": str(error),
-            "kind": type(error).__name__,
-        }
+    """Report one picture as a line of JSON, beside what `tell` has for stderr."""
+    tell(outcome, quiet=True)
+    entry = done_as_json(outcome) if isinstance(outcome, Done) else failure_as_json(outcome)
     tqdm.write(json.dumps(entry))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,7 +271,10 @@ def test_options_out_of_range(words: tuple[str, ...]) -> None:
 def test_an_input_in_place(capsys: pytest.CaptureFixture[str]) -> None:
     save("a.png", noise(3))
     assert deblur("a.png", "-o", ".") == 2
-    assert "is an input" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "is an input" in told
+    assert deblur("a.png", "-o", ".", *re.findall(r"--suffix\S*[^\s,]", told)) == 0
+    assert sorted(p.name for p in Path.cwd().iterdir()) == ["a-sharp.png", "a.png"]
     assert deblur("a.png", "-o", ".", "--overwrite") == 0
 
 

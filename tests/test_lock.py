@@ -78,7 +78,12 @@ def test_processes_take_turns(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with (
-        pytest.raises(AllfocusError, match=r"cannot write to .*--out"),
+        pytest.raises(AllfocusError, match=r"cannot write to .*--out, or set ALLFOCUS_CACHE$"),
         locked(tmp_path / "file" / "under" / ".lock", nobody),
+    ):
+        pass
+    with (
+        pytest.raises(AllfocusError, match=r"cannot write to .*under: Not a directory; go away$"),
+        locked(tmp_path / "file" / "under" / ".lock", nobody, advice="go away"),
     ):
         pass

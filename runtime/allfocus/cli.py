@@ -26,6 +26,7 @@ COMMANDS = {
     "deblur": Command("allfocus.runtime.deblur_command", "make pictures sharp"),
     "eval": Command("allfocus.benchmarks.quality", "measure how good models are"),
     "export": Command("allfocus.export.to_trt", "turn a model into an ONNX file and an engine"),
+    "batch": Command("allfocus.runtime.batch_command", "make many pictures sharp, on all cores"),
     "bench ablation": Command(
         "allfocus.benchmarks.ablation", "what each part of DID-ANet's training brings"
     ),

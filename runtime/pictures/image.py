@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.runtime.errors import AllfocusError, InputError
+from allfocus.runtime.errors import InputError
 from allfocus.runtime.files import publish
 from allfocus.runtime.pictures import png, tiff
 from allfocus.runtime.pictures.formats import Format, format_for, format_of
@@ -75,21 +75,27 @@ def write_image(path: Path, picture: Picture, *, quality: int | None = None) -> 
     `quality` 1 to 100 counts for JPEG, whose chroma stays at full size, and for WebP where the
     source was lossy. None: that of the source, and at least 95, so that what was sharp is not
     harmed by being saved. The file is whole or not there.
+
+    Raises InputError where the format cannot hold `picture`, UsageError where `path` names none,
+    and AllfocusError where it cannot be written.
     """
     if quality is None:
         quality = max(_QUALITY, picture.quality)
     form = format_for(path)
     try:
         data, notes = encode_image(picture, form, quality)
-    except AllfocusError as error:
-        raise type(error)(f"{path}: {error}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     with publish(path) as temporary:
         temporary.write_bytes(data)
     return notes
 
 
 def encode_image(picture: Picture, form: Format, quality: int) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes of `picture` as a file of `form`, and notes of what that cannot hold."""
+    """The bytes of `picture` as a file of `form`, and notes of what that cannot hold.
+
+    Raises InputError where it cannot be such a file.
+    """
     metadata = picture.metadata
     if form.name != picture.format:
         if picture.pixels.ndim == 3 and metadata.tiff_alpha == tiff.ASSOCIATED:
@@ -191,7 +197,7 @@ def _encode(pixels: Pixels, form: Format, quality: int, lossless: bool) -> bytes
             done = False
     if not done:
         height, width = pixels.shape[:2]
-        raise AllfocusError(f"OpenCV cannot write {width}x{height} as {form.name}; choose PNG")
+        raise InputError(f"OpenCV cannot write {width}x{height} as {form.name}; choose PNG")
     return data.tobytes()
 
 

@@ -1,0 +1,133 @@
+"""`allfocus batch`: `allfocus deblur` for many pictures, on all cores and GPUs, or on a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from allfocus.runtime import work
+from allfocus.runtime.batch import Settings, open_model, remaining, run_local, run_ray, workers_for
+from allfocus.runtime.command import DONE, FAILED, positive, script
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.jobs import Job, Naming, plan
+from allfocus.runtime.lock import locked
+from allfocus.runtime.work import Done, Failure
+
+ENGINES = ("local", "ray")
+
+_ABOUT = """\
+Each worker holds one model; on a CPU there is one for each core. Killed at any moment, the same
+command with --resume does what is not there yet. On a Ray cluster (--engine ray --address auto)
+inputs and outputs are on storage that all machines see under the same names.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `allfocus batch`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _ABOUT
+    add = parser.add_argument
+    add("inputs", nargs="*", metavar="IN", help="files, folders, or patterns such as 'a/**/*.jpg'")
+    add("--list", type=Path, metavar="FILE", help="take the inputs from its lines; -: from stdin")
+    add("-o", "--out", type=Path, required=True, help="a folder")
+    add("--recursive", action="store_true", help="look into the folders of folders too")
+    add("--resume", action="store_true", help="leave out what is there already")
+    add("--overwrite", action="store_true", help="write over files that are there, even inputs")
+    add("--workers", type=positive, default=0, help="how many (default: GPUs, else cores)")
+    add("--engine", choices=ENGINES, default="local", help="where workers are (%(default)s)")
+    add("--address", help="of a Ray cluster, such as auto (default: one on this machine)")
+    add("--json", action="store_true", help="print one JSON object at the end")
+    work.add_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do all pictures; DONE, or FAILED where one of them failed."""
+    naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
+    anyway = args.overwrite or args.resume
+    inputs = _inputs(args)
+    planned = plan(inputs, args.out, naming, recursive=args.recursive, overwrite=anyway)
+    settings = _settings(args)
+    with open_model(replace(settings, threads=1)) as deblur:  # what is wrong with it shows here
+        work.check_maps(naming, deblur)
+        if deblur.spec.untrained:
+            print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
+    with locked(args.out / ".allfocus-batch.lock", lambda: _refuse(args.out)):
+        jobs = remaining(planned) if args.resume else planned
+        outcomes = _all(jobs, settings, args)
+    _report(outcomes, len(planned) - len(jobs), args)
+    return FAILED if any(isinstance(each, Failure) for each in outcomes) else DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("batch", "Make many pictures sharp.", add_arguments, run, argv)
+
+
+def _all(jobs: Sequence[Job], settings: Settings, args: argparse.Namespace) -> list[Done | Failure]:
+    outcomes: list[Done | Failure] = []
+    with tqdm(total=len(jobs), unit="picture", disable=None) as bar:
+        for outcome in _stream(jobs, settings, args):
+            outcomes.append(outcome)
+            work.tell(outcome, quiet=args.json)
+            bar.update()
+    return outcomes
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    return Settings(
+        model=args.model,
+        backend=args.backend,
+        memory=args.memory,
+        skip=args.skip,
+        quality=args.quality,
+        max_pixels=args.max_pixels,
+        threads=args.threads,
+        device=args.device,
+    )
+
+
+def _stream(
+    jobs: Sequence[Job], settings: Settings, args: argparse.Namespace
+) -> Iterator[Done | Failure]:
+    if not jobs:
+        return iter(())
+    if args.engine == "ray":
+        return run_ray(jobs, settings, count=args.workers, address=args.address)
+    return run_local(jobs, workers_for(settings, args.workers)[: len(jobs)])
+
+
+def _inputs(args: argparse.Namespace) -> list[str]:
+    """Those of the command line and of the list."""
+    listed: list[str] = []
+    if args.list is not None:
+        try:
+            text = sys.stdin.read() if str(args.list) == "-" else args.list.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--list {args.list}: {error}") from None
+        listed = [line.strip() for line in text.splitlines() if line.strip()]
+    if not listed and not args.inputs:
+        raise UsageError("no inputs: name files, folders or patterns, or give --list FILE")
+    return [*args.inputs, *listed]
+
+
+def _refuse(out: Path) -> None:
+    raise UsageError(f"{out}: another `allfocus batch` writes there; wait for it, or stop it")
+
+
+def _report(outcomes: Sequence[Done | Failure], there: int, args: argparse.Namespace) -> None:
+    failed = sum(isinstance(each, Failure) for each in outcomes)
+    if args.json:
+        done = [work.done_as_json(each) for each in outcomes if isinstance(each, Done)]
+        failures = [work.failure_as_json(each) for each in outcomes if isinstance(each, Failure)]
+        print(json.dumps({"there_already": there, "files": done, "failed": failures}))
+        return
+    if there:
+        print(f"allfocus: {there} were there already", file=sys.stderr)
+    if failed:
+        print(f"allfocus: {failed} of {len(outcomes)} pictures failed", file=sys.stderr)

@@ -1,0 +1,194 @@
+"""One picture made sharp and reported: what `allfocus deblur` and `allfocus watch` share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from allfocus.runtime import skip as skips
+from allfocus.runtime.command import positive
+from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Result
+from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.runtime.jobs import Job, Naming
+from allfocus.runtime.pictures.formats import format_for
+from allfocus.runtime.pictures.image import (
+    MAX_PIXELS,
+    OPENCV_MAX_PIXELS,
+    Picture,
+    read_image,
+    write_image,
+)
+from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
+
+MAP_UNITS = 256  # steps a pixel of blur radius in NAME-defocus.png
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What became of one picture."""
+
+    job: Job
+    width: int  # pixels
+    height: int
+    timings: dict[str, float]  # milliseconds
+    skipped: float  # share of its pixels that were in focus and passed through
+    notes: tuple[str, ...]  # what could not be carried over
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be done, and why."""
+
+    job: Job
+    error: AllfocusError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the model and of the pictures."""
+    add = parser.add_argument
+    add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
+    add("--map-view", action="store_true", help="also write the map in colours, to look at")
+    add("--model", default="didanet", help="a name, an .onnx or an .engine file (%(default)s)")
+    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
+    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
+    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
+    add("--memory", default=MEMORY, help="for a picture, beside the model; larger ones: in tiles")
+    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    # argparse takes a value that begins with "-" only behind "="
+    add("--suffix", default="", help="put this behind each name, as in --suffix=-sharp")
+    quality = "of JPEG and lossy WebP (default: the source's, and at least 95)"
+    add("--quality", type=_percent, help=quality)
+    most = "refuse larger pictures: width times height, such as 500M (200M)"
+    add("--max-pixels", type=_pixels, default=MAX_PIXELS, metavar="N", help=most)
+
+
+def check_maps(naming: Naming, deblur: Deblurrer) -> None:
+    """Raise UsageError for maps that the model does not make."""
+    outputs = deblur.graph.signature.outputs
+    if naming.defocus and "defocus" not in outputs:
+        seen = "; --map-view shows what it takes to be in focus" if "focus" in outputs else ""
+        raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map{seen}")
+    if naming.view and not {"defocus", "focus"} & set(outputs):
+        raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map-view")
+
+
+def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
+    """Read a picture, make it sharp, and write all outputs of `job`.
+
+    Raises InputError for a picture that cannot be read, processed or encoded, and AllfocusError
+    where the engine fails or an output cannot be written.
+    """
+    picture = read_image(job.source, max_pixels=max_pixels)
+    try:
+        sharp, blur, result = _sharpen(deblur, picture)
+    except InputError as error:
+        raise InputError(f"{job.source}: {error}") from error
+    notes = picture.notes + write_image(job.target, sharp, quality=quality)
+    if blur is not None:
+        labels = orientation_only(picture.metadata)
+        if not format_for(job.target).exif:  # the picture was turned: so is its map
+            blur = upright(blur, orientation(picture.metadata))
+            labels = Metadata()
+        _write_map(job, blur, deblur.spec.max_radius or 1.0, labels)
+    height, width = picture.pixels.shape[:2]
+    return Done(
+        job=job,
+        width=width,
+        height=height,
+        timings=result.timings,
+        skipped=result.skipped,
+        notes=notes,
+    )
+
+
+def _sharpen(
+    deblur: Deblurrer, picture: Picture
+) -> tuple[Picture, NDArray[np.float32] | None, Result]:
+    """`picture` made sharp, its blur [H, W], and what the model gave.
+
+    The blur is its radius in pixels, or 1 less the focus where a model estimates that.
+    A Deblurrer takes grey and BGRA as they are; grey with alpha goes in without it.
+    """
+    pixels = picture.pixels
+    has_grey_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
+    result = deblur(np.ascontiguousarray(pixels[..., 0]) if has_grey_alpha else pixels)
+    image = np.dstack((result.image, pixels[..., 1])) if has_grey_alpha else result.image
+    blur = result.defocus if result.focus is None else 1 - result.focus
+    return replace(picture, pixels=image), blur, result
+
+
+def _write_map(job: Job, defocus: NDArray[np.float32], max_radius: float, labels: Metadata) -> None:
+    """Write the map [H, W] as numbers (pixels of blur radius) and in colours, where wanted."""
+    if job.defocus is not None:
+        steps = np.clip(np.rint(defocus * MAP_UNITS), 0, 65535).astype(np.uint16)
+        write_image(job.defocus, _plain_png(steps, labels))
+    if job.view is not None:
+        levels = np.rint(np.clip(defocus / max_radius, 0, 1) * 255).astype(np.uint8)
+        colors = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+        write_image(job.view, _plain_png(colors, labels))
+
+
+def _plain_png(pixels: NDArray[Any], metadata: Metadata) -> Picture:
+    return Picture(pixels=pixels, metadata=metadata, format="PNG", lossless=True)
+
+
+def tell(outcome: Done | Failure, quiet: bool) -> None:
+    """Report one picture: what was written to stdout, what went wrong to stderr."""
+    if isinstance(outcome, Failure):
+        tqdm.write(f"allfocus: {outcome.error}", file=sys.stderr)
+        return
+    for note in outcome.notes:
+        tqdm.write(f"allfocus: {outcome.job.source}: {note}", file=sys.stderr)
+    if not quiet:
+        size = f"{outcome.width}x{outcome.height}"
+        took = sum(outcome.timings.values())
+        spared = f", {outcome.skipped:.0%} in focus" if outcome.skipped else ""
+        tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{spared}")
+
+
+def done_as_json(done: Done) -> dict[str, Any]:
+    """A picture that was done in plain values; `milliseconds` by phase."""
+    return {
+        "input": str(done.job.source),
+        "output": str(done.job.target),
+        "defocus": str(done.job.defocus) if done.job.defocus else None,
+        "width": done.width,
+        "height": done.height,
+        "milliseconds": done.timings,
+        "skipped": done.skipped,
+        "notes": list(done.notes),
+    }
+
+
+def failure_as_json(failure: Failure) -> dict[str, Any]:
+    """A failure in plain values."""
+    error = failure.error
+    return {
+        "input": str(failure.job.source),
+        "error": str(error),
+        "kind": type(error).__name__,
+    }
+
+
+def _percent(text: str) -> int:
+    value = positive(text)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"expected 1 to 100, got {text!r}")
+    return value
+
+
+def _pixels(text: str) -> int:
+    """A number of pixels such as 500000, 200M or 1G."""
+    units = {"k": 10**3, "M": 10**6, "G": 10**9}
+    unit = units.get(text[-1:], 1)
+    value = positive(text[:-1] if unit > 1 else text) * unit
+    if value > OPENCV_MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"OpenCV decodes at most 1G pixels, got {text!r}")
+    return value

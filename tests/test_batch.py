@@ -1,0 +1,217 @@
+"""Batches: the same pictures as `allfocus deblur` makes, by several workers, each once."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import allfocus
+from allfocus import cli
+from allfocus.runtime import batch
+from allfocus.runtime.batch import Settings, remaining, run_local, workers_for
+from allfocus.runtime.errors import BackendError
+from allfocus.runtime.jobs import Job, Naming, plan
+from allfocus.runtime.lock import locked
+
+PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"
+SETTINGS = Settings(
+    model="didanet-lite",
+    backend="cpu",
+    memory="256MiB",
+    skip="auto",
+    quality=None,
+    max_pixels=10**7,
+    threads=1,
+)
+OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1"]
+
+
+def photos(folder: Path, count: int, side: int = 48) -> Path:
+    """Parts of the package's photo, each of its own."""
+    folder.mkdir()
+    photo = cv2.imread(str(PHOTO))
+    assert photo is not None
+    for index in range(count):
+        part = photo[10 * index : 10 * index + side, 100 : 100 + side]
+        cv2.imwrite(str(folder / f"{index}.png"), part)
+    return folder
+
+
+def jobs(folder: Path, out: Path) -> list[Job]:
+    return plan([str(folder)], out, Naming(), recursive=False, overwrite=True)
+
+
+def test_two_workers_make_what_deblur_makes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(tmp_path / "in", 5)
+    (folder / "bad.png").write_bytes(b"no picture")
+    words = [str(folder), "-o", str(tmp_path / "many"), *OPTIONS, "--workers", "2", "--map"]
+    assert cli.main(["batch", *words, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["files"]) == 5
+    assert [Path(f["input"]).name for f in told["failed"]] == ["bad.png"]
+    words = [str(folder), "-o", str(tmp_path / "one"), *OPTIONS, "--map"]
+    assert cli.main(["deblur", *words]) == 1
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "many" / path.name).read_bytes() == path.read_bytes()
+    assert len(list((tmp_path / "many").glob("*.png"))) == 10
+
+
+def test_resume_does_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = photos(tmp_path / "in", 4), tmp_path / "out"
+    words = ["batch", str(folder), "-o", str(out), *OPTIONS, "--workers", "1", "--json"]
+    assert cli.main(words) == 0
+    (out / "2.png").unlink()
+    (out / ".2-a1b2c3d4.png").write_bytes(b"half")
+    before = {p.name: p.stat().st_mtime_ns for p in out.glob("[0-9].png")}
+    capsys.readouterr()
+    assert cli.main(words) == 2  # something is there
+    capsys.readouterr()
+    assert cli.main([*words, "--resume"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["there_already"], len(told["files"])) == (3, 1)
+    after = {p.name: p.stat().st_mtime_ns for p in out.glob("[0-9].png")}
+    assert {name: after[name] for name in before} == before
+    assert sorted(p.name for p in out.iterdir()) == [f"{n}.png" for n in range(4)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_a_batch_that_is_killed_goes_on(tmp_path: Path) -> None:
+    folder, out = photos(tmp_path / "in", 12), tmp_path / "out"
+    words = [sys.executable, "-m", "allfocus", "batch", str(folder), "-o", str(out), *OPTIONS]
+    words += ["--workers", "1"]
+    process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 60
+    while not list(out.glob("[0-9]*.png")) and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 1 <= len(list(out.glob("[0-9]*.png"))) <= 12
+    assert cli.main([*words[3:], "--resume"]) == 0
+    made = sorted(p.name for p in out.iterdir())
+    assert made == sorted(f"{n}.png" for n in range(12))
+    for path in out.iterdir():
+        assert cv2.imread(str(path)) is not None
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
+    todo = jobs(photos(tmp_path / "in", 8), tmp_path / "out")
+    outcomes = run_local(todo, [SETTINGS])
+    next(outcomes)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(BackendError, match=r"a worker process died.*--resume"):
+        list(outcomes)
+
+
+def test_an_early_end_leaves_no_process(tmp_path: Path) -> None:
+    outcomes = run_local(jobs(photos(tmp_path / "in", 8), tmp_path / "out"), [SETTINGS])
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+    assert 1 <= len(list((tmp_path / "out").iterdir())) < 8
+
+
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_inputs_come_from_a_list(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos(tmp_path / "in", 3)
+    lines = f"{folder / '0.png'}\n\n{folder / '2.png'}\n"
+    listed = tmp_path / "list.txt"
+    listed.write_text(lines)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    given = str(listed) if source == "file" else "-"
+    out = tmp_path / "out"
+    words = ["batch", "--list", given, "-o", str(out), *OPTIONS, "--workers", "1"]
+    assert cli.main(words) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["0.png", "2.png"]
+
+
+def test_what_cannot_be_meant_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photos(tmp_path / "in", 1), tmp_path / "out"
+    for words, text in (
+        (["-o", str(out)], "no inputs"),
+        (["--list", str(tmp_path / "none"), "-o", str(out)], "--list"),
+        ([str(folder), "-o", str(out), "--model", "didanot"], "did you mean"),
+    ):
+        assert cli.main(["batch", *words]) != 0
+        assert text in capsys.readouterr().err
+    with locked(out / ".allfocus-batch.lock", lambda: None):
+        assert cli.main(["batch", str(folder), "-o", str(out)]) == 2
+    assert "another `allfocus batch` writes there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("gpus", "backend", "asked", "expected"),
+    [
+        (0, "auto", 0, [(0, 1)] * 8),
+        (0, "auto", 3, [(0, 2)] * 3),
+        (2, "auto", 0, [(0, 4), (1, 4)]),
+        (2, "auto", 4, [(0, 2), (1, 2), (0, 2), (1, 2)]),
+        (2, "cpu", 2, [(0, 4)] * 2),
+        (0, "auto", 20, [(0, 1)] * 20),
+    ],
+)
+def test_cores_and_gpus_are_shared_out(
+    gpus: int,
+    backend: str,
+    asked: int,
+    expected: Sequence[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = SimpleNamespace(devices=[object()] * gpus)
+    monkeypatch.setattr(batch, "find_gpus", lambda: found)
+    monkeypatch.setattr(batch, "available_cpus", lambda: 8)
+    given: dict[str, Any] = {**SETTINGS.__dict__, "backend": backend, "threads": 0}
+    workers = workers_for(Settings(**given), asked)
+    assert [(w.device, w.threads) for w in workers] == list(expected)
+
+
+def test_a_picture_with_its_map_is_done_when_both_are_there(tmp_path: Path) -> None:
+    folder, out = photos(tmp_path / "in", 2), tmp_path / "out"
+    naming = Naming(defocus=True)
+    todo = plan([str(folder)], out, naming, recursive=False, overwrite=True)
+    out.mkdir()
+    for name in ("0.png", "0-defocus.png", "1.png"):
+        (out / name).write_bytes(b"")
+    assert [job.source.name for job in remaining(todo)] == ["1.png"]
+
+
+def test_a_ray_cluster_of_this_machine_makes_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray = pytest.importorskip("ray", reason="needs Ray")
+    pytest.importorskip("ray.data", reason="needs Ray Data")
+    folder = photos(tmp_path / "in", 4)
+    (folder / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    words = [str(folder), "-o", str(out), *OPTIONS, "--workers", "2", "--engine", "ray"]
+    try:
+        assert cli.main(["batch", *words, "--json"]) == 1
+    finally:
+        ray.shutdown()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(told["files"]) == 4
+    assert [Path(f["input"]).name for f in told["failed"]] == ["bad.png"]
+    assert "bad.png" in told["failed"][0]["error"]
+    assert cli.main(["deblur", str(folder), "-o", str(tmp_path / "one"), *OPTIONS]) == 1
+    for path in (tmp_path / "one").iterdir():
+        np.testing.assert_array_equal(cv2.imread(str(out / path.name)), cv2.imread(str(path)))

@@ -1,0 +1,85 @@
+"""What `allfocus deblur` and `allfocus watch` share: their options, and the values of a report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from allfocus.runtime import deblur_command, watch_command
+from allfocus.runtime.errors import InputError
+from allfocus.runtime.jobs import Job
+from allfocus.runtime.work import Done, Failure, add_options, done_as_json, failure_as_json, tell
+
+JOB = Job(source=Path("a.png"), target=Path("out/a.png"), defocus=Path("out/m.png"), view=None)
+DONE = Done(
+    job=JOB,
+    width=4,
+    height=3,
+    timings={"pre": 1.0, "infer": 5.5},
+    skipped=0.25,
+    notes=("its transparency was left out",),
+)
+FAILED = Failure(JOB, InputError("a.png: empty"))
+
+
+def parser_with(add: Callable[[argparse.ArgumentParser], None]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    add(parser)
+    return parser
+
+
+def defaults(add: Callable[[argparse.ArgumentParser], None]) -> dict[str, object]:
+    return vars(parser_with(add).parse_args(["in", "-o", "out"]))
+
+
+def test_both_commands_have_these_options() -> None:
+    shared = vars(parser_with(add_options).parse_args([]))
+    for module in (deblur_command, watch_command):
+        assert shared.items() <= defaults(module.add_arguments).items()
+
+
+def test_the_suffix_is_taken_as_the_help_says() -> None:
+    """argparse takes `--suffix -sharp` for two options."""
+    parser = parser_with(add_options)
+    (advised,) = re.findall(r"as in (\S+)", " ".join(parser.format_help().split()))
+    assert parser.parse_args([advised]).suffix == "-sharp"
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [("--quality=100", 100), ("--max-pixels=500000", 500_000), ("--max-pixels=1M", 10**6)],
+)
+def test_numbers(words: str, value: int) -> None:
+    assert value in vars(parser_with(add_options).parse_args([words])).values()
+
+
+def test_as_json() -> None:
+    assert done_as_json(DONE) == {
+        "input": "a.png",
+        "output": str(Path("out/a.png")),
+        "defocus": str(Path("out/m.png")),
+        "width": 4,
+        "height": 3,
+        "milliseconds": {"pre": 1.0, "infer": 5.5},
+        "skipped": 0.25,
+        "notes": ["its transparency was left out"],
+    }
+    assert failure_as_json(FAILED) == {
+        "input": "a.png",
+        "error": "a.png: empty",
+        "kind": "InputError",
+    }
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_what_is_told(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
+    tell(DONE, quiet)
+    tell(FAILED, quiet)
+    said = capsys.readouterr()
+    line = f"a.png -> {Path('out/a.png')}  4x3, 6 ms, 25% in focus\n"
+    assert said.out == ("" if quiet else line)
+    assert said.err == "allfocus: a.png: its transparency was left out\nallfocus: a.png: empty\n"
