@@ -109,7 +109,7 @@ def _drawn(name: str, graph: Graph, size: Size, context: int) -> Array:
         return np.asarray(values, np.float32).reshape(wanted.shape(size, context))
     y, x = np.mgrid[: size.height, : size.width]
     if KINDS[name] == "plane":
-        return ((x // 8 + y // 16) % 8 / 8).astype(np.float32).reshape(wanted.shape(size))
+        return np.asarray((x // 8 + y // 16) % 8 / 8, np.float32).reshape(wanted.shape(size))
     channels = [_channel(x, y, channel) for channel in range(3)]
     if graph.io == "frame":
         ordered = channels if graph.color == "rgb" else channels[::-1]
