@@ -72,7 +72,7 @@ def test_no_command_is_wrong_use(words: list[str], capsys: pytest.CaptureFixture
     [
         (["deblr", "a.jpg"], "unknown command 'deblr': did you mean 'deblur'?"),
         (["bench", "flop"], "unknown command 'bench flop': did you mean 'bench flops'"),
-        (["qqqq"], "unknown command 'qqqq': known: bench ablation, bench flops, bench"),
+        (["qqqq"], "unknown command 'qqqq': known: batch, bench ablation, bench flops, bench"),
     ],
 )
 def test_an_unknown_command_is_offered_the_nearest(
