@@ -149,8 +149,8 @@ class Deblurrer(Closing):
         if self._phases is None or whole:
             return self._direct
         if self._phased is None:
-            # Both keep what they have taken, so each may take half.
-            stages = [Stage(each, self.color, self.memory // 2) for each in self._open_phases()]
+            opened = self._open_phases()
+            stages = [Stage(each, self.color, self.memory, shared=2) for each in opened]
             self._phased = Phased(stages[0], stages[1], self._skip, coarse_map=self._coarse_map)
         return self._phased
 

@@ -25,12 +25,15 @@ Arrays = dict[str, Array]
 class Stage:
     """A loaded graph, run on windows of frames in at most `memory` bytes, as far as it is known.
 
+    Of several graphs each keeps what it has taken: then it may take `memory` / `shared` alone.
+
     Pictures are colour frames [H, W, 3]; planes [H, W] and vectors [1, K, 1, 1] are the graph's.
     """
 
-    def __init__(self, backend: Backend, color: Color, memory: int) -> None:
+    def __init__(self, backend: Backend, color: Color, memory: int, shared: int = 1) -> None:
         self.backend = backend
         self.memory = memory
+        self._shared = shared
         self._face = face(backend.graph, color)
 
     @property
@@ -44,7 +47,7 @@ class Stage:
         shapes, each = self.backend.graph.shapes, self.backend.bytes_per_pixel
         if shapes is not None:
             return shapes.max.width * shapes.max.height
-        return None if each is None else int(self.memory / (each + _FACE_BYTES))
+        return None if each is None else int(self.memory / self._shared / (each + _FACE_BYTES))
 
     def grown(self, size: Size) -> Size:
         """What a frame of `size` must be padded to."""
@@ -124,7 +127,7 @@ class Stage:
                 f"{need}`"
             )
         each = (self.backend.bytes_per_pixel or 0.0) + _FACE_BYTES
-        wanted = least_pixels(need, self.grain) * each
+        wanted = least_pixels(need, self.grain) * each * self._shared
         return (
             f"a memory budget of {format_bytes(self.memory)} is too small for one tile of "
             f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -174,6 +175,20 @@ def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any
     with pytest.raises(InputError, match=r"too small for one tile .* at least \d+ MiB are needed"):
         deblur(photo(300, 300))
     assert deblur._backend.calls == 0
+
+
+def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
+    """Of two phases each may take half: the figure is of both."""
+    deblur = opened("didanet-tiny", pixels=1000)
+    frame = photo(300, 300)
+    with pytest.raises(
+        InputError, match=r"budget of 2 MiB .*: at least (\d+) MiB are needed"
+    ) as told:
+        deblur(frame)
+    needed = re.search(r"at least (\d+) MiB", str(told.value))
+    assert needed is not None
+    pixels = int(needed[1]) * 2**20 / (2 * (EACH + 40))
+    opened("didanet-tiny", pixels=int(1.2 * pixels))(frame)
 
 
 def test_a_net_that_pools_over_the_picture_is_not_cut_without_its_phases(opened: Any) -> None:
