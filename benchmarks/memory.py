@@ -6,43 +6,37 @@ In one process with the others it could not be told apart, and PyTorch alone wou
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
 from allfocus.benchmarks.contenders import Recipe, opened
 from allfocus.benchmarks.machine import require_psutil
 from allfocus.benchmarks.schema import Memory, decode
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.child import output_of
+from allfocus.runtime.memory import in_status
 from allfocus.runtime.spec import Size
-
-_STATUS = Path("/proc/self/status")
 
 
 def peak(recipe: Recipe, size: Size) -> Memory:
     """Peak memory of a new process that opens `recipe` and deblurs one frame of `size`."""
     job = json.dumps([asdict(recipe), size.width, size.height])
-    command = [sys.executable, "-m", "allfocus.benchmarks.memory", job]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise AllfocusError(f"measuring memory of {recipe.kind} {recipe.backend} failed: {last}")
-    return decode(Memory, done.stdout)
+    arguments = ["-m", "allfocus.benchmarks.memory", job]
+    return decode(
+        Memory, output_of(arguments, f"measuring memory of {recipe.kind} {recipe.backend}")
+    )
 
 
 def peak_rss() -> int:
     """Bytes of main memory this process has used at most."""
-    if _STATUS.is_file():
-        # Not getrusage: Linux lets a child start with its parent's maximum.
-        kib = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-        if kib is not None:
-            return int(kib.group(1)) << 10
+    # Not getrusage: Linux lets a child start with its parent's maximum.
+    held = in_status("VmHWM")
+    if held is not None:
+        return held
     if sys.platform == "win32":
         return int(require_psutil().Process().memory_info().peak_wset)
     import resource

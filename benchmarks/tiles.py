@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -28,9 +27,9 @@ from allfocus.benchmarks.evaluation_set import STEREO
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.memory import peak_rss
 from allfocus.benchmarks.schema import Machine, Stats
+from allfocus.runtime.child import output_of
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.load import load
 from allfocus.runtime.memory import format_bytes, parse_bytes, resident
 from allfocus.runtime.skip import OFF
@@ -235,13 +234,7 @@ def _timed(deblur: Deblurrer, picture: Frame) -> float:
 def _peak(model: str, blurred: float, one: Contender) -> int | None:
     job = json.dumps([model, blurred, asdict(one)])
     code = "import sys; from allfocus.benchmarks.tiles import child; sys.exit(child(sys.argv[1]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, job], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise AllfocusError(f"measuring the memory of {one.name} failed: {last}")
-    return int(done.stdout) or None
+    return int(output_of(["-c", code, job], f"measuring the memory of {one.name}")) or None
 
 
 def _share(value: str) -> float:

@@ -6,7 +6,6 @@ difference in resident memory over one run is what the run's largest moment took
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import onnx
 
 from allfocus.runtime.backend import Options
+from allfocus.runtime.child import output_of
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import resident
@@ -27,12 +27,8 @@ _SIZE = Size(512, 384)  # pixels: large against what does not grow with the pict
 
 def measure(path: Path) -> float:
     """Bytes a pixel that running the ONNX file `path` takes; raises AllfocusError."""
-    command = [sys.executable, "-m", "allfocus.export.footprint", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise AllfocusError(f"measuring the memory of {path} failed: {last}")
-    return float(done.stdout)
+    arguments = ["-m", "allfocus.export.footprint", str(path)]
+    return float(output_of(arguments, f"measuring the memory of {path}"))
 
 
 def write_down(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from allfocus.export import samples
@@ -14,14 +16,7 @@ from allfocus.train.models.base import Net
 def answers(net: Net, graph: Graph) -> str:
     """Of the float32 `net`, in eval mode, in the face of `graph`, as text."""
     size = canary.size_for(graph, net.multiple)
-    plain = Graph(
-        io="float",
-        precision="fp32",
-        color="rgb",
-        shapes=graph.shapes,
-        phase=graph.phase,
-        signature=graph.signature,
-    )
+    plain = replace(graph, io="float", precision="fp32", color="rgb")
     given = [torch.from_numpy(a) for a in canary.draw(plain, size, net.context).values()]
     with torch.inference_mode():
         outputs = net.run(graph.phase, *given)

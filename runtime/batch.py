@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from allfocus.runtime.cpus import available_cpus
-from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError, BackendError
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.jobs import Job
-from allfocus.runtime.load import load
+from allfocus.runtime.model_options import opened
 from allfocus.runtime.skip import Choice
 from allfocus.runtime.work import Done, Failure, do_one
 
@@ -43,24 +42,12 @@ class Settings:
     device: int = 0
 
 
-def open_model(settings: Settings) -> Deblurrer:
-    """Load the model of a worker."""
-    return load(
-        settings.model,
-        backend=settings.backend,
-        memory=settings.memory,
-        skip=settings.skip,
-        threads=settings.threads,
-        device=settings.device,
-    )
-
-
 class Worker:
     """One loaded model, in a process of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._deblur = open_model(settings)
+        self._deblur = opened(settings)
 
     def __call__(self, job: Job) -> Done | Failure:
         """Do one picture."""

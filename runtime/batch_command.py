@@ -12,11 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from allfocus.runtime import work
-from allfocus.runtime.batch import Settings, open_model, remaining, run_local, run_ray, workers_for
+from allfocus.runtime.batch import Settings, remaining, run_local, run_ray, workers_for
 from allfocus.runtime.command import DONE, FAILED, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.jobs import Job, Naming, plan
 from allfocus.runtime.lock import locked
+from allfocus.runtime.model_options import opened
 from allfocus.runtime.work import Done, Failure
 
 ENGINES = ("local", "ray")
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = _inputs(args)
     planned = plan(inputs, args.out, naming, recursive=args.recursive, overwrite=anyway)
     settings = _settings(args)
-    with open_model(replace(settings, threads=1)) as deblur:  # what is wrong with it shows here
+    with opened(replace(settings, threads=1)) as deblur:  # what is wrong with it shows here
         work.check_maps(naming, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)

@@ -15,9 +15,9 @@ from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.jobs import Job, Naming, plan
-from allfocus.runtime.load import load
-from allfocus.runtime.work import MAP_UNITS as MAP_UNITS  # those who read maps take it from here
+from allfocus.runtime.model_options import opened
 from allfocus.runtime.work import (
+    MAP_UNITS,
     Done,
     Failure,
     add_options,
@@ -54,14 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
     jobs = plan(args.inputs, args.out, naming, recursive=args.recursive, overwrite=args.overwrite)
-    with load(
-        args.model,
-        backend=args.backend,
-        device=args.device,
-        threads=args.threads,
-        memory=args.memory,
-        skip=args.skip,
-    ) as deblur:
+    with opened(args) as deblur:
         check_maps(naming, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)

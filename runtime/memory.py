@@ -33,10 +33,19 @@ def format_bytes(amount: float) -> str:
 
 def resident() -> int | None:
     """Bytes of main memory that this process holds; None where the system does not tell."""
-    if _STATUS.is_file():
-        held = re.search(r"^VmRSS:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-        return None if held is None else int(held.group(1)) << 10
+    held = in_status("VmRSS")
+    if held is not None:
+        return held
     try:
         return int(import_module("psutil").Process().memory_info().rss)
     except ImportError:
         return None
+
+
+def in_status(field: str) -> int | None:
+    """Bytes that Linux tells of this process under a name such as VmRSS; None elsewhere."""
+    if not _STATUS.is_file():
+        return None
+    text = _STATUS.read_text(encoding="ascii")
+    found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
+    return None if found is None else int(found.group(1)) << 10

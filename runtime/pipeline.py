@@ -61,7 +61,7 @@ class Pipeline:
         self._source = source
         self._sink = sink
         self._on_error = on_error
-        steps = (Step(getattr(deblurrer, "name", "best"), deblurrer), *ladder)
+        steps = (Step("best", deblurrer), *ladder)
         self._ladder = Ladder(steps, None if deadline_ms is None else deadline_ms / 1e3)
         policy: WhenFull = when_full or ("drop-oldest" if source.live else "wait")
         self._given: Line[StreamFrame | Damaged] = Line(length, policy)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -122,11 +123,14 @@ def cover(region: Window, frame: Size, tile: Size, grain: Grain) -> list[Tile]:
     ]
 
 
+@lru_cache(maxsize=256)  # asked for each frame, and a stream's are of one size
 def best_tile(need: Size, grain: Grain, pixels: int) -> Size | None:
     """The tile of at most `pixels` pixels that covers `need` with the least work; None: too few.
 
     `need` is what must be seen altogether, a multiple. Of equal work, the fewest tiles.
     """
+    if need.width * need.height <= pixels:
+        return need
     widths, heights = (_lengths(length, grain) for length in (need.width, need.height))
     found = [
         (columns * rows * width * height, columns * rows, Size(width, height))

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
-from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
 
-from allfocus.runtime import skip as skips
 from allfocus.runtime.command import DONE, FAILED, positive, script
-from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Result
+from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.load import load
+from allfocus.runtime.model_options import add_model_options, opened
 from allfocus.runtime.pipeline import Pipeline
+from allfocus.runtime.stopping import Stop
 from allfocus.runtime.streams.counters import Snapshot
 from allfocus.runtime.streams.endpoint import Endpoint
 from allfocus.runtime.streams.video import QUALITY, Encoding, VideoSink, VideoSource
@@ -40,12 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", type=Path, metavar="IN", help="a video file")
     add("-o", "--out", type=Path, required=True, help="the video to write, such as sharp.mp4")
-    add("--model", default="didanet-lite", help="a name, an .onnx or an .engine (%(default)s)")
-    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
-    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
-    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
-    add("--memory", default=MEMORY, help="for a frame, beside the model; larger ones: in tiles")
-    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    add_model_options(parser, default="didanet-lite", each="a frame")
     add("--codec", help="an encoder of FFmpeg, such as libx265 (default: the source's)")
     add(
         "--quality",
@@ -63,43 +56,17 @@ def run(args: argparse.Namespace) -> int:
     """Do the whole video."""
     _check(args.input, args.out, overwrite=args.overwrite)
     with ExitStack() as stack:
-        deblur = stack.enter_context(
-            load(
-                args.model,
-                backend=args.backend,
-                device=args.device,
-                threads=args.threads,
-                memory=args.memory,
-                skip=args.skip,
-            )
-        )
+        deblur = stack.enter_context(opened(args))
         source = VideoSource(args.input, deep=deblur.graph.io == "float")
         sink = VideoSink(args.out, source, Encoding(args.codec, args.quality))
         for note in sink.notes:
             print(f"allfocus: {args.input}: {note}", file=sys.stderr)
         pipeline = Pipeline(source, _shown(deblur, source, stack), sink)
         stack.enter_context(_reported(pipeline, args.metrics, args.log))
-        with stopping(pipeline):
+        with Stop("frame", pipeline.stop):
             report = pipeline.run()
     _tell(args, report, sink)
     return DONE if report.frames else FAILED
-
-
-@contextmanager
-def stopping(pipeline: Pipeline) -> Iterator[None]:
-    """SIGINT and SIGTERM finish the frame in hand and the files; a second one ends at once."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        print("allfocus: finishing the frame in hand", file=sys.stderr)
-        signal.signal(number, signal.SIG_DFL)
-        pipeline.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _shown(deblur: Deblurrer, source: VideoSource, stack: ExitStack) -> Callable[[Any], Result]:

@@ -7,14 +7,12 @@ import io
 import json
 import math
 import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -22,8 +20,9 @@ from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.jobs import Naming
 from allfocus.runtime.ledger import FOLDER, Ledger
-from allfocus.runtime.load import load
 from allfocus.runtime.lock import locked
+from allfocus.runtime.model_options import opened
+from allfocus.runtime.stopping import Stop
 from allfocus.runtime.watch import Plan, Watch
 from allfocus.runtime.work import (
     Done,
@@ -129,18 +128,11 @@ def _alone(plan: Plan) -> Iterator[None]:
 
 
 def _watch(plan: Plan, args: argparse.Namespace) -> int:
-    with load(
-        args.model,
-        backend=args.backend,
-        device=args.device,
-        threads=args.threads,
-        memory=args.memory,
-        skip=args.skip,
-    ) as deblur:
+    with opened(args) as deblur:
         check_maps(plan.naming, deblur)
         if deblur.spec.untrained:
             _say(f"{deblur.spec.name}: {deblur.spec.weights}")
-        with Stop() as stop:
+        with Stop("picture") as stop:
             watch = Watch(
                 plan,
                 Ledger(plan.out, plan.folder),
@@ -162,30 +154,6 @@ def _tell_as_json(outcome: Done | Failure) -> None:
     tell(outcome, quiet=True)
     entry = done_as_json(outcome) if isinstance(outcome, Done) else failure_as_json(outcome)
     tqdm.write(json.dumps(entry))
-
-
-class Stop:
-    """Within `with`, the first SIGINT or SIGTERM makes `asked` true, and a second acts at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._former: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` and shells want it
-                self._former[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        self.__exit__()
-        with suppress(OSError):  # not print: the signal may have come in the middle of one
-            os.write(2, b"allfocus: ending after the picture in hand; once more: at once\n")
 
 
 def _seconds(text: str) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from allfocus.runtime import skip as skips
 from allfocus.runtime.command import positive
-from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Result
+from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.jobs import Job, Naming
+from allfocus.runtime.model_options import add_model_options
 from allfocus.runtime.pictures.formats import format_for
 from allfocus.runtime.pictures.image import (
     MAX_PIXELS,
@@ -55,12 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
     add("--map-view", action="store_true", help="also write the map in colours, to look at")
-    add("--model", default="didanet", help="a name, an .onnx or an .engine file (%(default)s)")
-    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
-    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
-    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
-    add("--memory", default=MEMORY, help="for a picture, beside the model; larger ones: in tiles")
-    add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    add_model_options(parser, default="didanet", each="a picture")
     # argparse takes a value that begins with "-" only behind "="
     add("--suffix", default="", help="put this behind each name, as in --suffix=-sharp")
     quality = "of JPEG and lossy WebP (default: the source's, and at least 95)"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfocus import cli
-from allfocus.runtime import deblur_command
+from allfocus.runtime import model_options
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.signature import Signature
@@ -85,7 +85,7 @@ def kind(monkeypatch: pytest.MonkeyPatch) -> list[type[Identity]]:
     def load(model: str, **_: Any) -> Deblurrer:
         return Deblurrer(kinds[0](Path(model), Options()))
 
-    monkeypatch.setattr(deblur_command, "load", load)
+    monkeypatch.setattr(model_options, "load", load)
     return kinds
 
 

@@ -18,7 +18,7 @@ pytest.importorskip("av", reason="video needs PyAV")
 from clips import decoded, sound_of, timestamps, write_clip
 
 from allfocus import cli
-from allfocus.runtime import video_command
+from allfocus.runtime import model_options
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.streams.video import VideoSource
 
@@ -26,7 +26,7 @@ DRIVER = """
 import sys, time
 import numpy as np
 from allfocus import cli
-from allfocus.runtime import video_command
+from allfocus.runtime import model_options
 from allfocus.runtime.deblurrer import Result
 
 class Slow:
@@ -41,7 +41,7 @@ class Slow:
         time.sleep(0.05)
         return Result(255 - image, None, {})
 
-video_command.load = lambda *_, **__: Slow()
+model_options.load = lambda *_, **__: Slow()
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -64,7 +64,7 @@ class Inverting:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_command, "load", lambda *_, **__: Inverting())
+    monkeypatch.setattr(model_options, "load", lambda *_, **__: Inverting())
 
 
 @pytest.mark.usefixtures("stand_in")

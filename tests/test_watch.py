@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from watched import KEPT, Inverted, enter, once, run, save, shown, value_of
 
-from allfocus.runtime import watch_command
+from allfocus.runtime import model_options
 from allfocus.runtime.backend import Options
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import BackendError
@@ -167,7 +167,7 @@ def test_the_lock_says_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         assert text.startswith(f"process {os.getpid()} on ")
         raise BackendError("seen")
 
-    monkeypatch.setattr(watch_command, "load", look_at_lock)
+    monkeypatch.setattr(model_options, "load", look_at_lock)
     assert once() == 1
 
 
@@ -280,7 +280,7 @@ def test_a_signal_ends_it_after_the_picture_in_hand(
             return super()._run(inputs)
 
     monkeypatch.setattr(
-        watch_command, "load", lambda *_, **__: Deblurrer(Signalled(Path("x"), Options()))
+        model_options, "load", lambda *_, **__: Deblurrer(Signalled(Path("x"), Options()))
     )
     former = signal.getsignal(number)
     save("in/a.png")
@@ -301,7 +301,7 @@ def test_a_second_ctrl_c_ends_it_at_once(
             raise AssertionError("not reached")
 
     monkeypatch.setattr(
-        watch_command, "load", lambda *_, **__: Deblurrer(Signalled(Path("x"), Options()))
+        model_options, "load", lambda *_, **__: Deblurrer(Signalled(Path("x"), Options()))
     )
     save("in/a.png")
     assert run("in", "-o", "out", "--settle", "0") == 130

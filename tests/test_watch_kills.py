@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from watched import KEPT, enter, load_inverted, run, save, shown, value_of
 
-from allfocus.runtime import arrivals, ledger, watch, watch_command
+from allfocus.runtime import arrivals, ledger, model_options, watch
 from allfocus.runtime.ledger import FOLDER
 
 TRACED = (arrivals.__file__, ledger.__file__, watch.__file__)
@@ -140,7 +140,7 @@ def end(pid: int) -> bool:
 
 def kill_at_random(kills: int, seed: int) -> str:
     """Kill a watch again and again, while pictures arrive and outputs are taken away."""
-    vars(watch_command)["load"] = load_inverted
+    vars(model_options)["load"] = load_inverted
     rng = random.Random(seed)
     pipeline = Pipeline(Path.cwd() / "random", rng)
     for _ in range(kills):
@@ -163,7 +163,7 @@ def kill_at_lines(step: int) -> str:
 
     Lines are counted as they are executed: those of a loop each time.
     """
-    vars(watch_command)["load"] = load_inverted
+    vars(model_options)["load"] = load_inverted
     rng, count, last = random.Random(1), 0, False
     while not last:
         pipeline = Pipeline(Path.cwd() / f"line-{count}", rng)

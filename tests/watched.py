@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allfocus.runtime import watch_command
+from allfocus.runtime import model_options, watch_command
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.command import script
 from allfocus.runtime.deblurrer import Deblurrer
@@ -61,7 +61,7 @@ def load_inverted(model: str, **_: Any) -> Deblurrer:
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Go to an empty place with a folder `in` that is watched, by the net that inverts."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(watch_command, "load", load_inverted)
+    monkeypatch.setattr(model_options, "load", load_inverted)
     Path("in").mkdir()
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED, positive
-from allfocus.runtime.deblur_command import MAP_UNITS
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.files import publish
+from allfocus.runtime.work import MAP_UNITS
 from allfocus.train.camera import Image
 from allfocus.train.datasets import recognise
 from allfocus.train.maps import Search, estimate

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.runtime.deblur_command import MAP_UNITS
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.pictures.formats import format_of
+from allfocus.runtime.work import MAP_UNITS
 from allfocus.train.camera import Image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}

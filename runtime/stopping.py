@@ -1,0 +1,39 @@
+"""SIGINT and SIGTERM as a wish to end soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+class Stop:
+    """Within `with`, the first SIGINT or SIGTERM makes `asked` true, and a second acts at once.
+
+    `unit` is what is finished before the end, for the message; `then` is called at the first one.
+    """
+
+    def __init__(self, unit: str, then: Callable[[], object] = lambda: None) -> None:
+        self.asked = False
+        self._message = f"allfocus: ending after the {unit} in hand; once more: at once\n"
+        self._then = then
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` and shells want it
+                self._former[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+        self.__exit__()
+        with suppress(OSError):  # not print: the signal may have come in the middle of one
+            os.write(2, self._message.encode())
+        self._then()
