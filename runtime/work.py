@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -109,14 +109,10 @@ def _sharpen(
     """`picture` made sharp, its blur [H, W], and what the model gave.
 
     The blur is its radius in pixels, or 1 less the focus where a model estimates that.
-    A Deblurrer takes grey and BGRA as they are; grey with alpha goes in without it.
     """
-    pixels = picture.pixels
-    has_grey_alpha = pixels.ndim == 3 and pixels.shape[2] == 2
-    result = deblur(np.ascontiguousarray(pixels[..., 0]) if has_grey_alpha else pixels)
-    image = np.dstack((result.image, pixels[..., 1])) if has_grey_alpha else result.image
+    result = deblur(picture.frame())
     blur = result.defocus if result.focus is None else 1 - result.focus
-    return replace(picture, pixels=image), blur, result
+    return picture.with_frame(result.image), blur, result
 
 
 def _write_map(job: Job, defocus: NDArray[np.float32], max_radius: float, labels: Metadata) -> None:

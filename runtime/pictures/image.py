@@ -45,6 +45,19 @@ class Picture:
     quality: int = 0  # 1 to 100, that it was written with, where it was a JPEG
     notes: tuple[str, ...] = ()  # what the file had that cannot be carried over
 
+    def frame(self) -> Pixels:
+        """The pixels as a Deblurrer takes them: grey with alpha goes in without its alpha."""
+        return np.ascontiguousarray(self.pixels[..., 0]) if self._grey_alpha else self.pixels
+
+    def with_frame(self, image: Pixels) -> Picture:
+        """The same picture with a result of `frame` in its place, and its own alpha."""
+        pixels = np.dstack((image, self.pixels[..., 1])) if self._grey_alpha else image
+        return replace(self, pixels=pixels)
+
+    @property
+    def _grey_alpha(self) -> bool:
+        return self.pixels.ndim == 3 and self.pixels.shape[2] == 2
+
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture as it is stored; the format comes from the content, not from the name.

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
-
-from allfocus.runtime.backend import Array
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.runtime.pictures.image import MAX_PIXELS, Picture, read_image, write_image
@@ -48,10 +45,8 @@ class PictureFiles(Source):
             except AllfocusError as error:
                 yield Damaged(index, error)
                 continue
-            pixels = picture.pixels
-            frame = np.ascontiguousarray(pixels[..., 0]) if _has_grey_alpha(pixels) else pixels
             origin = PictureFile(path, picture)
-            yield StreamFrame(frame, index, perf_counter(), origin=origin)
+            yield StreamFrame(picture.frame(), index, perf_counter(), origin=origin)
 
     def close(self) -> None:
         """End before the next picture."""
@@ -82,10 +77,7 @@ class PictureFolder(Sink):
             )
         self._names[name] = source
         if known:
-            given = origin.picture.pixels
-            alpha = _has_grey_alpha(given)
-            image = np.dstack((result.image, given[..., 1])) if alpha else result.image
-            picture = replace(origin.picture, pixels=image)
+            picture = origin.picture.with_frame(result.image)
         else:
             image = result.image
             picture = Picture(pixels=image, metadata=Metadata(), format="PNG", lossless=True)
@@ -93,8 +85,3 @@ class PictureFolder(Sink):
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _has_grey_alpha(pixels: Array) -> bool:
-    """Which a Deblurrer does not take: grey goes in without its alpha."""
-    return pixels.ndim == 3 and pixels.shape[2] == 2
