@@ -23,6 +23,7 @@ from allfocus.train.pairs import Pair, list_images, read_rgb
 from allfocus.train.photo_samples import PhotoSamples
 from allfocus.train.rendered import Rendered, RenderedSamples, find_rendered
 from allfocus.train.synthetic import Image, Recipe, Sample
+from allfocus.train.tint import Tinted
 
 __all__ = [
     "Batch",
@@ -115,7 +116,7 @@ def make_samples(items: Items, side: int, seed: int, recipe: Recipe) -> Samples:
 
 
 def batches(
-    samples: Samples, *, start: int, stop: int, batch: int, max_radius: float, workers: int
+    samples: Samples | Tinted, *, start: int, stop: int, batch: int, max_radius: float, workers: int
 ) -> Iterator[Batch]:
     """Batches of the steps `start` up to `stop`; step k holds the samples k*batch ... ."""
     if workers:

@@ -20,6 +20,7 @@ from allfocus.train.data import Batch, Samples, batches
 from allfocus.train.log import Log, Sheets
 from allfocus.train.recipe import Recipe
 from allfocus.train.state import load_state, save_state
+from allfocus.train.tint import Tinted
 
 SAVE_SECONDS = 120.0
 _LONGEST_GRADIENT = 1.0  # longer ones are shortened to this
@@ -56,7 +57,7 @@ def pick_device(name: str) -> torch.device:
 
 def fit(
     recipe: Recipe,
-    samples: Samples,
+    samples: Samples | Tinted,
     out: Path,
     *,
     run: dict[str, Any],

@@ -52,6 +52,7 @@ class Plan:
     depths: tuple[int, ...] = ()
     seed: int = 0
     ema: float = 0.0  # decay of the averaged weights, a step; 0: weights are not averaged
+    tints: float = 0.0  # share of the samples that get other colours and tones
 
     def __post_init__(self) -> None:
         for name in ("batch", "crop", "learning_rate", "scale", "epoch_samples"):
@@ -67,6 +68,8 @@ class Plan:
             raise UsageError("epochs: expected a stage of more than 0, got 0 for all")
         if self.schedule == "halving" and not self.halve > 0:
             raise UsageError("schedule: no paper says when to halve; expected constant or cosine")
+        if not 0 <= self.tints <= 1:
+            raise UsageError(f"tints: expected a share from 0 to 1, got {self.tints}")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema: expected 0 or more and under 1, got {self.ema}")
 

@@ -69,7 +69,6 @@ class RenderedSamples(Dataset[Sample]):
         self.items, self.side, self.seed = items, side, seed
         self._store = _open(items[0].folder)
         self.has_views = "left" in self._store.arrays
-        self.has_moved = "moved" in self._store.arrays
         if self._store.side < side:
             raise InputError(
                 f"{items[0].folder}: its samples are {self._store.side} pixels wide, less than the "

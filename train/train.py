@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from allfocus.train.loop import Watch
     from allfocus.train.models.base import Net
     from allfocus.train.recipe import Options, Plan, Recipe
+    from allfocus.train.tint import Tinted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plain: what the net gives is compared with the truth, in one stage",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of photos or pairs")
+    tints = "share of the samples that get other colours and tones (none)"
+    parser.add_argument("--tints", type=float, help=tints)
     parser.add_argument("--val", type=Path, help="folder to validate on; default: one photo in ten")
     parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
@@ -172,6 +175,7 @@ def _plan(args: argparse.Namespace, paper: Plan) -> Plan:
         "offset": args.offset,
         "depths": args.depths,
         "ema": args.ema,
+        "tints": args.tints,
         "total": args.steps,
     }
     known = {name: value for name, value in given.items() if value is not None}
@@ -207,10 +211,11 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Samples, Samples]:
+def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Tinted, Samples]:
     """Training samples, and held-out ones drawn with another seed."""
     from allfocus.train.data import find, hold_out, make_samples
     from allfocus.train.synthetic import Recipe as Drawn
+    from allfocus.train.tint import Tinted
 
     plan = recipe.plan
     drawn = Drawn(
@@ -224,7 +229,7 @@ def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Samples, Samples]:
         held, side = find(args.val), max(plan.crop, 128)
     else:
         (items, held), side = hold_out(items), plan.crop
-    samples = make_samples(items, plan.crop, plan.seed, drawn)
+    samples = Tinted(make_samples(items, plan.crop, plan.seed, drawn), plan.tints, plan.seed)
     return samples, make_samples(held, side, plan.seed + 1, drawn)
 
 

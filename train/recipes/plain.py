@@ -6,7 +6,8 @@ with the true mask. It is what a paper's own recipe has to beat.
 
 Stage 2 is that, and all there is by default. Stage 1 (`--epochs 1,4`: a fifth of the steps) trains
 the map of nets that estimate one first, alone, at a tenth of the cost. There a map of radii is
-learnt by its squared error: by the absolute one a new net stays at the median for a thousand steps.
+learnt by its squared error at first: by the absolute one a new net stays at the median for a
+thousand steps. The second half is by the absolute error, which is what maps are judged by.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class PlainRecipe(Recipe):
         """See Recipe."""
         if self.stage(step) == 1:
             seen = self.net.run("estimate", batch.blurry)[0]
-            if self.net.max_radius:
+            if self.net.max_radius and step < self.plan.stage_steps(1) // 2:
                 return {"map": losses.squares(seen, batch.defocus)}
             return map_part(self.net, batch, seen)
         return parts(self.net, batch, _PICTURES[self.options.loss])
