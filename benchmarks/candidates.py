@@ -5,7 +5,7 @@ Each takes a Pair's blurry picture and gives what it can: a picture, a map of ra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ import allfocus
 from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.quality_schema import Kind
 from allfocus.runtime.artefacts import packaged_onnx
-from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
 from allfocus.runtime.signature import Signature
+
+ALL = "all"  # of the models, where a command takes several
 
 Given = NDArray[Any]  # [H, W, 3] RGB, uint8 or float32 in [0, 1]
 
@@ -54,6 +56,22 @@ class Candidate:
 def the_input() -> Candidate:
     """The blurry picture as it is."""
     return Candidate(name="input", kind="input", run=lambda _, given: Output(image=given))
+
+
+def names(text: str, every: Sequence[str]) -> list[str]:
+    """The models of a `--model`, each once; `every` where it says all.
+
+    Raises UsageError for none, and UnknownModelError for a name that is none.
+    """
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    if given == [ALL]:
+        given = list(every)
+    if not given:
+        raise UsageError(f"--model {text!r}: expected names of models, or {ALL}")
+    for name in given:
+        if not Path(name).suffix:
+            entry(name)
+    return list(dict.fromkeys(given))
 
 
 def packaged() -> tuple[str, ...]:

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     for name, image in photos.items():
         if min(image.shape[:2]) < args.side:
             raise UsageError(f"{name}: smaller than a window of {args.side}; use a smaller --side")
-    outputs = {name: _outputs(name, photos, args.backend) for name in _models(args.model)}
+    models = candidates.names(args.model, candidates.deblurring())
+    outputs = {name: _outputs(name, photos, args.backend) for name in models}
     windows = {name: _windows(name, image, outputs, args.side) for name, image in photos.items()}
     columns = {"input": photos, **outputs}
     picture = np.hstack([_column(head, made, windows) for head, made in columns.items()])
@@ -95,11 +96,6 @@ def _open(words: Sequence[str]) -> dict[str, Frame]:
             raise UsageError(f"{path}: no pictures in it")
         found |= {file.stem: read_rgb(file) for file in files}
     return found
-
-
-def _models(text: str) -> list[str]:
-    named = [name.strip() for name in text.split(",") if name.strip()]
-    return list(candidates.deblurring()) if named == ["all"] else named
 
 
 def _outputs(model: str, photos: dict[str, Frame], backend: str) -> dict[str, Frame]:

@@ -27,14 +27,13 @@ from allfocus.benchmarks.quality_sheet import Sheet
 from allfocus.benchmarks.quality_text import render
 from allfocus.benchmarks.schema import encode
 from allfocus.benchmarks.scoring import Settings, judge
-from allfocus.runtime.catalogue import BASELINES, MODELS, entry
+from allfocus.runtime.catalogue import BASELINES, MODELS
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.runtime.files import publish
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
 
-ALL = "all"
 NOTES = (
     "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
     "map MAE, MSE: in units of the model's max_radius; F_max: over all pixels, of those in focus, "
@@ -130,16 +129,7 @@ def _judge(candidate: Candidate, data: DataSet, settings: Settings, sheet: Sheet
 
 
 def _models(text: str) -> list[str]:
-    """The names of `--model`, each once; raises UsageError for none and UnknownModelError."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == [ALL]:
-        names = list(candidates.packaged())
-    if not names:
-        raise UsageError(f"--model {text!r}: expected names of models, or {ALL}")
-    for name in names:
-        if not Path(name).suffix:
-            entry(name)
-    return list(dict.fromkeys(names))
+    return candidates.names(text, candidates.packaged())
 
 
 def _estimates(model: str) -> bool:
@@ -167,8 +157,8 @@ def write(report: QualityReport, text: str, sheet: Sheet, folder: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `allfocus eval`."""
     add = parser.add_argument
-    text = f"names or .onnx, .engine files, or {ALL}: those the package has trained weights of"
-    add("--model", default=ALL, metavar="NAME,...", help=text)
+    text = "names or .onnx, .engine files, or all: those the package has trained weights of"
+    add("--model", default=candidates.ALL, metavar="NAME,...", help=text)
     add("--data", default=SYNTHETIC, metavar="DIR", help=f"pairs, or {SYNTHETIC}: the built-in set")
     add("--by-radius", action="store_true", help="also PSNR by blur radius")
     add("--deform", action="store_true", help="also against the truth warped onto the output")

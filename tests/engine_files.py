@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import specs
 from fake_trt import LAYOUTS
 
+from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import SCHEMA, Flavour, Manifest, manifest_path, sha256
 from allfocus.runtime.signature import DEBLUR, Signature
-from allfocus.runtime.spec import Graph, Io, Shapes, Size, Spec
+from allfocus.runtime.spec import Graph, Io, Shapes, Size
 
-SPEC = Spec(
-    name="didanet-tiny",
-    version=1,
-    multiple=4,
-    halo=32,
-    global_context=False,
-    color="rgb",
-    max_radius=16.0,
-    parameters=15_000,
-    macs_per_pixel=1.0,
-    weights="none",
-    weights_sha256="0" * 64,
-    license="none",
-    paper="none",
-)
+SPEC = replace(specs.SPEC, max_radius=16.0)
 
 
 def engine_file(
@@ -45,7 +34,7 @@ def engine_file(
     """Write an engine and its manifest; `shapes` are the smallest and the largest size."""
     path = folder / "didanet-tiny.engine"
     smallest, largest = (Size.parse(text) for text in shapes)
-    kind = "UINT8" if io == "frame" else "FLOAT"
+    kind = "FLOAT" if io == "float" else "UINT8"
     kinds = {"image": kind, "sharp": kind, "defocus": "FLOAT"}
     names = [name for name in kinds if defocus or name != "defocus"]
     dims = {n: [-1 if isinstance(a, str) else a for a in LAYOUTS[io][n]] for n in names}
@@ -83,7 +72,7 @@ def engine_file(
 
 def picture(io: Io, size: Size, seed: int = 0) -> np.ndarray[Any, Any]:
     """A host image in the graph's layout."""
-    random = np.random.default_rng(seed)
-    if io == "frame":
-        return random.integers(0, 256, (1, size.height, size.width, 3), np.uint8)
-    return random.random((1, 3, size.height, size.width), np.float32)
+    random, shape = np.random.default_rng(seed), layout("image", io).shape(size)
+    if io == "float":
+        return random.random(shape, np.float32)
+    return random.integers(0, 256, shape, np.uint8)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from specs import SPEC
 
 from allfocus.export import cache
 from allfocus.export.flavour import Target
@@ -19,28 +20,13 @@ from allfocus.export.plan import Plan
 from allfocus.export.weights import Weights
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
-from allfocus.runtime.spec import Graph, Shapes, Size, Spec
+from allfocus.runtime.spec import Graph, Shapes, Size
 
 TARGET = Target(flavour="tensorrt-rtx", version="1.7", targets=("sm86", "sm89"), gpu="")
 GRAPH = Graph(
     io="frame", precision="fp16", color="rgb", shapes=Shapes(Size(8, 8), Size(16, 8), Size(16, 16))
 )
 PLAN = Plan(model="didanet-tiny", weights=Weights(None, 0), graph=GRAPH, target=TARGET)
-SPEC = Spec(
-    name="didanet-tiny",
-    version=1,
-    multiple=4,
-    halo=31,
-    global_context=False,
-    color="rgb",
-    max_radius=8.0,
-    parameters=15_000,
-    macs_per_pixel=12_000.0,
-    weights="random",
-    weights_sha256="0" * 64,
-    license="none needed",
-    paper="",
-)
 
 
 def with_graph(**changes: Any) -> Plan:

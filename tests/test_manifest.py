@@ -11,27 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import SPEC
 
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, read_manifest, sha256
-from allfocus.runtime.spec import Graph, Shapes, Size, Spec
+from allfocus.runtime.spec import Graph, Shapes, Size
 
 ENGINE = bytes(range(256)) * 8
-SPEC = Spec(
-    name="didanet-tiny",
-    version=1,
-    multiple=4,
-    halo=60,
-    global_context=False,
-    color="rgb",
-    max_radius=8.0,
-    parameters=15_000,
-    macs_per_pixel=12_000.0,
-    weights="random",
-    weights_sha256="0" * 64,
-    license="none needed",
-    paper="",
-)
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from specs import SPEC
 
 from allfocus.runtime import model_options, watch_command
 from allfocus.runtime.backend import Backend, Options
@@ -26,21 +28,7 @@ class Inverted(Backend):
     name = "inverted"
 
     def _load(self) -> tuple[Spec, Graph]:
-        spec = Spec(
-            name="inverted",
-            version=1,
-            multiple=4,
-            halo=0,
-            global_context=False,
-            color="rgb",
-            max_radius=10.0,
-            parameters=0,
-            macs_per_pixel=0.0,
-            weights="none",
-            weights_sha256="",
-            license="",
-            paper="",
-        )
+        spec = replace(SPEC, name="inverted", halo=0, max_radius=10.0)
         signature = Signature(("image",), ("sharp", "defocus"))
         return spec, Graph(
             io="frame", precision="fp32", color="rgb", shapes=None, signature=signature
