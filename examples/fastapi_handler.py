@@ -4,7 +4,8 @@
     uvicorn examples.fastapi_handler:app
     curl --data-binary @photo.jpg localhost:8000/deblur -o sharp.png
 
-One model serves all requests: a Deblurrer's calls from several threads wait for each other.
+One model serves all requests: a Deblurrer's calls from several threads wait for each other, but
+for as many at once as it was loaded with `streams`.
 FastAPI runs a plain `def` in a thread of its own, so that the server answers meanwhile.
 """
 

@@ -15,6 +15,7 @@ from allfocus.export.progress import cancellable, monitored
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour
+from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph
 from allfocus.runtime.trt_engine import FLAVOURS, error_log, import_flavour
 from allfocus.runtime.trt_plugins import load_plugins
@@ -166,12 +167,17 @@ def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:
 
 
 def _add_profile(builder: Any, config: Any, graph: Graph) -> None:
+    """The engine's one profile, which all its execution contexts use at once.
+
+    TensorRT from 10.0 on lets them share it, and so does RTX: before, PROFILE_SHARING_0806 had to
+    be switched on, which is on by default in 10 and gone in RTX.
+    """
     assert graph.shapes is not None
     sizes = (graph.shapes.min, graph.shapes.opt, graph.shapes.max)
     profile = builder.create_optimization_profile()
     for name in graph.signature.inputs:
-        if (axes := layout(name, graph.io)).spatial():  # a vector has one length
-            profile.set_shape(name, *(axes.shape(size) for size in sizes))
+        if KINDS[name] != "vector":  # which has one length
+            profile.set_shape(name, *(layout(name, graph.io).shape(size) for size in sizes))
     config.add_optimization_profile(profile)
 
 

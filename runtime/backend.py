@@ -6,13 +6,14 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.closing import Closing
-from allfocus.runtime.errors import ArtefactError, InputError
+from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.spec import Graph, Size, Spec
 
@@ -21,12 +22,20 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how to run. `threads` 0 lets the engine choose; only CPU engines use it."""
+    """Where and how to run. `threads` 0 lets the engine choose; only CPU engines use it.
+
+    `streams` is how many calls may be at work at once. Raises UsageError where it is below 1.
+    """
 
     device: int = 0
     threads: int = 0
+    streams: int = 1
     cuda_graph: bool = True
     canary: bool = True  # whether a golden frame is run first
+
+    def __post_init__(self) -> None:
+        if self.streams < 1:
+            raise UsageError(f"expected streams of 1 or more, got {self.streams}")
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,10 @@ class Outputs:
 
 
 class Backend(Closing):
-    """One artefact loaded into one engine.
+    """One artefact loaded into one engine, for any number of threads.
 
-    Subclasses set `name`, and override `_load`, `_run` and `_close`.
+    Subclasses set `name`, and override `_load`, `_run` and `_close`. Their `_run` is called by
+    several threads at once: where the engine cannot do that, they let the calls wait.
     """
 
     name: str
@@ -53,6 +63,7 @@ class Backend(Closing):
         self.artefact = artefact
         self.options = options
         self.calls = 0
+        self._count = Lock()  # of what all threads change
         self._open = False
         self.spec, self.graph = self._load()
         self._open = True
@@ -83,8 +94,11 @@ class Backend(Closing):
         if len({size for size in sizes.values() if size is not None}) > 1:
             found = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
             raise InputError(f"{self.artefact.name}: inputs of one size are needed, got {found}")
-        self.calls += 1
+        self._called()
         return self._run({name: np.ascontiguousarray(a) for name, a in inputs.items()})
+
+    def release(self) -> None:
+        """Give back the memory that runs have taken, where an engine keeps it; here nothing."""
 
     def infer(self, image: Array) -> Outputs:
         """Deblur: `run` for a graph that takes one picture and gives its sharp version."""
@@ -122,9 +136,15 @@ class Backend(Closing):
 
     def close(self) -> None:
         """Release the engine; a second call does nothing."""
-        if self._open:
-            self._open = False
+        with self._count:
+            was_open, self._open = self._open, False
+        if was_open:
             self._close()
+
+    def _called(self) -> None:
+        """Count one call."""
+        with self._count:
+            self.calls += 1
 
     def _check_names(self, inputs: Mapping[str, Array]) -> None:
         expected = self.graph.signature.inputs

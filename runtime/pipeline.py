@@ -4,15 +4,16 @@
         report = Pipeline(Camera(0), deblur, Callback(show), deadline_ms=100).run()
 
 The source is read in one thread and the sink written in another, over lines of bounded length; the
-calling thread deblurs. Results leave in the order in which frames came. A file's frames all pass: a
-slow sink slows the source. Of a live source the oldest frame is dropped where the line is full.
+calling thread deblurs, and with a Deblurrer of several `streams` one more thread for each more.
+Results leave in the order in which frames came. A file's frames all pass: a slow sink slows the
+source. Of a live source the oldest frame is dropped where the line is full.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import perf_counter
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from allfocus.runtime.streams.counters import Counters, Snapshot
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
 from allfocus.runtime.streams.ladder import Ladder, Step
 from allfocus.runtime.streams.line import Line, WhenFull
+from allfocus.runtime.streams.turns import Turns
 
 log = logging.getLogger("allfocus")
 
@@ -35,7 +37,8 @@ class Pipeline:
     `deadline_ms` is counted from a frame's arrival. Where the Deblurrer would miss it, the steps of
     `ladder` are gone down, each quicker than the one before, and up again when there is room:
     `Step("lite", allfocus.load("didanet-lite"))`, `Step("coarse", deblur.variant(skip=1.5))`,
-    `Step("as it is", pass_through)`.
+    `Step("as it is", pass_through)`. With a Deblurrer of several `streams` as many frames are in
+    hand at once, and several threads call the steps.
     `length`: frames that may wait on either side. `when_full`: "wait", "drop-oldest" or
     "drop-newest"; by default a live source drops the oldest, and any other waits.
     `on_error`: what a frame that cannot be read or deblurred does: "stop", or "skip" and count.
@@ -63,6 +66,9 @@ class Pipeline:
         self._on_error = on_error
         steps = (Step("best", deblurrer), *ladder)
         self._ladder = Ladder(steps, None if deadline_ms is None else deadline_ms / 1e3)
+        self._climbing = Lock()
+        self._workers = deblurrer.streams if isinstance(deblurrer, Deblurrer) else 1
+        self._turns = Turns()
         policy: WhenFull = when_full or ("drop-oldest" if source.live else "wait")
         self._given: Line[StreamFrame | Damaged] = Line(length, policy)
         self._done: Line[tuple[StreamFrame, Result]] = Line(length)
@@ -76,14 +82,17 @@ class Pipeline:
         """
         reader = Thread(target=self._read, name="allfocus-source", daemon=True)
         writer = Thread(target=self._write, name="allfocus-sink", daemon=True)
-        reader.start()
-        writer.start()
+        more = [Thread(target=self._help, daemon=True) for _ in range(self._workers - 1)]
+        for thread in (reader, writer, *more):
+            thread.start()
         try:
             self._deblur()
         except BaseException as error:
             self._fail(error)
         finally:
             self._given.close(empty=True)
+            for thread in more:
+                thread.join()
             self._done.close()
             writer.join()
             self._end(reader)
@@ -92,7 +101,7 @@ class Pipeline:
         return self.snapshot()
 
     def stop(self) -> None:
-        """End after the frame in hand; for signal handlers and other threads."""
+        """End after the frames in hand; for signal handlers and other threads."""
         self._stopped.set()
         self._given.close(empty=True)
 
@@ -111,27 +120,48 @@ class Pipeline:
             self._given.close()
 
     def _deblur(self) -> None:
-        while (frame := self._given.get()) is not None:
-            if isinstance(frame, Damaged):
-                self._bad(frame.index, frame.error)
-                continue
-            try:
-                result = self._in_time(frame)
-            except AllfocusError as error:
-                self._bad(frame.index, error)
-                continue
-            if not self._done.put((frame, result)):
+        passed = True
+        while passed:
+            number, frame = self._turns.take(self._given.get)
+            if frame is None:
                 break
+            done = self._outcome(frame)
+            with self._turns.turn(number) as came:
+                passed = came and self._pass_on(done)
+
+    def _help(self) -> None:
+        try:
+            self._deblur()
+        except BaseException as error:
+            self._fail(error)
+
+    def _outcome(self, frame: StreamFrame | Damaged) -> tuple[StreamFrame, Result] | Damaged:
+        if isinstance(frame, Damaged):
+            return frame
+        try:
+            return frame, self._in_time(frame)
+        except AllfocusError as error:
+            return Damaged(frame.index, error)
+
+    def _pass_on(self, done: tuple[StreamFrame, Result] | Damaged) -> bool:
+        """Hand a frame to the sink, or count it as damaged; False where the sink takes no more."""
+        if isinstance(done, Damaged):
+            self._bad(done.index, done.error)
+            return True
+        return self._done.put(done)
 
     def _in_time(self, frame: StreamFrame) -> Result:
         """Deblur one frame by the step that its deadline leaves room for."""
         start = perf_counter()
         deadline = self._ladder.deadline
-        step = self._ladder.choose(0.0 if deadline is None else frame.arrived + deadline - start)
-        self.counters.stepped(self._ladder.at, step.name if len(self._ladder.steps) > 1 else "")
+        left = 0.0 if deadline is None else frame.arrived + deadline - start
+        with self._climbing:
+            step, at = self._ladder.choose(left), self._ladder.at
+            self.counters.stepped(at, step.name if len(self._ladder.steps) > 1 else "")
         result = step.run(frame.image)
         end = perf_counter()
-        self._ladder.done(end - start)
+        with self._climbing:
+            self._ladder.done(end - start, at)
         if deadline is not None and end > frame.arrived + deadline:
             self.counters.missed()
         return result
@@ -157,6 +187,7 @@ class Pipeline:
         if self._failure is None:
             self._failure = error
         self.stop()
+        self._turns.end()
 
     def _end(self, reader: Thread) -> None:
         """Close source and sink; the first error there is the run's, where it had none."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.cudart import Device
@@ -19,7 +20,9 @@ log = logging.getLogger("allfocus")
 
 
 class RtxSettings:
-    """The runtime configuration of one context; it must outlive the context.
+    """The runtime configurations of an engine's contexts; it must outlive the contexts.
+
+    All contexts share one runtime cache, and each has a configuration of its own.
 
     CUDA graphs are left to RTX's own whole-graph capture: NVIDIA advises against capturing from
     outside, for kernels are exchanged while an engine of many sizes runs, and RTX knows when the
@@ -28,25 +31,26 @@ class RtxSettings:
     """
 
     def __init__(self, loaded: LoadedEngine, device: Device, *, cuda_graph: bool) -> None:
-        trt = loaded.trt
+        self._loaded = loaded
         self._device = device
+        self._wanted = cuda_graph
         self.path = cache_path(loaded.manifest.engine_sha256, device.target)
-        config = loaded.engine.create_runtime_config()
-        if config is None:
-            raise BackendError(f"TensorRT for RTX cannot be configured: {loaded.log.tail()}")
-        # No frame waits for a compiler: a general kernel serves a new size until its own is ready.
-        kernels = trt.DynamicShapesKernelSpecializationStrategy
-        config.dynamic_shapes_kernel_specialization_strategy = kernels.LAZY
-        graphs = trt.CudaGraphStrategy
-        config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE if cuda_graph else graphs.DISABLED
-        self.cuda_graph = bool(config.cuda_graph_strategy == graphs.WHOLE_GRAPH_CAPTURE)
-        self.config = config
-        self._cache = config.create_runtime_cache()
+        first = self._config()
+        graphs = loaded.trt.CudaGraphStrategy
+        self.cuda_graph = bool(first.cuda_graph_strategy == graphs.WHOLE_GRAPH_CAPTURE)
+        self._configs = [first]
+        self._cache = first.create_runtime_cache()
         self._stored = self._read()
         if self._stored and not self._cache.deserialize(self._stored):
             # Made by another driver or GPU: RTX compiles again, and `save` replaces the file.
             log.info("%s: does not fit this machine any more; it is made anew", self.path)
+
+    def configure(self) -> Any:
+        """The configuration of one more context."""
+        config = self._config()
         config.set_runtime_cache(self._cache)
+        self._configs.append(config)
+        return config
 
     def save(self) -> None:
         """Write the kernels compiled so far, if there are new ones; a failure is only logged.
@@ -65,9 +69,21 @@ class RtxSettings:
             log.warning("compiled kernels are not kept for the next run: %s", error)
 
     def close(self) -> None:
-        """Drop the configuration; the context made with it must be gone."""
+        """Drop the configurations; the contexts made with them must be gone."""
         del self._cache
-        del self.config
+        self._configs.clear()
+
+    def _config(self) -> Any:
+        config = self._loaded.engine.create_runtime_config()
+        if config is None:
+            raise BackendError(f"TensorRT for RTX cannot be configured: {self._loaded.log.tail()}")
+        # No frame waits for a compiler: a general kernel serves a new size until its own is ready.
+        kernels = self._loaded.trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = kernels.LAZY
+        graphs = self._loaded.trt.CudaGraphStrategy
+        strategy = graphs.WHOLE_GRAPH_CAPTURE if self._wanted else graphs.DISABLED
+        config.cuda_graph_strategy = strategy
+        return config
 
     def _serialize(self) -> bytes:
         memory = self._cache.serialize()

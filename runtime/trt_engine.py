@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from allfocus.kernels.plugin_library import require_plugins
@@ -124,6 +126,26 @@ class LoadedEngine:
                 f"{self._diagnosis(data)}{self.log.tail()}; {again(manifest)}"
             )
         self._check_tensors(path)
+        self._creating = Lock()
+
+    def create_context(self, configure: Callable[[], Any] | None = None) -> Any:
+        """An execution context; `configure` makes its configuration, which RTX takes.
+
+        Contexts run at once in threads of their own, all with the engine's one optimisation
+        profile; they are made one after the other, for the engine itself is not safe for threads.
+        Each takes the memory that the engine works in at its largest size.
+        """
+        with self._creating:
+            self.log.forget()
+            create = self.engine.create_execution_context
+            context = create() if configure is None else create(configure())
+        if context is None:
+            raise BackendError(
+                f"{FLAVOURS[self.manifest.flavour].title} cannot make room for the engine "
+                f"({self.log.tail()}): free GPU memory, load it with fewer streams, or export it "
+                "for smaller frames"
+            )
+        return context
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -184,7 +206,10 @@ def _describe(engine: Any, name: str, io: Io) -> str:
 
 
 class ErrorLog:
-    """TensorRT's messages: warnings go to Python's log, errors are kept for the next exception."""
+    """TensorRT's messages: warnings go to Python's log, errors are kept for the next exception.
+
+    Errors of other calls that are at work meanwhile stand among them: nothing tells them apart.
+    """
 
     def __init__(self, trt: Any) -> None:
         self._errors: deque[str] = deque(maxlen=3)

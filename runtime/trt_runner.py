@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from allfocus.runtime.cudart import CudaGraph, Device, Memory, Stream
@@ -17,20 +18,27 @@ log = logging.getLogger("allfocus")
 Shapes = Mapping[str, tuple[int, ...]]  # of the inputs, by name
 
 
-class Runner:
-    """Runs a loaded engine on `stream`. Not safe for threads: its owner holds a lock.
+@dataclass
+class Capturing:
+    """Whether frames are replayed as CUDA graphs: `on` until a capture fails, for all contexts."""
 
-    `captures`: whether frames are replayed as a CUDA graph. A graph holds a size and the addresses
-    of all buffers, and must not be launched after its context was changed, so there is one at a
-    time, for the size that is in use: its first frame runs plainly (TensorRT prepares itself for a
-    size then, which cannot be captured), its second is captured, and from there on the graph is
-    launched. Frames whose sizes alternate run without graphs.
+    on: bool
+
+
+class Runner:
+    """Runs a loaded engine on `stream`. Not safe for threads: its owner sees to that.
+
+    A CUDA graph holds a size and the addresses of all buffers, and must not be launched after its
+    context was changed, so there is one at a time, for the size that is in use: its first frame
+    runs plainly (TensorRT prepares itself for a size then, which cannot be captured), its second
+    is captured, and from there on the graph is launched. Frames of one runner whose sizes alternate
+    run without graphs: see `Lane`, which has a runner for each size.
     """
 
     def __init__(
-        self, loaded: LoadedEngine, context: Any, stream: Stream, *, captures: bool
+        self, loaded: LoadedEngine, context: Any, stream: Stream, capturing: Capturing
     ) -> None:
-        self.captures = captures
+        self._capturing = capturing
         self._loaded = loaded
         self._context = context
         self._stream = stream
@@ -38,6 +46,11 @@ class Runner:
         self._shapes: Shapes | None = None
         self._ran = False  # at these shapes
         self._graph: CudaGraph | None = None
+
+    @property
+    def shapes(self) -> Shapes | None:
+        """What it is ready for; None before the first `prepare`, and after one that failed."""
+        return self._shapes
 
     def prepare(self, shapes: Shapes) -> None:
         """Make ready for inputs of `shapes`; free of cost where the last ones had them too."""
@@ -65,7 +78,7 @@ class Runner:
 
     def run(self) -> None:
         """Queue one inference from the buffers of the inputs into those of the outputs."""
-        if self.captures and self._ran and self._graph is None:
+        if self._capturing.on and self._ran and self._graph is None:
             self._capture()
         if self._graph is not None:
             self._graph.launch()
@@ -113,7 +126,7 @@ class Runner:
         try:
             self._graph = self._stream.capture(self._enqueue)
         except BackendError as error:
-            self.captures = False
+            self._capturing.on = False
             log.warning(
                 "CUDA graph not captured (%s): every frame's kernels are launched one by one", error
             )

@@ -4,11 +4,13 @@
 Queued work runs only when something waits for it, so that code which forgets to wait, or which
 reuses memory too early, gets wrong values here too. Copies are checked against what is allocated,
 freed memory is filled with rubbish, and everything that was made and not given back can be counted.
+Any thread may call it, as the real one.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import sys
 import threading
 from collections import deque
@@ -69,6 +71,7 @@ class _Stream:
         self.device = device
         self.queue: deque[Work] = deque()
         self.recording: list[Work] | None = None
+        self.recorder = 0  # the thread that records
         self.invalid = False
 
 
@@ -84,6 +87,7 @@ class FakeCuda:
     cudaEventDisableTiming = 2
 
     def __init__(self, *, devices: int = 1, capability: tuple[int, int] = (8, 9)) -> None:
+        self._lock = threading.RLock()
         self.devices = devices
         self.capability = capability
         self.driver = 13000
@@ -98,6 +102,19 @@ class FakeCuda:
         self.executables: dict[int, list[Work]] = {}
         self.last_error = Error.cudaSuccess
         self._next = 1000
+
+    def __getattribute__(self, name: str) -> Any:
+        """The module's functions, one at a time."""
+        found = object.__getattribute__(self, name)
+        if not (name.startswith("cuda") and inspect.ismethod(found)):
+            return found
+        lock = object.__getattribute__(self, "_lock")
+
+        def alone(*arguments: Any) -> Any:
+            with lock:
+                return found(*arguments)
+
+        return alone
 
     # -- for tests
 
@@ -126,9 +143,10 @@ class FakeCuda:
 
     def new_stream(self) -> int:
         """A stream of another library."""
-        self._next += 1
-        self.streams[self._next] = _Stream()
-        return self._next
+        with self._lock:
+            self._next += 1
+            self.streams[self._next] = _Stream()
+            return self._next
 
     @property
     def device(self) -> int:
@@ -280,6 +298,7 @@ class FakeCuda:
         found = self.streams[stream]
         assert found.recording is None
         found.recording, found.invalid = [], False
+        found.recorder = threading.get_ident()
         return (self._enter("cudaStreamBeginCapture"),)
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[Error, int | None]:
@@ -331,14 +350,15 @@ class FakeCuda:
     ) -> tuple[Error, int | None]:
         error = self._enter(function)
         for stream in self.streams.values():
-            if stream.recording is not None:
+            if stream.recording is not None and stream.recorder == threading.get_ident():
                 stream.invalid = True
                 error = self._note(Error.cudaErrorStreamCaptureUnsupported)
         return error, None if error else self._allocate(nbytes, kind, device)
 
     def _allocate(self, nbytes: int, kind: _MemoryType, device: int) -> int:
         block = np.full(nbytes, 0xAA, np.uint8)
-        self.blocks[block.ctypes.data] = (block, kind, device)
+        with self._lock:
+            self.blocks[block.ctypes.data] = (block, kind, device)
         return int(block.ctypes.data)
 
     def _free(self, function: str, pointer: int, kind: _MemoryType) -> Error:

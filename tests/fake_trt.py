@@ -14,6 +14,7 @@ import json
 import math
 import sys
 from enum import Enum
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -250,12 +251,13 @@ class IExecutionContext:
         self._addresses: dict[str, int] = {}
         self._changes = 0  # a graph recorded before a change must not run after it
         self._settled = False
+        self._busy = Lock()
         trt.events.append("context")
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name == "image"
-        frame = self._facts["io"] == "frame"
-        size = Size(*(shape[2], shape[1]) if frame else (shape[3], shape[2]))
+        axes = dict(zip(LAYOUTS[self._facts["io"]][name], shape, strict=True))
+        size = Size(axes["W"], axes["H"] if "H" in axes else 2 * axes["3H/2"] // 3)
         smallest, largest = (Size.parse(text) for text in self._facts["sizes"])
         fits = smallest.width <= size.width <= largest.width
         if not (fits and smallest.height <= size.height <= largest.height):
@@ -279,6 +281,13 @@ class IExecutionContext:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        assert self._busy.acquire(blocking=False), "two threads in one context"
+        try:
+            return self._execute(stream_handle)
+        finally:
+            self._busy.release()
+
+    def _execute(self, stream_handle: int) -> bool:
         assert stream_handle > 2, "a default stream"
         cuda = self._trt.cuda
         assert cuda.device == cuda.streams[stream_handle].device, "another device is current"
@@ -307,15 +316,14 @@ class IExecutionContext:
         return True
 
     def _tensor(self, name: str, height: int, width: int) -> tuple[int, ...]:
-        given = {"H": height, "W": width}
+        given = {"H": height, "W": width, "3H/2": -1 if height < 0 else 3 * height // 2}
         layout = LAYOUTS[self._facts["io"]][name]
         return tuple(given.get(str(axis), axis) for axis in layout)  # type: ignore[arg-type]
 
     def _compute(self, size: Size, addresses: dict[str, int]) -> None:
         for address in addresses.values():
             assert self._trt.cuda.cudaPointerGetAttributes(address)[1].type == 2, "not on the GPU"
-        frame = self._facts["io"] == "frame"
-        dtype = np.uint8 if frame else np.float32
+        dtype = np.float32 if self._facts["io"] == "float" else np.uint8
         shape = self._tensor("image", size.height, size.width)
         image = self._trt.cuda.get(addresses["image"], shape, dtype)
         sharp, defocus = net(image)
@@ -329,15 +337,26 @@ class IExecutionContext:
 
 LAYOUTS: dict[str, dict[str, tuple[int | str, ...]]] = {
     "frame": {"image": (1, "H", "W", 3), "sharp": (1, "H", "W", 3), "defocus": (1, "H", "W")},
+    **{
+        io: {"image": axes, "sharp": axes, "defocus": (1, "H", "W")}
+        for io, axes in {
+            "frame16": (1, "H", "W", 6),
+            "nv12": (1, "3H/2", "W"),
+            "p010": (1, "3H/2", "W", 2),
+        }.items()
+    },
     "float": {"image": (1, 3, "H", "W"), "sharp": (1, 3, "H", "W"), "defocus": (1, 1, "H", "W")},
 }
 
 
 def net(image: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """What every engine here computes: `sharp` and `defocus`."""
-    if image.dtype == np.uint8:
-        return 255 - image, (image[..., 0] / 255).astype(np.float32)
-    return 1 - image, image[:, :1]
+    """What every engine here computes: `sharp`, and of the first channel's high bytes `defocus`."""
+    if image.dtype == np.float32:
+        return 1 - image, image[:, :1]
+    samples = image if image.ndim == 3 else image[..., {2: 1, 3: 0, 6: 1}[image.shape[3]]]
+    below = samples.shape[1] // 3 if image.ndim == 3 or image.shape[3] == 2 else 0  # chroma
+    first = samples[:, : samples.shape[1] - below]
+    return 255 - image, (first / 255).astype(np.float32)
 
 
 def _write(address: int, array: np.ndarray[Any, Any]) -> None:

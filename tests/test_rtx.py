@@ -37,12 +37,19 @@ def test_rtx_captures_graphs_itself_where_wanted(
 ) -> None:
     made = settings(trt, tmp_path, cuda_graph=wanted)
     strategy = CudaGraphStrategy.WHOLE_GRAPH_CAPTURE if wanted else CudaGraphStrategy.DISABLED
-    assert made.config.cuda_graph_strategy == strategy
+    assert made.configure().cuda_graph_strategy == strategy
     assert made.cuda_graph is wanted
 
 
+def test_contexts_share_their_kernels_and_nothing_else(trt: FakeTrt, tmp_path: Path) -> None:
+    made = settings(trt, tmp_path)
+    first, second = made.configure(), made.configure()
+    assert first is not second
+    assert first._cache is second._cache is made._cache
+
+
 def test_no_frame_waits_for_a_compiler(trt: FakeTrt, tmp_path: Path) -> None:
-    strategy = settings(trt, tmp_path).config.dynamic_shapes_kernel_specialization_strategy
+    strategy = settings(trt, tmp_path).configure().dynamic_shapes_kernel_specialization_strategy
     assert strategy == DynamicShapesKernelSpecializationStrategy.LAZY
 
 

@@ -60,7 +60,7 @@ def test_loads_says_what_it_is_and_gives_everything_back(
     if flavour == "tensorrt":
         assert ends == ["context gone", "engine gone", "runtime gone"]
     else:
-        written = ["kernels written", "context gone", "config gone"]
+        written = ["kernels written", "context gone", "config gone", "config gone"]
         assert ends == [*written, "engine gone", "runtime gone"]
 
 
@@ -297,14 +297,16 @@ def test_closing_waits_for_the_frame_that_runs(
     backend = load(engine_file(tmp_path))
     image = picture("frame", Size(8, 8))
     running, go_on = threading.Event(), threading.Event()
-    run = backend._runner.run
+    with backend._lanes.one() as lane:
+        runner = lane.runner
+    run = runner.run
 
     def slowly() -> None:
         running.set()
         assert go_on.wait(10)
         run()
 
-    monkeypatch.setattr(backend._runner, "run", slowly)
+    monkeypatch.setattr(runner, "run", slowly)
     results: list[Any] = []
     worker = threading.Thread(target=lambda: results.append(backend.infer(image)))
     worker.start()
@@ -331,7 +333,7 @@ def test_frame_that_waited_while_the_backend_was_closed_is_refused(tmp_path: Pat
         except ArtefactError as error:
             errors.append(error)
 
-    with backend._lock:
+    with backend._lanes.one():
         threads = [threading.Thread(target=late), threading.Thread(target=backend.close)]
         for thread in threads:
             thread.start()

@@ -20,8 +20,9 @@ from allfocus.runtime import dlpack
 from allfocus.runtime.backend import Options
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import BackendError, InputError
-from allfocus.runtime.face import pad
-from allfocus.runtime.spec import Io, Size
+from allfocus.runtime.form import form_of, pad
+from allfocus.runtime.layout import as_frame
+from allfocus.runtime.spec import IOS, YUV, Io, Size
 from allfocus.runtime.trt import TrtBackend
 
 
@@ -41,7 +42,7 @@ def load(path: Path, **options: Any) -> TrtBackend:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    io=st.sampled_from(["frame", "float"]),
+    io=st.sampled_from(IOS),
     size=st.builds(Size, st.integers(1, 21), st.integers(1, 21)),
     batched=st.booleans(),
     protocol=st.sampled_from(["interface", "dlpack"]),
@@ -49,13 +50,16 @@ def load(path: Path, **options: Any) -> TrtBackend:
 def test_device_frames_of_any_size_give_what_the_host_gives(
     tmp_path: Path, cuda: FakeCuda, io: Io, size: Size, batched: bool, protocol: str
 ) -> None:
+    size = size.padded(2) if io in YUV else size
     image = picture(io, size)
+    given = as_frame("image", image, io)
     with load(engine_file(tmp_path, io=io)) as backend:
-        frame: Any = GpuFrame(cuda, image if batched else image[0])
+        frame: Any = GpuFrame(cuda, given if batched else given[0])
         if protocol == "dlpack":
             frame = DlpackFrame(cuda, frame)
         outputs = backend.infer_device(frame)
         sharp, defocus = net(image)
+        sharp = as_frame("sharp", sharp, io)
         for result, expected in ((outputs.sharp, sharp), (outputs.defocus, defocus)):
             wanted = expected if batched else expected[0]
             assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
@@ -67,8 +71,20 @@ def test_device_frame_is_padded_as_on_the_host(tmp_path: Path, cuda: FakeCuda) -
     backend = load(engine_file(tmp_path))
     image = picture("frame", Size(7, 5))[0]
     backend.infer_device(GpuFrame(cuda, image))
-    seen = cuda.get(backend._runner.address("image"), (8, 8, 3), np.uint8)
+    with backend._lanes.one() as lane:
+        pass
+    seen = cuda.get(lane.runner.address("image"), (8, 8, 3), np.uint8)
     assert np.array_equal(seen, pad(image, Size(8, 8)))
+
+
+@pytest.mark.parametrize("io", ["nv12", "p010"])
+def test_luma_and_chroma_are_padded_each_for_itself(tmp_path: Path, cuda: FakeCuda, io: Io) -> None:
+    backend = load(engine_file(tmp_path, io=io))
+    frame = as_frame("image", picture(io, Size(6, 10)), io)[0]
+    backend.infer_device(GpuFrame(cuda, frame))
+    with backend._lanes.one() as lane:
+        seen = cuda.get(lane.runner.address("image"), (18, 8), frame.dtype)
+    assert np.array_equal(seen, form_of("image", io).grown(frame, Size(8, 12)))
 
 
 def test_no_byte_of_a_device_frame_goes_through_the_host(tmp_path: Path, cuda: FakeCuda) -> None:
@@ -133,7 +149,8 @@ def test_frame_on_another_gpu_is_refused(tmp_path: Path, cuda: FakeCuda) -> None
 
 def test_second_gpu_runs_its_own_frames_in_any_thread(tmp_path: Path, cuda: FakeCuda) -> None:
     backend = load(engine_file(tmp_path), device=1)
-    assert {cuda.streams[backend._stream.handle].device} == {1}
+    with backend._lanes.one() as lane:
+        assert cuda.streams[lane.stream.handle].device == 1
     frame = GpuFrame(cuda, picture("frame", Size(8, 8)), device=1)
     with ThreadPoolExecutor(1) as pool:
         outputs = pool.submit(backend.infer_device, frame).result()
@@ -161,6 +178,34 @@ def test_out_of_gpu_memory_for_the_result_is_told(tmp_path: Path, cuda: FakeCuda
         backend.infer_device(frame)
     cuda.failures.clear()
     assert np.array_equal(backend.infer_device(frame).sharp.to_host(), 255 - image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "reason"),
+    [
+        ((13, 8), np.uint8, r"13 rows are not a multiple of 3.*H must be even"),
+        ((12, 7), np.uint8, "7 columns are odd"),
+        ((12, 8), np.uint16, r"uint8 \[3H/2, W\], got uint16 \[12, 8\].*--io p010"),
+        ((8, 8, 3), np.uint8, "colour frame.*--io frame"),
+        ((66, 66), np.uint8, "takes at most 64x64"),
+    ],
+)
+def test_unfit_decoded_frames_are_refused(
+    tmp_path: Path, cuda: FakeCuda, shape: Any, dtype: Any, reason: str
+) -> None:
+    backend = load(engine_file(tmp_path, io="nv12"))
+    with pytest.raises(InputError, match=reason):
+        backend.infer_device(GpuFrame(cuda, np.zeros(shape, dtype)))
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_decoded_frames_go_in_whatever_the_color(
+    tmp_path: Path, cuda: FakeCuda, color: Any
+) -> None:
+    image = picture("nv12", Size(6, 6))[0]
+    with Deblurrer(load(engine_file(tmp_path, io="nv12")), color=color) as deblur:
+        again = deblur(deblur(GpuFrame(cuda, image)).image)
+        assert np.array_equal(again.image.to_host(), image)
 
 
 def test_deblurrer_passes_device_frames_on(tmp_path: Path, cuda: FakeCuda) -> None:

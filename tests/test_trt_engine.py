@@ -4,12 +4,14 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import fake_trt
 import pytest
+from at_once import joined, started
 from engine_files import engine_file
 from fake_cuda import FakeCuda
 from fake_trt import FakeTrt
@@ -170,6 +172,20 @@ def test_loads_and_names_the_outputs(tmp_path: Path, trt: FakeTrt, io: Io, defoc
     assert loaded.outputs == (("sharp", "defocus") if defocus else ("sharp",))
     loaded.close()
     assert trt.events == ["runtime", "engine", "engine gone", "runtime gone"]
+
+
+def test_contexts_are_made_one_after_the_other(tmp_path: Path, trt: FakeTrt) -> None:
+    loaded, inside, most = load(engine_file(tmp_path), trt), [], []
+
+    def configure() -> None:
+        inside.append(1)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+
+    for thread in [started(lambda: loaded.create_context(configure)) for _ in range(3)]:
+        joined(thread)
+    assert most == [1, 1, 1]
 
 
 def test_refused_engine_quotes_the_log(tmp_path: Path, trt: FakeTrt) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,22 @@ def test_sizes_may_change_from_frame_to_frame(backend: TrtBackend) -> None:
         for height, width in ((64, 64), (128, 128), (64, 64), (64, 64), (96, 128), (128, 128)):
             image = photo(backend, height, width)
             assert_close(backend, backend.infer(image).sharp, other.infer(image).sharp)
+
+
+@pytest.mark.gpu
+def test_two_streams_at_once_give_what_one_gives(engine: Path, backend: TrtBackend) -> None:
+    sizes = ((64, 96), (128, 128), (64, 64))
+    images = [photo(backend, *size, at=at) for at in range(4) for size in sizes]
+    expected = [backend.infer(image) for image in images]
+    with TrtBackend(engine, Options(streams=2)) as both, ThreadPoolExecutor(4) as pool:
+        for _ in range(4):  # plain, captured, launched, launched
+            for found, alone in zip(pool.map(both.infer, images), expected, strict=True):
+                assert_close(backend, found.sharp, alone.sharp)
+                assert_maps_close(found.defocus, alone.defocus)
+        frames = [on_gpu(image) for image in images]
+        for found, alone in zip(pool.map(both.infer_device, frames), expected, strict=True):
+            assert_close(backend, found.sharp.to_host(), alone.sharp)
+        assert both.cuda_graph
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from allfocus.runtime.cudart import Device, Stream
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.manifest import read_manifest
 from allfocus.runtime.trt_engine import LoadedEngine
-from allfocus.runtime.trt_runner import Runner
+from allfocus.runtime.trt_runner import Capturing, Runner
 
 SMALL, LARGE = (1, 8, 8, 3), (1, 16, 12, 3)
 
@@ -28,7 +28,8 @@ class Bench:
         loaded = LoadedEngine(path, read_manifest(path), self.trt)
         self.stream = Stream(Device(self.cuda, 0))
         context = loaded.engine.create_execution_context()
-        self.runner = Runner(loaded, context, self.stream, captures=captures)
+        self.capturing = Capturing(captures)
+        self.runner = Runner(loaded, context, self.stream, self.capturing)
         self.events = self.trt.events
         self.events.clear()
 
@@ -55,7 +56,7 @@ def test_first_frame_runs_plainly_second_is_captured_the_rest_are_launched(bench
         bench.frame(SMALL, value)
     assert bench.events == ["enqueued", "ran", "recorded", "ran", "ran", "ran"]
     assert bench.cuda.calls.count("cudaGraphLaunch") == 3
-    assert bench.runner.captures
+    assert bench.capturing.on
 
 
 def test_new_size_gets_a_graph_of_its_own(bench: Bench) -> None:
@@ -88,7 +89,7 @@ def test_engine_that_cannot_be_captured_runs_without_and_says_so_once(
     warned = [r.getMessage() for r in caplog.records if "CUDA graph" in r.getMessage()]
     assert len(warned) == 1
     assert "not permitted when stream is capturing" in warned[0]
-    assert not bench.runner.captures
+    assert not bench.capturing.on
     assert bench.cuda.left()["graphs"] == 0
 
 

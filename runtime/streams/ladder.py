@@ -76,17 +76,18 @@ class Ladder:
                 self.at, self._changed = self.at - 1, now
         return self.steps[self.at]
 
-    def done(self, seconds: float) -> None:
-        """What the chosen way has taken."""
-        now, calm = self._clock(), self._calm[self.at]
+    def done(self, seconds: float, at: int | None = None) -> None:
+        """What the chosen way has taken; `at` is its step, where others were chosen since."""
+        at = self.at if at is None else at
+        now, calm = self._clock(), self._calm[at]
         if math.isnan(calm):
-            self._calm[self.at] = seconds / self._strain_at(now)
-        elif self.at == 0 or calm > _NOTHING * self._first():
+            self._calm[at] = seconds / self._strain_at(now)
+        elif at == 0 or calm > _NOTHING * self._first():
             factor = seconds / max(calm, 1e-9)
             self._strain = max(1.0, 0.5 * self._strain_at(now) + 0.5 * factor)
             self._seen = now
             if factor < 1.2:  # calm enough to learn from
-                self._calm[self.at] += 0.1 * (seconds - calm)
+                self._calm[at] += 0.1 * (seconds - calm)
         if self.at == 0 and now - self._changed > 4 * self._hold:
             self._hold = _HOLD
 
