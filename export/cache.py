@@ -28,6 +28,7 @@ _SOURCES = (  # what decides how a net becomes an engine; a package means all it
     "allfocus.train.models",
     "allfocus.train.checkpoint",
     "allfocus.runtime.spec",
+    "allfocus.runtime.ycbcr",
 )
 
 

@@ -1,91 +1,23 @@
-"""The two faces a net shows to its callers, as modules that can be exported; see `Graph`.
-
-All arithmetic outside the net is float32 in both precisions: above 128, neighbouring float16
-numbers are an eighth of a level apart.
-"""
+"""The face that a net shows to its callers, as a module that can be exported; see `Graph`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from allfocus.export.lower import lowered
-from allfocus.runtime.signature import KINDS
-from allfocus.runtime.spec import Graph, Precision
+from allfocus.export.deep_faces import Frame16Face, YuvFace
+from allfocus.export.plain_faces import FloatFace, FrameFace
+from allfocus.runtime.spec import Graph, Io
 from allfocus.train.models.base import Net
 
 PREFIX = "net."  # of the net's parameters within a face
 
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
-
-
-class FloatFace(nn.Module):
-    """A phase of a net, its inputs and outputs as `Graph` says: pictures float32 [N, 3, H, W] RGB,
-    planes float32 [N, 1, H, W], vectors float32 [N, K, 1, 1].
-
-    Pictures that come out are not clipped. Planes are at least 0, but from phase `estimate` as the
-    net makes them: `restore` must get what it gets within the whole.
-    """
-
-    def __init__(self, net: Net, graph: Graph, kept: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.dtype = _DTYPES[graph.precision]
-        self.phase = graph.phase
-        self.signature = graph.signature
-        self.net = lowered(net, graph.precision, kept)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the phase."""
-        named = zip(self.signature.inputs, inputs, strict=True)
-        given = [self.enter(name, tensor).to(self.dtype) for name, tensor in named]
-        outputs = zip(self.signature.outputs, self.net.run(self.phase, *given), strict=True)
-        return tuple(self.leave(name, tensor.float()) for name, tensor in outputs)
-
-    def enter(self, name: str, tensor: Tensor) -> Tensor:
-        """The input `name` in the net's layout."""
-        del name
-        return tensor
-
-    def leave(self, name: str, tensor: Tensor) -> Tensor:
-        """The output `name` in the face's layout, from float32 in the net's."""
-        cut = KINDS[name] == "plane" and self.phase != "estimate"
-        return F.relu(tensor) if cut else tensor
-
-
-class FrameFace(FloatFace):
-    """The same with pictures uint8 [N, H, W, 3] and planes float32 [N, H, W].
-
-    The cast of a picture comes before its transpose at the input, and after it at the output,
-    because TensorRT takes uint8 at a graph's ends only.
-    """
-
-    def __init__(self, net: Net, graph: Graph, kept: Sequence[str] = ()) -> None:
-        super().__init__(net, graph, kept)
-        self.swapped = graph.color == "bgr"
-
-    def enter(self, name: str, tensor: Tensor) -> Tensor:
-        """See FloatFace."""
-        if KINDS[name] == "picture":
-            return self._ordered(tensor.to(torch.float32).permute(0, 3, 1, 2) / 255)
-        return tensor.unsqueeze(1) if KINDS[name] == "plane" else tensor
-
-    def leave(self, name: str, tensor: Tensor) -> Tensor:
-        """See FloatFace; levels are rounded half to even.
-
-        Rounding is one exact operation on one correctly rounded product, the same everywhere;
-        `floor(255 * x + 0.5)` may be contracted into a fused multiply-add and differ at ties.
-        """
-        if KINDS[name] == "picture":
-            levels = torch.round(self._ordered(tensor).clamp(0, 1) * 255)
-            return levels.permute(0, 2, 3, 1).to(torch.uint8)
-        planes = super().leave(name, tensor)
-        return planes.squeeze(1) if KINDS[name] == "plane" else planes
-
-    def _ordered(self, planes: Tensor) -> Tensor:
-        return planes.flip(1) if self.swapped else planes
+_FACES: dict[Io, type[FloatFace]] = {
+    "float": FloatFace,
+    "frame": FrameFace,
+    "frame16": Frame16Face,
+    "nv12": YuvFace,
+    "p010": YuvFace,
+}
 
 
 def face(net: Net, graph: Graph, kept: Sequence[str] = ()) -> FloatFace:
@@ -93,5 +25,4 @@ def face(net: Net, graph: Graph, kept: Sequence[str] = ()) -> FloatFace:
 
     `net` itself is left as it is.
     """
-    kind = FloatFace if graph.io == "float" else FrameFace
-    return kind(net, graph, kept)
+    return _FACES[graph.io](net, graph, kept)

@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from allfocus.runtime.backend import Options
 from allfocus.runtime.child import output_of
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import resident
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import MEMORY_KEY, Size
@@ -49,25 +47,16 @@ class _Frugal(OrtBackend):
         options.add_session_config_entry("session.use_env_allocators", "1")
         return options
 
-    def run_at(self, size: Size) -> None:
-        """One run on a black picture."""
-        lengths = {each.name: each.shape[1] for each in self._session.get_inputs()}
-        inputs = {}
-        for name in self.graph.signature.inputs:
-            wanted = layout(name, self.graph.io)
-            inputs[name] = np.zeros(wanted.shape(size, lengths[name]), wanted.dtype)
-        self.run(inputs)
-
 
 def main(argv: Sequence[str]) -> int:
     """The child's side: run once at a small size and once at `_SIZE`, print bytes a pixel."""
     with _Frugal(Path(argv[0]), Options()) as backend:
         shapes = backend.graph.shapes
         size = backend.size_for(_SIZE) if shapes is None else shapes.max
-        if shapes is None:
-            backend.run_at(backend.size_for(Size(1, 1)))  # what the first run alone takes
+        if shapes is None:  # what the first run alone takes
+            backend.run(backend.blank(backend.size_for(Size(1, 1))))
         before = resident()
-        backend.run_at(size)
+        backend.run(backend.blank(size))
         after = resident()
     if before is None or after is None:
         raise AllfocusError('this system needs psutil for it: pip install "allfocus[bench]"')

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
-from allfocus.export import samples
+from allfocus.export import as_faces, samples
 from allfocus.runtime import canary
 from allfocus.runtime.canary import Canary
+from allfocus.runtime.layout import multiple_in
 from allfocus.runtime.spec import Graph
 from allfocus.train.models.base import Net
 
 
 def answers(net: Net, graph: Graph) -> str:
     """Of the float32 `net`, in eval mode, in the face of `graph`, as text."""
-    size = canary.size_for(graph, net.multiple)
-    plain = replace(graph, io="float", precision="fp32", color="rgb")
-    given = [torch.from_numpy(a) for a in canary.draw(plain, size, net.context).values()]
+    size = canary.size_for(graph, multiple_in(graph.io, net.multiple))
+    arrays = canary.draw(graph, size, net.context)
     with torch.inference_mode():
-        outputs = net.run(graph.phase, *given)
+        outputs = net.run(graph.phase, *as_faces.seen(arrays, graph).values())
     tensors = dict(zip(graph.signature.outputs, outputs, strict=True))
-    found = samples.in_face(samples.cut(tensors, graph), graph)
+    found = as_faces.answered(samples.cut(tensors, graph), arrays, graph)
     return Canary(net.context, canary.sampled(found, graph)).to_text()

@@ -13,7 +13,7 @@ import json
 import shutil
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,9 +87,10 @@ def _referring(
     from allfocus.export import to_onnx
 
     graph = graph_of(spec.name, phase)
-    proto = to_onnx.export(net, to_onnx.of_phase(spec, net, phase), graph)
+    proto = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
     location = f"{spec.name}.safetensors"
-    refer(proto, stored, weights.read_bytes(), location, uses_all=phase == "whole")
+    whole, constants = phase == "whole", [name for name, _ in net.named_buffers()]
+    refer(proto, stored, weights.read_bytes(), location, uses_all=whole, constants=constants)
     return proto
 
 
@@ -138,17 +139,19 @@ def refer(
     location: str,
     *,
     uses_all: bool = True,
+    constants: Container[str] = (),
 ) -> None:
     """Turn the weights inside `model` into references to `stored` in the file `location`.
 
-    `data` are that file's bytes. A phase need not use all that is stored. Raises ArtefactError
-    where the graph's weights and the stored ones are not the same: the file would then compute
-    something else than the net.
+    `data` are that file's bytes. A phase need not use all that is stored. `constants` are values
+    of the net's design, which stay in the ONNX file. Raises ArtefactError where the graph's weights
+    and the stored ones are not the same: the file would then compute something else than the net.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    _check_names(weights, stored, data, location, uses_all=uses_all)
+    learnt = {name: weight for name, weight in weights.items() if name not in constants}
+    _check_names(learnt, stored, data, location, uses_all=uses_all)
     kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
     casts = []
     for name in (name for name in stored if name in weights):

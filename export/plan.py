@@ -6,13 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allfocus.export import weights as weights_option
+from allfocus.export.face_options import face_of
 from allfocus.export.flavour import Target, choose
 from allfocus.export.weights import Weights
 from allfocus.kernels.plugin_library import find_plugins, require_plugins
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.errors import UsageError, nearest
+from allfocus.runtime.layout import multiple_in
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.spec import Color, Graph, Io, Precision, Shapes, Size
+from allfocus.runtime.spec import (
+    USUAL,
+    Color,
+    Graph,
+    Io,
+    Matrix,
+    Precision,
+    Range,
+    Shapes,
+    Size,
+)
 
 DEFAULT_SIZE = Size(600, 400)  # pixels; the size of the paper's timings
 PLUGINS = ("auto", "on", "off")
@@ -35,9 +47,11 @@ class Plan:
 
     @property
     def stem(self) -> str:
-        """File name without ending: didanet-fp16-600x400, or didanet-restore-fp16-600x400."""
+        """File name without ending: didanet-fp16-600x400, didanet-restore-fp16-600x400, or
+        didanet-nv12-fp16-600x400."""
         phase = "" if self.graph.phase == "whole" else f"-{self.graph.phase}"
-        return f"{self.model}{phase}-{self.graph.precision}-{self.graph.shapes}"
+        face = "" if self.graph.io in USUAL else f"-{self.graph.io}"
+        return f"{self.model}{phase}{face}-{self.graph.precision}-{self.graph.shapes}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +68,8 @@ class Options:
     max: str | None = None
     io: Io = "frame"
     color: Color = "rgb"
+    matrix: Matrix | None = None
+    range: Range | None = None
     backend: str = "auto"
     target: str | None = None
     onnx_only: bool = False
@@ -69,16 +85,15 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
     """
     model = entry(options.model)
     signature = model.signature(options.phase)
-    shapes, notes = _shapes(options, model.multiple)
-    check_color(options.io, options.color)
+    face = face_of(options.io, options.color, options.matrix, options.range)
+    shapes, notes = _shapes(options, multiple_in(options.io, model.multiple))
     target = _target(options)
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),
         graph=Graph(
-            io=options.io,
+            **face,
             precision=options.precision,
-            color=options.color,
             shapes=shapes,
             phase=options.phase,
             signature=signature,
@@ -88,12 +103,6 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
         fp32_layers=_fp32_layers(options),
     )
     return plan, notes
-
-
-def check_color(io: Io, color: Color) -> None:
-    """Raise UsageError for a face that does not exist: the float face is always RGB."""
-    if io == "float" and color != "rgb":
-        raise UsageError("--color bgr: the float face takes RGB only; use it with --io frame")
 
 
 def _fp32_layers(options: Options) -> tuple[str, ...]:

@@ -50,11 +50,6 @@ def inputs(net: Net, signature: Signature, size: Size) -> Tensors:
     return given
 
 
-def in_face(tensors: Tensors, graph: Graph) -> Arrays:
-    """Tensors in the net's layout as the face of `graph` shows them."""
-    return {name: _in_face(name, each, graph) for name, each in tensors.items()}
-
-
 def cut(tensors: Tensors, graph: Graph) -> Tensors:
     """Outputs as the graph gives them: planes are at least 0, but those of phase `estimate`."""
     if graph.phase == "estimate":
@@ -72,15 +67,3 @@ def _view(name: str, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if name == "blurry":
         return np.asarray(cv2.GaussianBlur(photo, (0, 0), _BLUR), np.uint8)
     return np.roll(photo, _SHIFT, axis=1) if name == "right" else photo
-
-
-def _in_face(name: str, tensor: Tensor, graph: Graph) -> NDArray[Any]:
-    """Pictures become levels; all in plain NumPy, not by the face's code."""
-    values: NDArray[Any] = tensor.numpy()
-    kind = KINDS[name]
-    if kind == "plane" and graph.io == "frame":
-        return np.ascontiguousarray(values[:, 0])
-    if kind != "picture" or graph.io == "float":
-        return np.ascontiguousarray(values)
-    levels = np.rint(np.clip(np.moveaxis(values, 1, 3), 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(levels[..., ::-1] if graph.color == "bgr" else levels)

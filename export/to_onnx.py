@@ -21,13 +21,13 @@ try:
     import numpy as np
     from numpy.typing import NDArray
 
-    from allfocus.export.plan import check_color
+    from allfocus.export.face_options import add_face, face_of
     from allfocus.export.weights import OPTION, parse
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.files import publish
-    from allfocus.runtime.layout import layout
-    from allfocus.runtime.signature import PHASES, Phase
+    from allfocus.runtime.layout import layout, multiple_in
+    from allfocus.runtime.signature import PHASES
     from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
@@ -42,7 +42,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     """The ONNX model of `net` as `graph` describes it, with both in its metadata,
     and with what `net` answers to the golden frame.
 
-    `spec` is that of the graph's phase (see `of_phase`); in fp16, the layers `kept` stay float32.
+    `spec` is that of the graph (see `of_graph`); in fp16, the layers `kept` stay float32.
 
     Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
     """
@@ -71,11 +71,17 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     return model
 
 
-def of_phase(spec: Spec, net: Net, phase: Phase) -> Spec:
-    """The Spec of one phase of `net`: its own halo and work, the parameters of the whole net."""
+def of_graph(spec: Spec, net: Net, graph: Graph) -> Spec:
+    """The Spec of one graph of `net`: the halo and work of its phase, the multiple of its face, the
+    parameters of the whole net."""
     from allfocus.train.models.base import phase_macs
 
-    return replace(spec, halo=net.halos[phase], macs_per_pixel=phase_macs(spec.name, net, phase))
+    return replace(
+        spec,
+        halo=net.halos[graph.phase],
+        macs_per_pixel=phase_macs(spec.name, net, graph.phase),
+        multiple=multiple_in(graph.io, net.multiple),
+    )
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
@@ -92,11 +98,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
     parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
-    parser.add_argument(
-        "--io", choices=("float", "frame"), default="float", help="the graph's face"
-    )
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
-    parser.add_argument("--color", choices=("rgb", "bgr"), default="rgb", help="of frames")
+    add_face(parser, "float")
     parser.add_argument("--size", help="WIDTHxHEIGHT; default: any size")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -107,17 +110,17 @@ def run(args: argparse.Namespace) -> int:
     from allfocus.export.verify import verify
 
     model = entry(args.model)
-    check_color(args.io, args.color)
+    face = face_of(args.io, args.color, args.matrix, args.range)
+    multiple = multiple_in(args.io, model.multiple)
     graph = Graph(
-        io=args.io,
+        **face,
         precision=args.precision,
-        color=args.color,
-        shapes=Shapes.static(Size.parse(args.size).padded(model.multiple)) if args.size else None,
+        shapes=Shapes.static(Size.parse(args.size).padded(multiple)) if args.size else None,
         phase=args.phase,
         signature=model.signature(args.phase),
     )
     net, spec = parse(args.weights, args.model).load(args.model)
-    spec = of_phase(spec, net, args.phase)
+    spec = of_graph(spec, net, graph)
     with publish(args.out) as temporary:
         write(export(net, spec, graph), temporary)
         parity = verify(temporary, net, graph, fp16_db=model.fp16_db)
@@ -136,7 +139,8 @@ def _example_size(graph: Graph, multiple: int) -> Size:
     """The size the net is traced at; where sizes are free, any but the special cases 0 and 1."""
     if graph.shapes is not None and graph.shapes.is_static:
         return graph.shapes.opt
-    return Size(24 * multiple, 16 * multiple)
+    side = multiple_in(graph.io, multiple)
+    return Size(24 * side, 16 * side)
 
 
 def _examples(graph: Graph, net: Net) -> list[NDArray[Any]]:
@@ -147,14 +151,23 @@ def _examples(graph: Graph, net: Net) -> list[NDArray[Any]]:
 
 
 def _dynamic_axes(graph: Graph, multiple: int) -> tuple[tuple[dict[int, Any], ...]] | None:
-    """For torch.onnx.export: the axes H and W of each input; None where the size is fixed."""
+    """For torch.onnx.export: the axes of each input that may grow; None where the size is fixed."""
     from torch.export import Dim
 
     if graph.shapes is not None and graph.shapes.is_static:
         return None
-    dims = (multiple * Dim("h"), multiple * Dim("w")) if multiple > 1 else (Dim("h"), Dim("w"))
-    axes = [layout(name, graph.io).spatial() or () for name in graph.signature.inputs]
-    return (tuple(dict(zip(spatial, dims, strict=False)) for spatial in axes),)
+    factor = multiple_in(graph.io, multiple)
+    dims = {
+        "H": _times(factor, Dim("h")),
+        "W": _times(factor, Dim("w")),
+        "3H/2": _times(3 * factor // 2, Dim("h")),
+    }
+    axes = [enumerate(layout(name, graph.io).axes) for name in graph.signature.inputs]
+    return (tuple({i: dims[str(a)] for i, a in each if a in dims} for each in axes),)
+
+
+def _times(factor: int, dim: Any) -> Any:
+    return factor * dim if factor > 1 else dim
 
 
 @contextmanager

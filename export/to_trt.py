@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import allfocus
     from allfocus.export import cache
+    from allfocus.export.face_options import add_face
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
     from allfocus.export.plan import AUTO, DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
     from allfocus.export.steps import Steps
@@ -65,10 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers that stay float32 in fp16, by name or pattern (tail,blocks.0.*), or auto: the "
         "fewest that reach the model's PSNR",
     )
-    parser.add_argument(
-        "--io", choices=("frame", "float"), default="frame", help="the graph's face"
-    )
-    parser.add_argument("--color", choices=("rgb", "bgr"), default="rgb", help="order of frames")
+    add_face(parser, "frame")
     parser.add_argument("--onnx-only", action="store_true", help="make no engine")
     parser.add_argument("--out", type=Path, help="folder for the files; default: the cache")
     parser.add_argument("--force", action="store_true", help="make it again, cached or not")
@@ -188,7 +186,7 @@ def _trace(plan: Plan, steps: Steps) -> Source:
         from allfocus.export import to_onnx
 
         kept = _kept(plan, net)
-        spec = to_onnx.of_phase(spec, net, plan.graph.phase)
+        spec = to_onnx.of_graph(spec, net, plan.graph)
         return Source(net, spec, to_onnx.export(net, spec, plan.graph, kept), kept)
 
 
@@ -228,6 +226,7 @@ def _onnx_report(plan: Plan, spec: Spec, folder: Path, parity: dict[str, float])
         "model": plan.model,
         "weights": spec.weights,
         **plan.graph.to_dict(),
+        "face": plan.graph.face,
         "size": str(plan.graph.shapes),
         "onnx": str(onnx),
         "onnx_bytes": onnx.stat().st_size,
@@ -255,10 +254,9 @@ def _engine_report(manifest: Manifest, engine: Path) -> dict[str, Any]:
 def _table(report: dict[str, Any]) -> str:
     """The report for people: what was made, where it is, and how true it is to the net."""
     parity = report["parity"]
-    face = f"{report['io']} {report['color']}"
     found = ", from the cache" if report["cached"] else ""
     lines = [
-        f"{report['model']} {report['precision']} {report['size']}, face {face}{found}",
+        f"{report['model']} {report['precision']} {report['size']}, face {report['face']}{found}",
         f"onnx     {report['onnx']} ({_megabytes(report['onnx_bytes'])})",
     ]
     if report["engine"]:

@@ -11,8 +11,10 @@ Where 1 is white:
   a level flips about one sample in five by one level, and that is 55 dB: no more is asked there.
   No sample may be off by more than eight times the root mean square that is allowed (two levels at
   60 dB): a few bad pixels hide in a PSNR.
+- nv12 and p010 faces: as the frame face, p010 by levels of 10 bits, of which errors flip four times
+  as many. frame16: as the float face, for an error of 1e-4 is six of its levels.
 
-Planes and vectors are float32 in both faces and are held to the float face's tolerance, vectors
+Planes and vectors are float32 in all faces and are held to the float face's tolerance, vectors
 where 1 is their own largest value.
 """
 
@@ -21,9 +23,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from allfocus.runtime.signature import KINDS
-from allfocus.runtime.spec import Graph
+from allfocus.runtime.spec import Graph, Io
 
 FRAME_DB = 55.0  # the most that is asked of rounded levels
+LEVELS: dict[Io, int] = {"frame": 255, "nv12": 255, "p010": 1023}  # of faces with coarse ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +44,12 @@ class Tolerance:
 
 def tolerance(graph: Graph, name: str, fp16_db: float) -> Tolerance:
     """What the output `name` of `graph` is held to."""
-    levels = graph.io == "frame" and KINDS[name] == "picture"
+    levels = LEVELS.get(graph.io) if KINDS[name] == "picture" else None
     if graph.precision == "fp16":
-        peak = round(8 * 255 * 10 ** (-fp16_db / 20)) / 255 if levels else None
-        return Tolerance(max_abs=peak, psnr_db=min(fp16_db, FRAME_DB) if levels else fp16_db)
-    return Tolerance(max_abs=1 / 255, changed=1e-3) if levels else Tolerance(max_abs=1e-4)
+        if levels is None:
+            return Tolerance(psnr_db=fp16_db)
+        peak = round(8 * levels * 10 ** (-fp16_db / 20)) / levels
+        return Tolerance(max_abs=peak, psnr_db=min(fp16_db, FRAME_DB))
+    if levels is None:
+        return Tolerance(max_abs=1e-4)
+    return Tolerance(max_abs=1 / levels, changed=1e-3 * levels / 255)

@@ -23,6 +23,8 @@ from allfocus.export.deviation import Deviation, measure
 from allfocus.export.tolerance import tolerance
 from allfocus.runtime.backend import Options
 from allfocus.runtime.errors import ParityError
+from allfocus.runtime.frame import peak
+from allfocus.runtime.layout import as_frame, multiple_in
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Size
@@ -53,16 +55,17 @@ def verify(
     """
     import torch
 
-    from allfocus.export import samples
+    from allfocus.export import as_faces, samples
 
-    size = (graph.shapes.opt if graph.shapes else ANY_SIZE).padded(net.multiple)
-    given = samples.inputs(net, graph.signature, size)
+    size = graph.shapes.opt if graph.shapes else ANY_SIZE
+    multiple = multiple_in(graph.io, net.multiple)
+    given = as_faces.given(samples.inputs(net, graph.signature, size.padded(multiple)), graph)
     with torch.inference_mode():
-        outputs = net.run(graph.phase, *given.values())
+        outputs = net.run(graph.phase, *as_faces.seen(given, graph).values())
     expected = dict(zip(graph.signature.outputs, outputs, strict=True))
     with OrtBackend(onnx_file, Options()) as backend:
-        found = backend.run(samples.in_face(given, graph))
-    reference = samples.in_face(samples.cut(expected, graph), graph)
+        found = backend.run(given)
+    reference = as_faces.answered(samples.cut(expected, graph), given, graph)
     figures = compare(found, reference, graph, fp16_db)
     if graph.precision == "fp16":
         figures["float16_psnr_db"] = check_half(net, graph, fp16_db, kept)
@@ -101,7 +104,8 @@ def compare(
         )
     figures: dict[str, float] = {}
     for name, reference in expected.items():
-        deviation = measure(name, found[name], reference, _white(name, reference))
+        given, wanted = (as_frame(name, each, graph.io) for each in (found[name], reference))
+        deviation = measure(name, given, wanted, _white(name, wanted))
         _check(name, deviation, graph, fp16_db)
         prefix = "" if name == graph.signature.outputs[0] else f"{name}_"
         for figure in ("max_abs", "mean_abs", "psnr_db"):
@@ -113,7 +117,7 @@ def _white(name: str, reference: NDArray[Any]) -> float:
     """What counts as 1: white, the map's largest radius, a vector's own largest value."""
     if KINDS[name] == "vector":
         return max(1.0, float(np.abs(reference).max()))
-    return 255.0 if reference.dtype == np.uint8 else 1.0
+    return float(peak(reference.dtype))
 
 
 def _check(name: str, deviation: Deviation, graph: Graph, fp16_db: float) -> None:

@@ -16,9 +16,10 @@ import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.errors import ArtefactError
-from allfocus.runtime.layout import layout
+from allfocus.runtime.frame import peak
+from allfocus.runtime.layout import as_frame, as_tensor, frame_layout, layout
 from allfocus.runtime.signature import KINDS
-from allfocus.runtime.spec import Graph, Size
+from allfocus.runtime.spec import YUV, Color, Graph, Size
 
 _ANY = Size(96, 64)  # pixels: for a graph that takes any size
 _VALUES = 600  # of each output, spread evenly
@@ -110,22 +111,53 @@ def _drawn(name: str, graph: Graph, size: Size, context: int) -> Array:
     y, x = np.mgrid[: size.height, : size.width]
     if KINDS[name] == "plane":
         return np.asarray((x // 8 + y // 16) % 8 / 8, np.float32).reshape(wanted.shape(size))
-    channels = [_channel(x, y, channel) for channel in range(3)]
-    if graph.io == "frame":
-        ordered = channels if graph.color == "rgb" else channels[::-1]
-        return np.stack(ordered, axis=-1).astype(np.uint8).reshape(wanted.shape(size))
-    return (np.stack(channels) / np.float32(255)).astype(np.float32).reshape(wanted.shape(size))
+    if graph.io == "float":
+        channels = [_channel(x, y, channel) for channel in range(3)]
+        return (np.stack(channels) / np.float32(255)).astype(np.float32).reshape(wanted.shape(size))
+    levels = _luma_chroma(x, y) if graph.io in YUV else _colours(x, y, graph.color)
+    kind = frame_layout(name, graph.io).dtype
+    if graph.io == "frame16":
+        levels = 256 * levels + 255 - levels  # both bytes matter
+    elif graph.io == "p010":
+        levels = 256 * levels
+    return as_tensor(name, levels[None].astype(kind), graph.io)
+
+
+def _colours(x: Array, y: Array, color: Color) -> Array:
+    """[H, W, 3] of 0 to 255."""
+    order = range(3) if color == "rgb" else reversed(range(3))
+    return np.stack([_channel(x, y, channel) for channel in order], axis=-1)
+
+
+def _luma_chroma(x: Array, y: Array) -> Array:
+    """[3H/2, W] of 0 to 255, of pale colours."""
+    height, width = x.shape
+    pairs = [_channel(x[::2, ::2], y[::2, ::2], channel) // 4 + 96 for channel in (1, 2)]
+    return np.concatenate([_channel(x, y, 0), np.stack(pairs, axis=-1).reshape(height // 2, width)])
 
 
 def _channel(x: Array, y: Array, channel: int) -> Array:
-    """A slope that goes up and down, and squares of another brightness on it: 0 to 255."""
+    """A slope that goes up and down, and squares of another brightness on it: 0 to 255.
+
+    At the left the squares have sharp edges, at the right soft ones: where it found nothing out of
+    focus, a net would have nothing to do, and nothing would be tried.
+    """
     slope = np.abs((2 * x + 3 * y + 40 * channel) % 256 - 128)  # 0 to 128
-    squares = (x // 16 + y // 12) % 2 * (60 + 20 * channel)
+    sharp = (x // 16 + y // 12) % 2
+    soft = _wave(x, 16) + _wave(y, 20)
+    height = 60 + 20 * channel
+    squares = np.where(2 * x <= x.max(), height * sharp, height * soft // 510)
     return np.asarray(20 + slope + squares)
 
 
+def _wave(x: Array, length: int) -> Array:
+    """Up from 0 to 255 or down again every `length` pixels, each time over 10 of them."""
+    away = np.abs(x % (2 * length) - length) - length // 2
+    return np.asarray(np.clip(25 * (away + 5), 0, 255))
+
+
 def _values(name: str, array: Array, graph: Graph) -> Array:
-    flat = array.reshape(-1)
+    samples = as_frame(name, array, graph.io)
+    flat = samples.reshape(-1)
     positions = np.linspace(0, flat.size - 1, min(_VALUES, flat.size)).astype(int)
-    white = 255 if graph.io == "frame" and KINDS[name] == "picture" else 1
-    return np.asarray(flat[positions], np.float32) / np.float32(white)
+    return np.asarray(flat[positions], np.float32) / np.float32(peak(samples.dtype))

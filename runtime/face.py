@@ -1,4 +1,4 @@
-"""The two faces of a graph: from a colour frame to what the graph takes, and back.
+"""The faces of a graph: from a caller's picture to what the graph takes, and back.
 
 Buffers for what goes in are kept from call to call; what comes out is a fresh array every time.
 """
@@ -13,42 +13,37 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import BackendError
+from allfocus.runtime.form import form_of, pad
 from allfocus.runtime.frame import peak
-from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import Color, Graph, Size
+from allfocus.runtime.layout import as_frame, layout
+from allfocus.runtime.spec import YUV, Color, Graph, Size
+from allfocus.runtime.tiling import Window
 
 _PLANES: dict[Color, tuple[int, int, int]] = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}
 
 
-def pad(image: Array, size: Size, out: Array | None = None) -> Array:
-    """`image` [H, W, 3] or [H, W] grown to `size` at the right and bottom, by mirroring.
-
-    The edge line is not repeated. Where the border is larger than the image, the mirror image is
-    mirrored again.
-    """
-    below, right = size.height - image.shape[0], size.width - image.shape[1]
-    mode = cv2.BORDER_REFLECT_101
-    return np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, mode, dst=out))
-
-
 class Face(ABC):
-    """How frames in a caller's channel order enter and leave one graph."""
+    """How pictures in a caller's channel order enter and leave one graph.
+
+    They lie as `form` says: colour frames [H, W, 3], or frames of luma and chroma [3H/2, W].
+    """
 
     def __init__(self, graph: Graph, color: Color) -> None:
         self.graph = graph
         self.color = color
+        self.form = form_of("image", graph.io)
         self._kept: dict[str, Array] = {}
 
     @abstractmethod
     def pack(self, image: Array, size: Size, name: str = "image") -> Array:
-        """A frame [H, W, 3] padded to `size`, in the graph's layout, as its input `name`.
+        """A picture padded to `size`, in the graph's layout, as its input `name`.
 
         The next call for the same input writes over it.
         """
 
     @abstractmethod
     def unpack(self, sharp: Array, size: Size, dtype: np.dtype[Any]) -> Array:
-        """The graph's `sharp`, cropped to `size`, as a fresh frame [H, W, 3] of `dtype`."""
+        """The graph's `sharp`, cropped to `size`, as a fresh picture of `dtype`."""
 
     def _buffer(self, name: str, size: Size) -> Array:
         wanted = layout(name, self.graph.io)
@@ -59,17 +54,18 @@ class Face(ABC):
 
 
 class FrameFace(Face):
-    """uint8 [1, H, W, 3] in and out, in the graph's own channel order."""
+    """uint8 or uint16 [1, H, W, 3] in and out, in the graph's own channel order."""
 
     def pack(self, image: Array, size: Size, name: str = "image") -> Array:
-        """See Face; `image` is uint8."""
+        """See Face; `image` is of the graph's depth."""
         out = self._buffer(name, size)
-        pad(self._swapped(image), size, out[0])
+        self.form.fill(as_frame(name, out, self.graph.io)[0], self._swapped(image))
         return out
 
     def unpack(self, sharp: Array, size: Size, dtype: np.dtype[Any]) -> Array:
-        """See Face; `dtype` is uint8."""
-        cropped = sharp[0, : size.height, : size.width]
+        """See Face; `dtype` is the graph's."""
+        whole = as_frame("sharp", sharp, self.graph.io)[0]
+        cropped = self.form.cut(whole, Window.whole(size))
         return np.array(self._swapped(cropped), dtype, order="C")
 
     def _swapped(self, image: Array) -> Array:
@@ -77,6 +73,13 @@ class FrameFace(Face):
         if self.color == self.graph.color:
             return image
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB))
+
+
+class YuvFace(FrameFace):
+    """uint8 or uint16 [1, 3H/2, W] in and out: colours are made within the graph."""
+
+    def _swapped(self, image: Array) -> Array:
+        return image
 
 
 class FloatFace(Face):
@@ -108,4 +111,6 @@ class FloatFace(Face):
 
 def face(graph: Graph, color: Color) -> Face:
     """The face of `graph` for frames in the order `color`."""
-    return FrameFace(graph, color) if graph.io == "frame" else FloatFace(graph, color)
+    if graph.io == "float":
+        return FloatFace(graph, color)
+    return (YuvFace if graph.io in YUV else FrameFace)(graph, color)

@@ -1,7 +1,7 @@
 """Frames as callers give them: what is accepted, and how grey and alpha pass a net of 3 channels.
 
 A frame is [H, W] or [H, W, C] with C = 1 (grey), 3 (colour) or 4 (colour and alpha); uint8, uint16
-or float32 in [0, 1]. `peak` is the value of white.
+or float32 in [0, 1]. `peak` is the value of white. For frames of luma and chroma see `yuv_frame`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.spec import Io, Size
+from allfocus.runtime.spec import YUV, Io
+from allfocus.runtime.yuv_frame import EXPECTED, check_yuv
 
 _PEAKS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
+_DEPTHS: dict[Io, np.dtype[Any]] = {"frame": np.dtype(np.uint8), "frame16": np.dtype(np.uint16)}
+_FACES = {np.dtype(np.uint8): "frame", np.dtype(np.uint16): "frame16"}  # others: float
 _EXPECTED = "expected uint8 [H, W, 3] (or uint16, or float32 in [0, 1]; grey or with alpha)"
 _CUDA_DEVICES = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
 
@@ -23,11 +26,6 @@ _CUDA_DEVICES = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
 def peak(dtype: np.dtype[Any]) -> int:
     """The value that stands for white in a frame of `dtype`: 255, 65535 or 1."""
     return _PEAKS[dtype]
-
-
-def size_of(frame: Array) -> Size:
-    """Width and height in pixels of a frame [H, W] or [H, W, C]."""
-    return Size(frame.shape[1], frame.shape[0])
 
 
 def on_device(frame: Any) -> bool:
@@ -43,16 +41,20 @@ def checked(frame: Any, io: Io) -> Array:
     """`frame` as a plain array, if a graph with the face `io` can take it; else InputError."""
     if not isinstance(frame, np.ndarray):
         raise InputError(
-            f"{_EXPECTED}, got {type(frame).__name__}: make it a NumPy array with "
+            f"{EXPECTED.get(io, _EXPECTED)}, got {type(frame).__name__}: make it an array with "
             'np.asarray(...); pictures from PIL are RGB and need color="rgb"'
         )
+    if io in YUV:
+        check_yuv(frame.shape, frame.dtype, io)
+        return np.asarray(frame)
     _check_shape(frame.shape)
     if frame.dtype not in _PEAKS:
         raise InputError(f"{_EXPECTED}, got {frame.dtype} {list(frame.shape)}: {_mend(frame)}")
-    if io == "frame" and frame.dtype != np.uint8:
+    if io != "float" and frame.dtype != _DEPTHS[io]:
         raise InputError(
-            f"this model was exported for uint8 frames, got {frame.dtype} {list(frame.shape)}: "
-            "convert the frame to uint8, or export the model with `--io float`"
+            f"this model was exported for {_DEPTHS[io]} frames, got {frame.dtype} "
+            f"{list(frame.shape)}: convert the frame to {_DEPTHS[io]}, or export the model with "
+            f"`--io {_FACES.get(frame.dtype, 'float')}`"
         )
     if frame.dtype == np.float32:
         _check_range(frame)

@@ -1,7 +1,8 @@
 """Pictures in GPU memory as planes of pixels: their layout, and padding and cropping by copies.
 
-A uint8 frame is one plane of 3-byte pixels; a float image is three planes of 4-byte pixels, a map
-is one. Everything here queues copies on a stream; no kernel is needed.
+A uint8 frame is one plane of 3-byte pixels, one of uint16 has 6; a float image is three planes of
+4-byte pixels, a map is one. Luma is a plane of single samples, and chroma below it one of pairs, at
+half its size. Everything here queues copies on a stream; no kernel is needed.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import dataclass, replace
 from allfocus.runtime.cudart import Stream
 from allfocus.runtime.device_array import DeviceView
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import Io, Size
+from allfocus.runtime.layout import frame_layout
+from allfocus.runtime.spec import YUV, Io, Size
+from allfocus.runtime.yuv_frame import check_yuv
 
 _FLOAT_BYTES = 4
 
@@ -35,11 +37,8 @@ class Plane:
 
 def image_planes(io: Io, pointer: int, size: Size) -> list[Plane]:
     """The planes of a contiguous image at `pointer`."""
-    if io == "frame":
-        return [Plane(pointer=pointer, pitch=3 * size.width, pixel=3, size=size)]
-    first = map_plane(pointer, size)
-    step = first.pitch * size.height
-    return [replace(first, pointer=pointer + channel * step) for channel in range(3)]
+    pitch = _pixel(io) * size.width
+    return _placed(io, pointer, size, pitch, pitch * size.height)
 
 
 def map_plane(pointer: int, size: Size) -> Plane:
@@ -50,33 +49,29 @@ def map_plane(pointer: int, size: Size) -> Plane:
 def frame_planes(io: Io, given: DeviceView) -> list[Plane]:
     """The planes of a frame that came from outside; its rows may be further apart than their bytes.
 
-    Takes [H, W, 3] uint8 or [3, H, W] float32, also with a leading 1; raises InputError for others.
+    Takes what `frame_layout` says, also without the leading 1; raises InputError for others.
     """
-    expected = "uint8 [H, W, 3]" if io == "frame" else "float32 [3, H, W]"
+    wanted = frame_layout("image", io)
+    expected = f"{wanted.dtype} [{', '.join(map(str, wanted.axes[1:]))}]"
     wrong = f"frame on a GPU: this engine takes {expected}, got {given}"
     shape, steps = given.shape, given.strides
-    if len(shape) == 4 and shape[0] == 1:
+    if len(shape) == len(wanted.axes) and shape[0] == 1:
         shape, steps = shape[1:], steps[1:]
-    channels = 2 if io == "frame" else 0
-    if (
-        len(shape) != 3
-        or shape[channels] != 3
-        or 0 in shape
-        or given.dtype != layout("image", io).dtype
-    ):
-        raise InputError(f"{wrong}; convert it on the GPU, or export with the other `--io`")
-    rows, columns = (0, 1) if io == "frame" else (1, 2)
-    size = Size(shape[columns], shape[rows])
-    pixel = image_planes(io, 0, size)[0].pixel
+    if io in YUV:
+        check_yuv(shape, given.dtype, io)
+    if not wanted.fits((1, *shape)) or 0 in shape or given.dtype != wanted.dtype:
+        raise InputError(f"{wrong}; convert it on the GPU, or export with another `--io`")
+    size = wanted.size((1, *shape))
+    assert size is not None
+    columns = wanted.axes.index("W") - 1
+    pixel = _pixel(io)
     # An axis of one element may have any stride: it is never stepped along.
-    pitch = steps[rows] if size.height > 1 else pixel * size.width
-    inner = (steps[columns] == pixel or size.width == 1) and (io == "float" or steps[2] == 1)
+    pitch = steps[columns - 1] if shape[columns - 1] > 1 else pixel * size.width
+    inner = all(step == given.dtype.itemsize for step in steps[columns + 1 :])
+    inner = inner and (steps[columns] == pixel or size.width == 1)
     if not inner or pitch < pixel * size.width:
         raise InputError(f"{wrong}: the bytes of a row must follow each other; make a copy of it")
-    first = Plane(pointer=given.pointer, pitch=pitch, pixel=pixel, size=size)
-    if io == "frame":
-        return [first]
-    return [replace(first, pointer=given.pointer + channel * steps[0]) for channel in range(3)]
+    return _placed(io, given.pointer, size, pitch, steps[0])
 
 
 def copy(stream: Stream, target: Plane, source: Plane) -> None:
@@ -108,3 +103,21 @@ def _mirrored(length: int, padded: int) -> Iterator[tuple[int, int]]:
     for position in range(length, padded):
         turn = position % period if period else 0
         yield position, min(turn, period - turn)
+
+
+def _pixel(io: Io) -> int:
+    """Bytes from column to column of the first plane."""
+    wanted = frame_layout("image", io)
+    return wanted.dtype.itemsize * (3 if wanted.axes[-1] == 3 else 1)
+
+
+def _placed(io: Io, pointer: int, size: Size, pitch: int, channel: int) -> list[Plane]:
+    """The planes of an image whose rows are `pitch` bytes apart, and channels, if it has such,
+    `channel`."""
+    first = Plane(pointer=pointer, pitch=pitch, pixel=_pixel(io), size=size)
+    if io == "float":
+        return [replace(first, pointer=pointer + index * channel) for index in range(3)]
+    if io not in YUV:
+        return [first]
+    chroma = first.part(0, size.height, Size(size.width // 2, size.height // 2))
+    return [first, replace(chroma, pixel=2 * first.pixel)]

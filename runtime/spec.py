@@ -19,9 +19,15 @@ CANARY_KEY = "allfocus.canary"  # what it answers to the golden frame; see `cana
 MEMORY_KEY = "allfocus.memory"  # bytes a pixel that a run takes; see export.footprint
 RANDOM = "random weights"  # how the provenance of untrained ones begins
 
-Io = Literal["frame", "float"]
+Io = Literal["frame", "float", "frame16", "nv12", "p010"]
 Precision = Literal["fp32", "fp16"]
 Color = Literal["rgb", "bgr"]
+Matrix = Literal["bt601", "bt709", "bt2020"]
+Range = Literal["limited", "full"]
+
+IOS: tuple[Io, ...] = get_args(Io)
+USUAL: tuple[Io, ...] = ("frame", "float")  # those that take any colour frame of 8 bits
+YUV: tuple[Io, ...] = ("nv12", "p010")  # faces of luma and chroma, which is at half the resolution
 
 T = TypeVar("T")
 
@@ -164,9 +170,12 @@ class Graph:
     """One export of a model: its phase, the face it shows, its precision, and the sizes it takes.
 
     `frame`: pictures are uint8 [1, H, W, 3] in `color` order, planes float32 [1, H, W].
+    `frame16`: the same of uint16, whose bytes the graph takes, low ones first: uint8 [1, H, W, 6].
+    `nv12`: pictures are uint8 [1, 3H/2, W], luma above interleaved chroma; `p010`: the same of
+    uint16 with 10 bits in the high ones, as bytes: uint8 [1, 3H/2, W, 2]. H and W are even.
     `float`: pictures are float32 [1, 3, H, W] in [0, 1], always RGB, and not clipped where they
     come out; planes are float32 [1, 1, H, W].
-    Vectors are float32 [1, K, 1, 1] in both. What is a picture, a plane or a vector, and what it
+    Vectors are float32 [1, K, 1, 1] in all. What is a picture, a plane or a vector, and what it
     holds, is told by its name: see `signature`.
     """
 
@@ -176,13 +185,22 @@ class Graph:
     shapes: Shapes | None  # None: any size that is a multiple of Spec.multiple
     phase: Phase = "whole"
     signature: Signature = DEBLUR
+    matrix: Matrix = "bt709"  # of nv12 and p010: how luma and chroma are made of RGB
+    range: Range = "limited"  # of nv12 and p010: "limited" where black is 16 of 255
+
+    @property
+    def face(self) -> str:
+        """The face for people: frame rgb, or nv12 bt709 limited."""
+        kind = f"{self.matrix} {self.range}" if self.io in YUV else self.color
+        return f"{self.io} {kind}"
 
     def to_json(self) -> str:
         """One line of JSON with sorted keys."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON; `matrix` and `range` only where the face has them."""
+        yuv = {"matrix": self.matrix, "range": self.range} if self.io in YUV else {}
         return {
             "io": self.io,
             "precision": self.precision,
@@ -190,11 +208,14 @@ class Graph:
             "shapes": self.shapes.to_list() if self.shapes else None,
             "phase": self.phase,
             "signature": self.signature.to_dict(),
+            **yuv,
         }
 
     @classmethod
     def from_dict(cls, data: Any) -> Graph:
         """Inverse of `to_dict`; raises ArtefactError on anything else."""
+        if isinstance(data, dict) and data.get("io") not in YUV:
+            data = {"matrix": cls.matrix, "range": cls.range, **data}
         raw = from_fields(cls, data, "Graph")
         shapes = raw.shapes
         if shapes is not None:

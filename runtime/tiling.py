@@ -61,6 +61,10 @@ class Window:
         """The same rectangle, counted from the corner of `other`."""
         return Window(self.left - other.left, self.top - other.top, self.width, self.height)
 
+    def shrunk(self, scale: int) -> Window:
+        """The same part of a picture `scale` times smaller; its edges are multiples of that."""
+        return Window(*(n // scale for n in (self.left, self.top, self.width, self.height)))
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -72,6 +76,10 @@ class Tile:
     def put(self, result: Array, out: Array) -> None:
         """Copy what is kept of `result`, which is `seen` large, to its place in the frame `out`."""
         self.kept.of(out)[...] = self.kept.seen_from(self.seen).of(result)
+
+    def shrunk(self, scale: int) -> Tile:
+        """The same tile of a picture `scale` times smaller."""
+        return Tile(self.seen.shrunk(scale), self.kept.shrunk(scale))
 
 
 @dataclass(frozen=True)
@@ -147,12 +155,15 @@ def least_pixels(need: Size, grain: Grain) -> int:
     return min(need.width, smallest) * min(need.height, smallest)
 
 
-def blended(part: Array, under: Array, weight: Array) -> Array:
-    """`weight` [H, W] in 0 to 1 of `part` [H, W, 3] over the rest of `under`, in its type."""
-    share = weight[..., None]
-    mixed = part * share + under * (1 - share)
-    levels = mixed if under.dtype == np.float32 else np.rint(mixed)
-    return np.asarray(levels, under.dtype)
+def blended(part: Array, under: Array, weight: Array, step: int = 1) -> Array:
+    """`weight` [H, W] in 0 to 1 of `part` [H, W, ...] over the rest of `under`, in its type.
+
+    Whole numbers stay whole `step`s away from `under`, as those of `part` are.
+    """
+    share = weight.reshape(weight.shape + (1,) * (under.ndim - 2))
+    change = share * (part.astype(np.float32) - under)
+    levels = change if under.dtype == np.float32 else step * np.rint(change / step)
+    return np.asarray(under + levels, under.dtype)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import BackendError
-from allfocus.runtime.face import Face, face, pad
+from allfocus.runtime.face import Face, face
+from allfocus.runtime.form import pad
 from allfocus.runtime.frame import peak
 from allfocus.runtime.spec import Color, Graph, Io, Size
 
@@ -61,6 +62,40 @@ def test_the_frame_face_gives_back_what_it_took(
     assert not np.may_share_memory(back, packed)
 
 
+@given(sides, sides, grown, grown, colors, colors)
+def test_so_does_that_of_sixteen_bits(
+    height: int, width: int, below: int, right: int, graph_color: Color, color: Color
+) -> None:
+    image = image_of(height, width, np.uint16)
+    port = make("frame16", graph_color, color)
+    packed = port.pack(image, Size(width + right, height + below))
+    assert packed.shape == (1, height + below, width + right, 6)
+    in_graph_order = image if graph_color == color else image[..., ::-1]
+    seen = packed[0, :height, :width].reshape(height, width, 3, 2)
+    np.testing.assert_array_equal(seen[..., 0] + 256 * seen[..., 1].astype(int), in_graph_order)
+    back = port.unpack(packed, Size(width, height), image.dtype)
+    np.testing.assert_array_equal(back, image)
+    assert back.dtype == np.uint16
+    assert not np.may_share_memory(back, packed)
+
+
+@given(sides, sides, grown, grown, colors, st.sampled_from([np.uint8, np.uint16]))
+def test_so_does_that_of_luma_and_chroma_in_any_order(
+    height: int, width: int, below: int, right: int, color: Color, dtype: type
+) -> None:
+    image = image_of(3 * height, 2 * width, dtype)[..., 0]
+    io: Io = "nv12" if dtype == np.uint8 else "p010"
+    size = Size(2 * (width + right), 2 * (height + below))
+    packed = make(io, "rgb", color).pack(image, size)
+    assert packed.shape[:3] == (1, 3 * (height + below), size.width)
+    np.testing.assert_array_equal(
+        packed.view(dtype)[0, : 2 * height, : 2 * width].squeeze(), image[: 2 * height].squeeze()
+    )
+    back = make(io, "rgb", color).unpack(packed, Size(2 * width, 2 * height), image.dtype)
+    np.testing.assert_array_equal(back, image)
+    assert not np.may_share_memory(back, packed)
+
+
 @given(sides, sides, grown, grown, colors, st.sampled_from(DTYPES))
 def test_the_float_face_gives_back_what_it_took(
     height: int, width: int, below: int, right: int, color: Color, dtype: type
@@ -80,11 +115,12 @@ def test_the_float_face_gives_back_what_it_took(
 
 
 def test_the_buffer_is_kept_and_follows_the_size() -> None:
-    for io in ("frame", "float"):
+    for io in ("frame", "float", "frame16"):
         port = make(io, "rgb", "rgb")  # type: ignore[arg-type]
-        first = port.pack(image_of(4, 8), Size(8, 4))
-        assert port.pack(image_of(4, 8, seed=1), Size(8, 4)) is first
-        assert port.pack(image_of(8, 8), Size(8, 8)).shape != first.shape
+        dtype = np.uint16 if io == "frame16" else np.uint8
+        first = port.pack(image_of(4, 8, dtype), Size(8, 4))
+        assert port.pack(image_of(4, 8, dtype, seed=1), Size(8, 4)) is first
+        assert port.pack(image_of(8, 8, dtype), Size(8, 8)).shape != first.shape
 
 
 def test_float_results_are_rounded_and_clipped() -> None:

@@ -23,7 +23,7 @@ def exported(name: str, graph: Graph, path: Path) -> dict[str, float]:
     """Write the graph of a model with random weights; its parity."""
     net, spec = checkpoint.random(name, 0)
     net.eval()
-    spec = to_onnx.of_phase(spec, net, graph.phase)
+    spec = to_onnx.of_graph(spec, net, graph)
     to_onnx.write(to_onnx.export(net, spec, graph), path)
     return verify(path, net, graph, fp16_db=entry(name).fp16_db)
 

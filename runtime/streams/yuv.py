@@ -3,7 +3,6 @@
 A video holds Y'CbCr, mostly with a chroma sample for two or four pixels; the way to R'G'B' and back
 rounds and smooths all of it. So the *difference* between result and frame is brought over, which is
 linear, and added to the decoded samples: where it is zero they stay as they are, to the bit.
-Coefficients are those of ITU-R BT.601, BT.709 and BT.2020.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.frame import peak
+from allfocus.runtime.spec import Matrix
+from allfocus.runtime.ycbcr import from_rgb
 
-_WEIGHTS = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}  # of red and blue, by AVColorSpace
-_OTHERS = (0.299, 0.114)  # BT.601: 5, 6, and what swscale takes where nothing is said
+_MATRICES: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # by AVColorSpace
+_OTHERS: Matrix = "bt601"  # 5, 6, and what swscale takes where nothing is said
 _FULL_RANGE = 2  # AVColorRange
 
 
@@ -40,20 +41,8 @@ FORMATS = {
 
 def matrix(colorspace: int, full_range: bool, bits: int) -> Array:
     """From a difference in R'G'B' of [0, 1] to one in samples: [3, 3], rows Y', Cb, Cr."""
-    red, blue = _WEIGHTS.get(colorspace, _OTHERS)
-    luma = np.array([red, 1 - red - blue, blue])
-    rows = np.stack(
-        [
-            luma,
-            (np.array([0.0, 0.0, 1.0]) - luma) / (2 * (1 - blue)),
-            (np.array([1.0, 0.0, 0.0]) - luma) / (2 * (1 - red)),
-        ]
-    )
-    spans = (1.0, 1.0) if full_range else (219 / 255, 224 / 255)
-    scale = np.array([spans[0], spans[1], spans[1]]) * ((1 << bits) - (1 << (bits - 8)))
-    if full_range:
-        scale = np.full(3, (1 << bits) - 1.0)
-    return np.asarray(rows * scale[:, None])
+    name = _MATRICES.get(colorspace, _OTHERS)
+    return from_rgb(name, "full" if full_range else "limited", bits)
 
 
 def changed(frame: Any, before: Array, after: Array) -> Any:
