@@ -11,41 +11,47 @@ from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.manifest import Manifest
 from allfocus.runtime.signature import Phase
+from allfocus.runtime.spec import USUAL, Io
 
 log = logging.getLogger("allfocus")
 
 
-def find_engines(name: str, flavour: str, phase: Phase = "whole") -> list[Path]:
+def find_engines(
+    name: str, flavour: str, phase: Phase = "whole", io: Io | None = None
+) -> list[Path]:
     """Engines of a phase of the model `name` for one flavour of TensorRT, newest first.
 
+    Those with the face `io`; without one, those that take colour frames of 8 bits.
     Only manifests are read here; the backend checks the engine. A manifest that cannot be read is
     logged as a warning. Raises ArtefactError where there is no engine.
     """
     folder = cache_dir()
-    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, (name, flavour, phase))]
+    faces, wanted = (io,) if io else USUAL, (name, flavour, phase)
+    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, wanted, faces)]
     if not manifests:
         raise ArtefactError(
             f"no engine of {_stem(name, phase)!r} in {folder}: make one with "
-            f"`allfocus export --model {name}{_option(phase)} --backend {flavour}`"
+            f"`allfocus export --model {name}{_option(phase, io)} --backend {flavour}`"
         )
     return [path.with_suffix(".engine") for path in _newest_first(manifests)]
 
 
-def find_onnx(name: str, phase: Phase = "whole") -> Path:
+def find_onnx(name: str, phase: Phase = "whole", io: Io | None = None) -> Path:
     """The ONNX file of a phase of a model: the package's own, else the newest one in the cache.
 
-    Raises ArtefactError with the command that makes one.
+    `io` as for `find_engines`. Raises ArtefactError with the command that makes one.
     """
     stem = _stem(name, phase)
     packaged = packaged_onnx(stem)
-    if packaged.is_file():
+    if io is None and packaged.is_file():
         return packaged
     # Named MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
-    cached = _newest_first(cache_dir().glob(f"*/{stem}-fp[13]*.onnx"))
+    face = "" if io is None else f"-{io}"
+    cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-fp[13]*.onnx"))
     if not cached:
         raise ArtefactError(
             f"{stem!r} is not exported on this machine yet: run `allfocus export --model "
-            f"{name}{_option(phase)}`"
+            f"{name}{_option(phase, io)}`"
         )
     return cached[0]
 
@@ -59,18 +65,20 @@ def _stem(name: str, phase: Phase) -> str:
     return name if phase == "whole" else f"{name}-{phase}"
 
 
-def _option(phase: Phase) -> str:
-    return "" if phase == "whole" else f" --phase {phase}"
+def _option(phase: Phase, io: Io | None) -> str:
+    options = "" if phase == "whole" else f" --phase {phase}"
+    return options if io is None else f"{options} --io {io}"
 
 
-def _is_for(path: Path, wanted: tuple[str, str, str]) -> bool:
+def _is_for(path: Path, wanted: tuple[str, str, str], faces: tuple[Io, ...]) -> bool:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
         manifest = Manifest.from_json(text, f"manifest {path}")
     except (ArtefactError, OSError) as error:
         log.warning("passed over: %s", error)
         return False
-    return (manifest.spec.name, manifest.flavour, manifest.graph.phase) == wanted
+    found = (manifest.spec.name, manifest.flavour, manifest.graph.phase)
+    return found == wanted and manifest.graph.io in faces
 
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:

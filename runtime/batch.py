@@ -36,6 +36,8 @@ class Settings:
     backend: str
     memory: str
     skip: Choice
+    check: bool
+    fallback: float | None
     quality: int | None
     max_pixels: int
     threads: int = 0
@@ -172,8 +174,8 @@ class _RayWorker:
 
 
 def _row(job: Job) -> dict[str, str]:
-    paths = {"source": job.source, "target": job.target, "defocus": job.defocus, "view": job.view}
-    return {name: str(path.absolute()) if path else "" for name, path in paths.items()}
+    paths = vars(job).items()
+    return {name: str(path.absolute()) if path else "" for name, path in paths}
 
 
 def _job(row: dict[str, Any]) -> Job:
@@ -185,6 +187,7 @@ def _job(row: dict[str, Any]) -> Job:
         target=Path(row["target"]),
         defocus=path("defocus"),
         view=path("view"),
+        trust=path("trust"),
     )
 
 

@@ -15,7 +15,7 @@ from allfocus.runtime import work
 from allfocus.runtime.batch import Settings, remaining, run_local, run_ray, workers_for
 from allfocus.runtime.command import DONE, FAILED, positive, script
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.jobs import Job, Naming, plan
+from allfocus.runtime.jobs import Job, plan
 from allfocus.runtime.lock import locked
 from allfocus.runtime.model_options import opened
 from allfocus.runtime.work import Done, Failure
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
-    naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
+    naming = work.naming(args)
     anyway = args.overwrite or args.resume
     inputs = _inputs(args)
     planned = plan(inputs, args.out, naming, recursive=args.recursive, overwrite=anyway)
@@ -86,6 +86,8 @@ def _settings(args: argparse.Namespace) -> Settings:
         backend=args.backend,
         memory=args.memory,
         skip=args.skip,
+        check=args.check,
+        fallback=args.fallback,
         quality=args.quality,
         max_pixels=args.max_pixels,
         threads=args.threads,

@@ -16,5 +16,5 @@ class Clock:
     def lap(self, name: str) -> None:
         """Book the time since the last lap, or since the start, as `name`."""
         now = perf_counter()
-        self.timings[name] += (now - self._last) * 1e3
+        self.timings[name] = self.timings.get(name, 0.0) + (now - self._last) * 1e3
         self._last = now

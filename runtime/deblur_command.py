@@ -14,7 +14,7 @@ from tqdm import tqdm
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.jobs import Job, Naming, plan
+from allfocus.runtime.jobs import Job, plan
 from allfocus.runtime.model_options import opened
 from allfocus.runtime.work import (
     MAP_UNITS,
@@ -25,6 +25,7 @@ from allfocus.runtime.work import (
     do_one,
     done_as_json,
     failure_as_json,
+    naming,
     tell,
 )
 
@@ -33,6 +34,7 @@ Pictures are PNG, JPEG, TIFF, WebP or BMP. A failing one is reported, the others
 exit code is 1. EXIF, colour profile, XMP, bit depth, grey and alpha stay as they are. Pixels are
 processed as stored and the orientation tag is kept, so that a viewer turns both pictures alike.
 NAME-defocus.png is 16-bit grey: the blur radius in pixels times {MAP_UNITS}.
+NAME-trust.png is 8-bit grey: white where the output, blurred again, is the input.
 """
 
 
@@ -52,10 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
-    naming = Naming(suffix=args.suffix, defocus=args.map, view=args.map_view)
-    jobs = plan(args.inputs, args.out, naming, recursive=args.recursive, overwrite=args.overwrite)
+    names = naming(args)
+    jobs = plan(args.inputs, args.out, names, recursive=args.recursive, overwrite=args.overwrite)
     with opened(args) as deblur:
-        check_maps(naming, deblur)
+        check_maps(names, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
         outcomes = _do_all(deblur, jobs, args)

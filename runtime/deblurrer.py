@@ -14,11 +14,14 @@ from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Direct, Flow, Phased
-from allfocus.runtime.frame import checked, from_color, on_device, size_of, to_color
+from allfocus.runtime.form import form_of
+from allfocus.runtime.frame import checked, on_device, to_color
+from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.skip import AUTO, Choice, skip_for
-from allfocus.runtime.spec import Color, Graph, Size, Spec
+from allfocus.runtime.spec import YUV, Color, Graph, Size, Spec
 from allfocus.runtime.stage import Stage
+from allfocus.runtime.trust import Checker, check_fallback, fallen_back
 
 MEMORY = "2GiB"  # what frames may take by default, beside the model
 
@@ -32,14 +35,17 @@ class Result:
     `image` has the frame's shape, dtype and channel order. `defocus` is float32 [H, W], the blur
     radius in pixels, and `focus` is float32 [H, W], 1 where it is in focus and 0 where it is not;
     each is None where the model does not estimate it. `timings` are milliseconds: `pre`
-    (checks, padding, conversion), `infer` and `post`.
+    (checks, padding, conversion), `infer` and `post`, and `check` where outputs are checked.
 
     `skipped` is the share of the pixels, from 0 to 1, that were in focus and passed through.
     `copies` counts those between host and GPU that the frame took.
 
+    `trust`, where outputs are checked, is float32 [H, W] in 0 to 1: low where the output, blurred
+    again, is not the input. It is that of the model's output, before anything fell back.
+
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
-    size, in GPU memory and in the layout that `Graph` names: the map is 1 at `Spec.max_radius`
-    pixels, and `infer` is the whole time.
+    size, in GPU memory and in the layouts that `frame_layout` names: the map is 1 at
+    `Spec.max_radius` pixels, and `infer` is the whole time.
     """
 
     image: Any
@@ -48,13 +54,24 @@ class Result:
     focus: Any | None = None
     skipped: float = 0.0
     copies: int = 0
+    trust: Array | None = None
+
+
+@dataclass
+class _Lane:
+    """What one call at a time works with: it keeps buffers, which the next call writes over."""
+
+    direct: Direct
+    checker: Checker | None
+    phased: Phased | None = None  # once it was needed
 
 
 class Deblurrer(Closing):
     """A loaded model: `deblur(frame) -> Result`. Made by `allfocus.load`; closes with `with`.
 
-    Calls from several threads wait for each other. The first call of each frame size is slower:
-    engines prepare themselves for it.
+    As many calls as it has `streams` may be at work at once, in threads of their own; one more
+    waits until one of them is done. The first call of each frame size is slower: engines prepare
+    themselves for it, each stream for itself.
     """
 
     def __init__(
@@ -67,7 +84,10 @@ class Deblurrer(Closing):
         memory: str | int = MEMORY,
         skip: Choice = AUTO,
         coarse_map: bool = False,
+        checker: Backend | None = None,
+        fallback: float | None = None,
     ) -> None:
+        check_fallback(fallback)
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
@@ -82,31 +102,64 @@ class Deblurrer(Closing):
                 f"`allfocus export --model {self.spec.name} --phase estimate` and `restore`"
             )
         self._backend = backend
-        self._direct = Direct(Stage(backend, color, self.memory))
+        self.streams = backend.options.streams
+        if checker is not None and self.graph.io in YUV:
+            raise UsageError(
+                f"{backend.artefact.name} takes {self.graph.io} frames, and outputs are checked in "
+                "colour: load it without check, or export the model with `--io frame`"
+            )
+        self._checker = checker
+        self._fallback = fallback
+        lanes = (self._lane() for _ in range(self.streams))
+        self._lanes = Lanes(lanes, str(backend.artefact))
         self._phases = phases
         self._coarse_map = coarse_map
         self._borrowed = False  # a variant: what it uses belongs to another
         self._opened: tuple[Backend, ...] = ()
-        self._phased: Phased | None = None
-        self._lock = Lock()
+        self._opening = Lock()
 
     def __call__(self, frame: Any) -> Result:
         """Deblur one frame: uint8 [H, W, 3] in `color` order, of any size.
 
         Also uint16, and float32 in [0, 1], where the artefact was exported with `--io float`; grey
-        [H, W] or [H, W, 1]; [H, W, 4], whose alpha is carried over. A frame in GPU memory goes to a
-        TensorRT engine as it is. Raises InputError for anything else.
+        [H, W] or [H, W, 1]; [H, W, 4], whose alpha is carried over. With `--io frame16`, the same
+        of uint16 alone; with `--io nv12` or `p010`, [3H/2, W] as a decoder gives it (see
+        `runtime.form`), whatever `color` is. A frame in GPU memory goes to a TensorRT engine as it
+        is. Raises InputError for anything else.
         """
-        with self._lock:
+        with self._lanes.one() as lane:
             self._backend.check_open()
-            return self._on_device(frame) if on_device(frame) else self._on_host(frame)
+            return self._on_device(frame) if on_device(frame) else self._on_host(frame, lane)
+
+    @property
+    def checks(self) -> bool:
+        """Whether outputs are checked."""
+        return self._checker is not None
+
+    def trust(self, frame: Any, sharp: Any) -> Array:
+        """How well `sharp`, a version of `frame` from anywhere, explains it, float32 [H, W] in 0-1.
+
+        Both are frames in host memory, of one size and type; see `Result.trust`. Raises InputError
+        where they are not, and UsageError where the model was loaded without `check`.
+        """
+        given, made = (checked(each, "float") for each in (frame, sharp))
+        if (given.shape, given.dtype) != (made.shape, made.dtype):
+            raise InputError(
+                f"expected frames of one size and type, got {given.dtype} {list(given.shape)} and "
+                f"{made.dtype} {list(made.shape)}"
+            )
+        with self._lanes.one() as lane:
+            if lane.checker is None:
+                raise UsageError("outputs are not checked; load the model with check=True")
+            return lane.checker.trust(to_color(given), to_color(made), Clock())
 
     def variant(self, *, skip: Choice = AUTO, coarse_map: bool = False) -> Deblurrer:
         """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
 
         `skip` as in `load`. `coarse_map`: the map is estimated on the frame at half its size, at a
-        quarter of the cost, and less exactly. It takes no memory of its own for the model, and ends
-        with the one it comes from. Raises UsageError where there are no files of the two phases.
+        quarter of the cost, and less exactly. Outputs are not checked. It takes no memory of its
+        own for the model, and ends with the one it comes from. Raises UsageError where there are no
+        files of the two phases.
         """
         if self._phases is None:
             raise UsageError(
@@ -127,36 +180,78 @@ class Deblurrer(Closing):
 
     def _open_phases(self) -> tuple[Backend, Backend]:
         """Both phases, opened once for this Deblurrer and its variants."""
-        if not self._opened:
-            assert self._phases is not None
-            self._opened = self._phases()
+        with self._opening:
+            if not self._opened:
+                assert self._phases is not None
+                self._opened = self._phases()
         first, second = self._opened
         return first, second
 
-    def _on_host(self, frame: Any) -> Result:
+    def _on_host(self, frame: Any, lane: _Lane) -> Result:
         clock = Clock()
         given = checked(frame, self.graph.io)
-        drawn = self._flow(size_of(given)).draw(to_color(given), clock)
-        result = from_color(drawn.sharp, given)
+        form = form_of("image", self.graph.io)
+        image = form.opened(given)
+        drawn = self._flow(form.size(image), lane).draw(image, clock)
+        sharp, trusted = self._judged(image, drawn.sharp, lane, clock)
+        result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
         focus = _scaled(drawn.focus, 1.0)
         clock.lap("post")
-        return Result(result, radius, clock.timings, focus, drawn.skipped, clock.copies)
+        return Result(result, radius, clock.timings, focus, drawn.skipped, clock.copies, trusted)
 
-    def _flow(self, size: Size) -> Flow:
+    def _judged(
+        self, image: Array, sharp: Array, lane: _Lane, clock: Clock
+    ) -> tuple[Array, Array | None]:
+        """An output of `image` as it is to be shown, and how far it is trusted."""
+        if lane.checker is None:
+            return sharp, None
+        own = Clock()
+        trusted = lane.checker.trust(image, sharp, own)
+        if self._fallback is not None:
+            sharp = fallen_back(image, sharp, trusted, self._fallback)
+        clock.lap("check")
+        clock.copies += own.copies
+        return sharp, trusted
+
+    def _lane(self) -> _Lane:
+        checker = None if self._checker is None else Checker(self._stage(self._checker))
+        return _Lane(Direct(self._stage(self._backend)), checker)
+
+    def _flow(self, size: Size, lane: _Lane) -> Flow:
         """Two graphs where parts are left out, or where one would have to be cut to pieces."""
-        whole = self._skip is None and not self._coarse_map and self._direct.fits(size)
+        whole = self._skip is None and not self._coarse_map and lane.direct.fits(size)
         if self._phases is None or whole:
-            return self._direct
-        if self._phased is None:
-            opened = self._open_phases()
-            stages = [Stage(each, self.color, self.memory, shared=2) for each in opened]
-            self._phased = Phased(stages[0], stages[1], self._skip, coarse_map=self._coarse_map)
-        return self._phased
+            return lane.direct
+        if lane.phased is None:
+            first, second = (self._stage(each, graphs=2) for each in self._open_phases())
+            lane.phased = Phased(first, second, self._skip, coarse_map=self._coarse_map)
+        return lane.phased
+
+    def _stage(self, backend: Backend, graphs: int = 1) -> Stage:
+        """One of `graphs` graphs, or one more, that share the memory."""
+        return Stage(
+            backend,
+            self.color,
+            self.memory,
+            graphs=graphs + (self._checker is not None),
+            streams=self.streams,
+            loaded=self._loaded,
+        )
+
+    def _loaded(self) -> list[Backend]:
+        """Every graph that is open."""
+        given = (self._backend, *self._opened, self._checker)
+        return [backend for backend in given if backend is not None]
 
     def _on_device(self, frame: Any) -> Result:
-        order = self.graph.color if self.graph.io == "frame" else "rgb"
-        if order != self.color:
+        if self._checker is not None:
+            raise InputError(
+                "frame on a GPU: outputs are checked in host memory; give frames from there, or "
+                "load the model without check"
+            )
+        order = self.graph.color
+        if order != self.color and self.graph.io not in YUV:
             raise InputError(
                 f"frame on a GPU in {self.color} order: the engine takes {order}, and such frames "
                 f'go in as they are: give {order} frames and load with color="{order}"'
@@ -167,12 +262,15 @@ class Deblurrer(Closing):
         return Result(outputs.sharp, outputs.defocus, clock.timings, outputs.focus)
 
     def close(self) -> None:
-        """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
-        with self._lock:
-            if self._borrowed:
-                return
-            for backend in (self._backend, *self._opened):
-                backend.close()
+        """Release the engine, once the calls at work are done; a second call does nothing.
+
+        A later frame, and one that waited for its turn, raises ArtefactError.
+        """
+        if self._borrowed:
+            return
+        self._lanes.close()
+        for backend in self._loaded():
+            backend.close()
 
 
 def _scaled(plane: Array | None, scale: float) -> Array | None:

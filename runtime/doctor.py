@@ -77,7 +77,7 @@ class Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `allfocus doctor`."""
-    parser.add_argument("--model", default="didanet", help="the model to load (%(default)s)")
+    parser.add_argument("--model", default="didanet-lite", help="the model to load (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -134,7 +134,7 @@ def _engine(path: Path, folder: Path) -> Engine:
     try:
         made = Manifest.from_json(path.with_suffix(".json").read_text(encoding="utf-8"))
         about = (
-            f"{made.flavour} {made.flavour_version}, {made.graph.precision}, "
+            f"{made.flavour} {made.flavour_version}, {made.graph.precision}, {made.graph.face}, "
             f"{made.graph.shapes or 'any size'}, {', '.join(made.targets)}"
         )
     except (ArtefactError, OSError, UnicodeDecodeError) as error:

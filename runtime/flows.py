@@ -13,21 +13,19 @@ import numpy as np
 from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.face import pad
-from allfocus.runtime.frame import size_of
 from allfocus.runtime.memory import format_bytes
 from allfocus.runtime.regions import fading, windows
 from allfocus.runtime.skip import Skip
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Arrays, Stage
-from allfocus.runtime.tiling import Tile, Window, blended
+from allfocus.runtime.tiling import Tile, Window
 
 _PLANES = ("defocus", "focus")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a flow makes of a colour frame [H, W, 3]: planes are [H, W], as the graph gives them."""
+    """What a flow makes of a picture: another, and planes [H, W] as the graph gives them."""
 
     sharp: Array
     defocus: Array | None = None
@@ -40,7 +38,7 @@ class Flow(ABC):
 
     @abstractmethod
     def draw(self, image: Array, clock: Clock) -> Drawn:
-        """Deblur a colour frame [H, W, 3]."""
+        """Deblur a picture, which lies in its array as the graph's `Form` says."""
 
 
 class Direct(Flow):
@@ -55,16 +53,11 @@ class Direct(Flow):
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
         """See Flow. Raises InputError where a net that pools over the picture would be cut."""
-        size = size_of(image)
-        grown = _grown(image, self._stage.grown(size))
-        frame = size_of(grown)
-        spec = self._stage.backend.spec
-        if spec.global_context and not self._stage.fits(frame):
+        frame = self._stage.grown(self._stage.form.size(image))
+        if self._stage.backend.spec.global_context and not self._stage.fits(frame):
             raise InputError(_whole_needed(self._stage, frame))
-        tiles = self._stage.tiles(Window.whole(frame), frame)
-        found = _computed(self._stage, tiles, {"image": grown}, frame, clock)
-        cut = {name: np.ascontiguousarray(Window.whole(size).of(a)) for name, a in found.items()}
-        return Drawn(cut["sharp"], cut.get("defocus"), cut.get("focus"))
+        found = everywhere(self._stage, {"image": image}, clock)
+        return Drawn(found["sharp"], found.get("defocus"), found.get("focus"))
 
 
 class Phased(Flow):
@@ -80,29 +73,29 @@ class Phased(Flow):
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
         """See Flow. Raises InputError where what is pooled needs more memory than there may be."""
-        size = size_of(image)
-        grown = _grown(image, self._restore.grown(self._estimate.grown(size)))
-        frame, real = size_of(grown), Window.whole(size)
+        form = self._restore.form
+        size = form.size(image)
+        frame, real = self._restore.grown(self._estimate.grown(size)), Window.whole(size)
+        grown = form.grown(image, frame)
         seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
         given = {"image": grown, **seen}
         plane = next((seen[name] for name in _PLANES if name in seen), None)
         if self._skip is None or plane is None:
             tiles = self._restore.tiles(Window.whole(frame), frame)
-            sharp = real.of(_computed(self._restore, tiles, given, frame, clock)["sharp"])
+            whole = _computed(self._restore, tiles, given, frame, clock)["sharp"]
             skipped = 0.0
         else:
-            sharp, skipped = self._where_blurred(given, plane, self._skip, real, clock)
+            whole, skipped = self._where_blurred(given, plane, self._skip, real, clock)
         maps = {name: np.maximum(real.of(seen[name]), 0) for name in _PLANES if name in seen}
-        image = np.ascontiguousarray(sharp)
-        return Drawn(image, maps.get("defocus"), maps.get("focus"), skipped)
+        sharp = np.ascontiguousarray(form.cut(whole, real))
+        return Drawn(sharp, maps.get("defocus"), maps.get("focus"), skipped)
 
     def _look(self, grown: Array, clock: Clock) -> Arrays:
         """What the first graph gives for a grown frame: planes [H, W], vectors [1, K, 1, 1]."""
-        frame = size_of(grown)
-        if "context" in self._estimate.backend.graph.signature.outputs:
-            if not self._estimate.fits(frame):
-                raise InputError(_whole_needed(self._estimate, frame))
-            return self._estimate.run(Window.whole(frame), {"image": grown}, clock)
+        frame = self._estimate.form.size(grown)
+        pooled = "context" in self._estimate.backend.graph.signature.outputs
+        if pooled and not self._estimate.fits(frame):
+            raise InputError(_whole_needed(self._estimate, frame))
         tiles = self._estimate.tiles(Window.whole(frame), frame)
         return _computed(self._estimate, tiles, {"image": grown}, frame, clock)
 
@@ -111,10 +104,11 @@ class Phased(Flow):
 
         What is pooled over the picture is taken as it comes: that of the smaller one.
         """
-        frame = size_of(grown)
-        half = Size(-(-frame.width // 2), -(-frame.height // 2))
-        small = cv2.resize(grown, (half.width, half.height), interpolation=cv2.INTER_AREA)
-        seen = self._look(_grown(np.asarray(small), self._estimate.grown(half)), clock)
+        form = self._estimate.form
+        frame = form.size(grown)
+        half = form.fitting(Size(-(-frame.width // 2), -(-frame.height // 2)))
+        small = form.grown(form.resized(grown, half), self._estimate.grown(half))
+        seen = self._look(small, clock)
         for name in _PLANES:
             if name in seen:
                 cut = Window.whole(half).of(seen[name])
@@ -125,9 +119,9 @@ class Phased(Flow):
     def _where_blurred(
         self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock
     ) -> tuple[Array, float]:
-        """The sharp picture, and the share of it that is the input's own."""
-        grown = given["image"]
-        frame = size_of(grown)
+        """The sharp picture as it was grown, and the share of the frame that is its own."""
+        grown, form = given["image"], self._restore.form
+        frame = form.size(grown)
         active = skip.active(plane)
         active[real.bottom :] = active[:, real.right :] = False  # nobody sees what was mirrored
         weights = fading(active, skip.fade)
@@ -135,33 +129,46 @@ class Phased(Flow):
         tiles = [tile for part in parts for tile in self._restore.tiles(part, frame)]
         out = grown.copy()
         clock.lap("pre")
-        for tile in tiles:
-            result = self._restore.run(tile.seen, given, clock)["sharp"]
-            if skip.fade:
-                under = tile.seen.of(grown)
-                result = blended(result, under, tile.seen.of(weights))
-            tile.put(result, out)
+        with self._restore.room(tiles):
+            for tile in tiles:
+                result = self._restore.run(tile.seen, given, clock)["sharp"]
+                if skip.fade:
+                    under = form.cut(grown, tile.seen)
+                    result = form.blended(result, under, tile.seen.of(weights))
+                form.put(tile, result, out)
         clock.lap("post")
         kept = sum(_area_in(tile.kept, real) for tile in tiles)
-        return real.of(out), 1 - kept / real.area
+        return out, 1 - kept / real.area
 
 
-def _grown(image: Array, size: Size) -> Array:
-    return image if size_of(image) == size else pad(image, size)
+def everywhere(stage: Stage, pictures: Arrays, clock: Clock) -> Arrays:
+    """What a graph gives for all of some pictures of one size: that size too.
+
+    Raises InputError where its tiles would be too small.
+    """
+    size = stage.form.size(next(iter(pictures.values())))
+    frame, real = stage.grown(size), Window.whole(size)
+    grown = {name: stage.form.grown(picture, frame) for name, picture in pictures.items()}
+    tiles = stage.tiles(Window.whole(frame), frame)
+    found = _computed(stage, tiles, grown, frame, clock)
+    cut = {name: stage.form_of(name).cut(array, real) for name, array in found.items()}
+    return {name: np.ascontiguousarray(array) for name, array in cut.items()}
 
 
 def _computed(stage: Stage, tiles: list[Tile], given: Arrays, frame: Size, clock: Clock) -> Arrays:
     """The results of all tiles, which cover the frame, put together."""
-    if len(tiles) == 1 and tiles[0].kept == Window.whole(frame):
-        return stage.run(tiles[0].seen, given, clock)
-    whole: Arrays = {}
-    for tile in tiles:
-        for name, part in stage.run(tile.seen, given, clock).items():
-            if name not in whole:
-                whole[name] = np.empty((frame.height, frame.width, *part.shape[2:]), part.dtype)
-            tile.put(part, whole[name])
-        clock.lap("post")
-    return whole
+    with stage.room(tiles):
+        if len(tiles) == 1 and tiles[0].kept == Window.whole(frame):
+            return stage.run(tiles[0].seen, given, clock)
+        whole: Arrays = {}
+        for tile in tiles:
+            for name, part in stage.run(tile.seen, given, clock).items():
+                form = stage.form_of(name)
+                if name not in whole:
+                    whole[name] = form.empty(frame, part)
+                form.put(tile, part, whole[name])
+            clock.lap("post")
+        return whole
 
 
 def _area_in(window: Window, real: Window) -> int:

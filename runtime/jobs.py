@@ -16,7 +16,7 @@ from pathlib import Path
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pictures.formats import SUFFIXES, format_for
 
-_ENDS = ("defocus", "defocus-view")
+_ENDS = ("defocus", "defocus-view", "trust")
 _NOT_WRITTEN = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".dng", ".ppm")
 
 
@@ -27,6 +27,7 @@ class Naming:
     suffix: str = ""  # put between name and extension
     defocus: bool = False  # NAME-defocus.png, the map
     view: bool = False  # NAME-defocus-view.png, the map in colours
+    trust: bool = False  # NAME-trust.png, how far the output explains its input
 
     def __post_init__(self) -> None:
         if Path(f"x{self.suffix}").name != f"x{self.suffix}":
@@ -43,10 +44,11 @@ class Job:
     target: Path
     defocus: Path | None
     view: Path | None
+    trust: Path | None = None
 
     def outputs(self) -> tuple[Path, ...]:
         """Every file that is written."""
-        return tuple(p for p in (self.target, self.defocus, self.view) if p is not None)
+        return tuple(p for p in (self.target, self.defocus, self.view, self.trust) if p is not None)
 
 
 def plan(
@@ -83,6 +85,7 @@ def job_for(source: Path, target: Path, naming: Naming) -> Job:
         target=target,
         defocus=beside["defocus"] if naming.defocus else None,
         view=beside["defocus-view"] if naming.view else None,
+        trust=beside["trust"] if naming.trust else None,
     )
 
 

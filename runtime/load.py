@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
 from allfocus.runtime import skip as skips
-from allfocus.runtime.artefacts import find_engines, find_onnx
 from allfocus.runtime.backend import Backend, Options
-from allfocus.runtime.canary import check as check_canary
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
-from allfocus.runtime.errors import (
-    AllfocusError,
-    ArtefactError,
-    BackendError,
-    UsageError,
-    nearest,
-)
-from allfocus.runtime.manifest import Flavour, read_manifest
+from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.model import Model
-from allfocus.runtime.probe import BACKENDS, candidate
+from allfocus.runtime.opening import as_path, find, open_first, opened
 from allfocus.runtime.signature import Phase, Signature
 from allfocus.runtime.skip import AUTO, Choice
-from allfocus.runtime.spec import Color
-
-log = logging.getLogger("allfocus")
-
-_FLAVOURS: tuple[str, ...] = get_args(Flavour)
-_ONNX = tuple(name for name in BACKENDS if name not in _FLAVOURS)
-_CHOICES = {"auto": BACKENDS, "onnxruntime": _ONNX, **{name: (name,) for name in BACKENDS}}
+from allfocus.runtime.spec import IOS, USUAL, Color, Io
+from allfocus.runtime.trust import CHECKER, check_fallback
 
 _TWO: tuple[Phase, Phase] = ("estimate", "restore")
 
-Find = Callable[[str], Sequence[Path]]  # a backend's name -> artefacts for it, best first
-Reasons = list[tuple[str, str]]  # (backend, why it was not taken)
-
 
 def load(
-    model: str | Path = "didanet",
+    model: str | Path = "didanet-lite",
     *,
     backend: str = "auto",
     color: Color = "bgr",
+    io: Io | None = None,
     device: int = 0,
     threads: int = 0,
+    streams: int = 1,
     memory: str | int = MEMORY,
     skip: Choice = AUTO,
+    check: bool = False,
+    fallback: float | None = None,
     canary: bool = True,
 ) -> Deblurrer:
     """Load a model and return the object that deblurs frames.
@@ -58,13 +45,23 @@ def load(
     "onnxruntime" (the better of those two), or "auto": the first of all four, in this order, that
     runs here; `Deblurrer.reasons` says why the others before it were not taken.
     `color`: the channel order of the frames, "bgr" as OpenCV gives them or "rgb".
+    `io`: where frames are not colour frames of 8 bits, the face that files of a model by name must
+    have, as they were exported: "frame16", "nv12" or "p010". The last two have no `color`.
     `device`: index of the GPU. `threads`: of the CPU backend; 0 takes every CPU there is.
-    `memory`: what frames may take beside the model, such as "2GiB" or bytes. Larger frames are done
-    in tiles, and give what they would give at once. On a GPU an engine has taken its memory when it
-    was loaded: there, what is larger than the engine's size is done in tiles of it.
+    `streams`: how many calls, each from a thread of its own, may be at work at once. On a GPU each
+    takes memory for the engine's work and its frames; they share the model. On a CPU they share the
+    `threads` too.
+    `memory`: what frames may take beside the model, of all streams together, such as "2GiB" or
+    bytes. Larger frames are done in tiles, and give what they would give at once. On a GPU an
+    engine has taken its memory when it was loaded: there, what is larger than the engine's size is
+    done in tiles of it.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only; see `Result.skipped`.
+    `check`: blur every output again by `jdrl-reblur` and compare it with its input; see
+    `Result.trust`. It takes 114 GMAC for 600x400 pixels, twice what didanet-lite takes.
+    `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
+    more the less it is trusted; outputs are checked then.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
@@ -73,23 +70,36 @@ def load(
     else, and BackendError where no engine runs here.
     """
     _check(color, device, threads)
+    _check_io(model, io)
     _check_deblurs(model)
     skips.check(skip)
+    check_fallback(fallback)
     parse_bytes(memory)
-    options = Options(device=device, threads=threads, canary=canary)
-    loaded, reasons = _open_first(model, backend, options)
+    options = Options(device=device, threads=threads, streams=streams, canary=canary)
+    loaded, reasons = open_first(model, backend, options, io)
     signature = loaded.graph.signature
     if not signature.deblurs:
         loaded.close()
         raise UsageError(_not_a_deblurrer(str(model), signature))
-    phases = _phases(loaded, options) if _as_path(model) is None else None
-    try:
-        return Deblurrer(
-            loaded, color=color, reasons=reasons, phases=phases, memory=memory, skip=skip
+    phases = _phases(loaded, options, io) if as_path(model) is None else None
+    with ExitStack() as stack:
+        stack.callback(loaded.close)
+        checker = None
+        if check or fallback is not None:
+            checker, _ = open_first(CHECKER, backend, options)
+            stack.callback(checker.close)
+        deblur = Deblurrer(
+            loaded,
+            color=color,
+            reasons=reasons,
+            phases=phases,
+            memory=memory,
+            skip=skip,
+            checker=checker,
+            fallback=fallback,
         )
-    except AllfocusError:
-        loaded.close()
-        raise
+        stack.pop_all()  # they are the Deblurrer's now
+    return deblur
 
 
 def load_model(
@@ -97,29 +107,33 @@ def load_model(
     *,
     backend: str = "auto",
     color: Color = "bgr",
+    io: Io | None = None,
     device: int = 0,
     threads: int = 0,
+    streams: int = 1,
 ) -> Model:
     """Load any model or phase: its named pictures, maps and vectors go in, others come out.
 
     The parameters and errors are those of `load`.
     """
     _check(color, device, threads)
-    loaded, reasons = _open_first(model, backend, Options(device=device, threads=threads))
+    _check_io(model, io)
+    options = Options(device=device, threads=threads, streams=streams)
+    loaded, reasons = open_first(model, backend, options, io)
     return Model(loaded, color=color, reasons=reasons)
 
 
-def _phases(whole: Backend, options: Options) -> Phases | None:
+def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
     """How to open the two phases of a model; None where there are no files of them."""
     name = whole.spec.name
     if "restore" not in entry(name).signatures:
         return None
     try:
-        estimates, restores = (_find(name, whole.name, phase) for phase in _TWO)
+        estimates, restores = (find(name, whole.name, phase, io) for phase in _TWO)
     except ArtefactError:
         return None
 
-    def opened() -> tuple[Backend, Backend]:
+    def both() -> tuple[Backend, Backend]:
         first = _matching(whole, estimates, options)
         try:
             return first, _matching(whole, restores, options)
@@ -127,26 +141,27 @@ def _phases(whole: Backend, options: Options) -> Phases | None:
             first.close()
             raise
 
-    return opened
+    return both
 
 
 def _matching(whole: Backend, files: Sequence[Path], options: Options) -> Backend:
     """The first of `files` that has the weights and the face of `whole`."""
     for path in files:
-        loaded = _open(whole.name, path, options)
-        theirs = (loaded.spec.weights_sha256, loaded.graph.io, loaded.graph.color)
-        if theirs == (whole.spec.weights_sha256, whole.graph.io, whole.graph.color):
+        loaded = opened(whole.name, path, options)
+        theirs = (loaded.spec.weights_sha256, loaded.graph.face)
+        if theirs == (whole.spec.weights_sha256, whole.graph.face):
             return loaded
         loaded.close()
     raise ArtefactError(
-        f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights, face and "
-        "channel order: export the phases again, with the options that the model was exported with"
+        f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights and the "
+        f"face {whole.graph.face}: export the phases again, with the options that the model was "
+        "exported with"
     )
 
 
 def _check_deblurs(model: str | Path) -> None:
     """Refuse the name of a model that is not a deblurrer before anything is looked for."""
-    if _as_path(model) is None:
+    if as_path(model) is None:
         signature = entry(str(model)).signature("whole")
         if not signature.deblurs:
             raise UsageError(_not_a_deblurrer(str(model), signature))
@@ -159,128 +174,16 @@ def _not_a_deblurrer(model: str, signature: Signature) -> str:
     )
 
 
-def _open_first(model: str | Path, backend: str, options: Options) -> tuple[Backend, Reasons]:
-    wanted = _wanted(backend)
-    path = _as_path(model)
-    if path is None:
-        return _first(str(model), wanted, _by_name(str(model)), options)
-    return _first(str(path), _fitting(path, wanted, backend), _only(path), options)
-
-
-def _first(
-    model: str, wanted: Sequence[str], find: Find, options: Options
-) -> tuple[Backend, Reasons]:
-    """The first backend of `wanted` that loads, with the reasons against those before it."""
-    problems: list[tuple[str, AllfocusError]] = []
-    refused: list[AllfocusError] = []
-    for name in wanted:
-        try:
-            artefacts = _usable(name, find)
-        except (ArtefactError, BackendError) as error:
-            problems.append((name, error))
-            continue
-        for artefact in artefacts:
-            try:
-                loaded = _open(name, artefact, options)
-            except (ArtefactError, BackendError) as error:
-                problems.append((name, error))
-                refused.append(error)
-                continue
-            _warn(refused)
-            return loaded, [(other, str(error)) for other, error in problems]
-    failure = _nothing_works(model, problems)
-    _warn(error for error in refused if error is not failure)
-    raise failure
-
-
-def _warn(refused: Iterable[AllfocusError]) -> None:
-    for error in refused:
-        log.warning("passed over: %s", error)
-
-
-def _usable(name: str, find: Find) -> Sequence[Path]:
-    found = candidate(name)
-    if not found.usable:
-        raise BackendError(found.reason)
-    return find(name)
-
-
-def _open(name: str, artefact: Path, options: Options) -> Backend:
-    loaded = _started(name, artefact, options)
-    if options.canary:
-        try:
-            check_canary(loaded)
-        except AllfocusError:
-            loaded.close()
-            raise
-    return loaded
-
-
-def _started(name: str, artefact: Path, options: Options) -> Backend:
-    if name in _FLAVOURS:
-        from allfocus.runtime.trt import TrtBackend
-
-        return TrtBackend(artefact, options)
-    from allfocus.runtime.ort import OrtBackend, OrtCudaBackend
-
-    return (OrtCudaBackend if name == "cuda" else OrtBackend)(artefact, options)
-
-
-def _nothing_works(model: str, problems: Sequence[tuple[str, AllfocusError]]) -> AllfocusError:
-    """One error for all `problems`; where one cause stopped every backend left, that one."""
-    last = problems[-1][1]
-    if len(problems) == 1 or isinstance(last, ArtefactError):
-        return last
-    causes = "; ".join(f"{name}: {error}" for name, error in problems)
-    return BackendError(f"no engine can run {model} here. {causes}")
-
-
-def _by_name(name: str) -> Find:
-    return lambda backend: _find(name, backend, "whole")
-
-
-def _find(name: str, backend: str, phase: Phase) -> Sequence[Path]:
-    in_onnx = backend not in _FLAVOURS
-    return [find_onnx(name, phase)] if in_onnx else find_engines(name, backend, phase)
-
-
-def _only(path: Path) -> Find:
-    return lambda _: [path]
-
-
-def _fitting(path: Path, wanted: Sequence[str], asked: str) -> tuple[str, ...]:
-    """Those of `wanted` that can run the file `path`."""
-    if path.suffix == ".engine":
-        able: tuple[str, ...] = (read_manifest(path).flavour,)
-    elif path.suffix == ".onnx":
-        able = _ONNX
-    else:
+def _check_io(model: str | Path, io: Io | None) -> None:
+    if io is None:
+        return
+    if io in USUAL or io not in IOS:
+        others = ", ".join(face for face in IOS if face not in USUAL)
         raise UsageError(
-            f"{path}: expected a model's name, an .onnx or an .engine file; weights are exported "
-            "first: `allfocus export --model NAME --weights FILE`"
+            f"io: expected one of {others}, got {io!r}; leave it out for colour frames of 8 bits"
         )
-    fitting = tuple(name for name in wanted if name in able)
-    if not fitting:
-        raise UsageError(
-            f"{path}: runs in {' or '.join(able)}, not in {asked!r}; leave the backend at 'auto', "
-            f"or make a file for it with `allfocus export --backend ...`"
-        )
-    return fitting
-
-
-def _as_path(model: str | Path) -> Path | None:
-    """`model` as a path, or None where it is a name of the catalogue (which has no dots)."""
-    path = Path(model)
-    if isinstance(model, Path) or path.suffix or len(path.parts) != 1:
-        return path.expanduser()
-    entry(model)
-    return None
-
-
-def _wanted(backend: str) -> tuple[str, ...]:
-    if backend not in _CHOICES:
-        raise UsageError(f"unknown backend {backend!r}: {nearest(backend, _CHOICES)}")
-    return _CHOICES[backend]
+    if as_path(model) is not None:
+        raise UsageError(f"io={io!r}: the file {model} has the face that it was exported with")
 
 
 def _check(color: str, device: int, threads: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,10 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.face import face, pad
-from allfocus.runtime.frame import checked, size_of, to_color
+from allfocus.runtime.face import Face, face
+from allfocus.runtime.form import form_of, pad
+from allfocus.runtime.frame import checked
+from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import layout
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Color, Graph, Size, Spec
@@ -24,7 +25,7 @@ class Model(Closing):
     size; planes are float32 [H, W], `defocus` in pixels of blur radius; vectors are float32 [K].
     Phase `estimate` gives its plane for the picture as it was padded, so that `restore`, which
     takes both sizes, computes what the whole model does.
-    Calls from several threads wait for each other.
+    As many calls as `load_model` was given `streams` may be at work at once; one more waits.
     """
 
     def __init__(
@@ -35,32 +36,36 @@ class Model(Closing):
         self.backend: str = backend.name
         self.reasons = reasons  # (backend, why it was not taken)
         self._backend = backend
-        self._face = face(backend.graph, color)
-        self._lock = Lock()
+        self.streams = backend.options.streams
+        faces = (face(backend.graph, color) for _ in range(self.streams))  # they keep buffers
+        self._faces: Lanes[Face] = Lanes(faces, str(backend.artefact))
 
     def __call__(self, **inputs: Any) -> dict[str, Array]:
         """Run the graph; pictures come out in the type of those that went in.
 
         Raises InputError for inputs that are missing, unknown, or not of one size.
         """
-        with self._lock:
-            self._backend.check_open()
+        with self._faces.one() as face:
             frames = {n: checked(a, self.graph.io) for n, a in inputs.items() if _is(n, "picture")}
             size = self._size(frames)
             padded = self._backend.size_for(size)
-            packed = {n: self._face.pack(to_color(a), padded, n) for n, a in frames.items()}
+            packed = {n: face.pack(face.form.opened(a), padded, n) for n, a in frames.items()}
             packed |= {n: self._enter(n, a, padded) for n, a in inputs.items() if n not in frames}
             outputs = self._backend.run(packed)
             dtype = next(iter(frames.values())).dtype
-            return {n: self._leave(n, array, size, dtype) for n, array in outputs.items()}
+            return {n: self._leave(n, array, size, dtype, face) for n, array in outputs.items()}
 
     def close(self) -> None:
-        """Release the engine; a second call does nothing, a later frame raises ArtefactError."""
-        with self._lock:
-            self._backend.close()
+        """Release the engine, once the calls at work are done; a second call does nothing.
+
+        A later call, and one that waited for its turn, raises ArtefactError.
+        """
+        self._faces.close()
+        self._backend.close()
 
     def _size(self, frames: dict[str, Array]) -> Size:
-        sizes = {name: size_of(frame) for name, frame in frames.items()}
+        form = form_of("image", self.graph.io)
+        sizes = {name: form.size(frame) for name, frame in frames.items()}
         if len(set(sizes.values())) == 1:
             return next(iter(sizes.values()))
         found = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "no picture"
@@ -81,9 +86,11 @@ class Model(Closing):
             return padded.reshape(layout(name, self.graph.io).shape(size))
         return array.reshape(1, -1, 1, 1) if _is(name, "vector") and array.ndim == 1 else array
 
-    def _leave(self, name: str, array: Array, size: Size, dtype: np.dtype[Any]) -> Array:
+    def _leave(
+        self, name: str, array: Array, size: Size, dtype: np.dtype[Any], face: Face
+    ) -> Array:
         if _is(name, "picture"):
-            return self._face.unpack(array, size, dtype)
+            return face.unpack(array, size, dtype)
         if _is(name, "vector"):
             return array.reshape(-1)
         plane = array.reshape(array.shape[-2:])

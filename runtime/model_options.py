@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from allfocus.runtime import skip as skips
+from allfocus.runtime import trust as trusts
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer
 from allfocus.runtime.load import load
 
@@ -19,6 +20,9 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
     add("--memory", default=MEMORY, help=f"for {each}, beside the model; larger ones: in tiles")
     add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
+    add("--check", action="store_true", help="blur outputs again, and compare with their inputs")
+    fallback = "let the input show through where the output is trusted less, 0 to 1 (not)"
+    add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
 
 
 def opened(asked: Any) -> Deblurrer:
@@ -33,4 +37,6 @@ def opened(asked: Any) -> Deblurrer:
         threads=asked.threads,
         memory=asked.memory,
         skip=asked.skip,
+        check=asked.check,
+        fallback=asked.fallback,
     )

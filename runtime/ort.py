@@ -6,14 +6,17 @@ import re
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
+from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Size, Spec
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
-_ARENA = 2.0  # its arena grows by doubling: it holds at most twice of what a run needs
+_ARENA = 1.5  # its arena grows in large pieces: at most by so much more than a run needs, as seen
+_SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")  # a run's option: give back afterwards
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
@@ -32,7 +35,7 @@ class OrtBackend(Backend):
             raise ArtefactError(
                 f"{self.artefact}: no such ONNX file; make it with `allfocus export`"
             )
-        ort = self._import()
+        ort = self._ort = self._import()
         try:
             self._session = ort.InferenceSession(
                 str(self.artefact),
@@ -60,6 +63,21 @@ class OrtBackend(Backend):
                 f"({_cause(error)}); if memory is short, use a smaller frame"
             ) from error
         return dict(zip(names, values, strict=True))
+
+    def release(self) -> None:
+        """See Backend. ONNX Runtime does so at the end of a run only: here one on a few pixels."""
+        self.check_open()
+        options = self._ort.RunOptions()
+        options.add_run_config_entry(*_SHRINK)
+        shapes = self.graph.shapes
+        size = self.size_for(Size(1, 1)) if shapes is None else shapes.min
+        self._session.run(None, self.blank(size), options)
+
+    def blank(self, size: Size) -> dict[str, Array]:
+        """Inputs of zeros for a picture of `size`."""
+        lengths = {each.name: each.shape[1] for each in self._session.get_inputs()}
+        wanted = {name: layout(name, self.graph.io) for name in self.graph.signature.inputs}
+        return {n: np.zeros(each.shape(size, lengths[n]), each.dtype) for n, each in wanted.items()}
 
     def _close(self) -> None:
         del self._session

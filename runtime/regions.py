@@ -16,7 +16,7 @@ from allfocus.runtime.spec import Size
 from allfocus.runtime.tiling import Grain, Window
 
 _LEAST_BLOCK = 16  # pixels: finer rectangles would save less than their margins cost
-_BLOCKS = 80  # along the longer side, at most about so many: they are looked at one by one
+_BLOCKS = 120  # along the longer side, at most about so many: they are looked at one by one
 _CALL = 64 * 64  # pixels that could be computed in the time a further call takes
 
 

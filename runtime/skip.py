@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from allfocus.runtime.backend import Array
@@ -17,6 +18,7 @@ AUTO, OFF = "auto", "off"
 RADIUS = 0.5  # pixels: under it a net that promises nothing is left out; see the README's figures
 FOCUS = 0.98  # the focus from which on a pixel is left out, where a model tells that instead
 FADE = 16  # pixels over which the result of such a net gives way to the input
+SPECK = 0.5  # pixels: a patch that nowhere exceeds the radius by so much is noise of the map
 
 HELP = (
     "pass through what is in focus: auto, off, or up to which blur radius in pixels (%(default)s)"
@@ -31,15 +33,20 @@ class Skip:
 
     `level`: of the graph's map, up to which a pixel is passed through; of a focus map, from which
     on. `fade`: pixels over which results give way to the input; 0 where they equal it there.
+    `sure`: of the map; a patch of pixels over `level` of which none is over this is left out too.
     """
 
     level: float
     fade: int
     of_focus: bool = False
+    sure: float | None = None
 
     def active(self, plane: Array) -> Array:
         """Where there is work, [H, W]."""
-        return np.asarray(plane < self.level if self.of_focus else plane > self.level)
+        if self.of_focus:
+            return np.asarray(plane < self.level)
+        found = np.asarray(plane > self.level)
+        return found if self.sure is None else _holding(found, plane > self.sure)
 
 
 def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
@@ -61,7 +68,19 @@ def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
     known = MODELS.get(spec.name)
     untouched = known.untouched if known else 0.0
     radius = (untouched or RADIUS) if choice == AUTO else float(choice)
-    return Skip(radius / spec.max_radius, 0 if radius <= untouched else FADE)
+    sure = (radius + SPECK) / spec.max_radius if choice == AUTO else None
+    return Skip(radius / spec.max_radius, 0 if radius <= untouched else FADE, sure=sure)
+
+
+def _holding(pixels: Array, seeds: Array) -> Array:
+    """The patches of `pixels` [H, W], joined at edges and corners, that hold any of `seeds`.
+
+    Patches are left out as wholes, since at their own borders the net begins with nothing: no seam.
+    """
+    _, labels = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
+    kept = np.zeros(int(labels.max()) + 1, bool)
+    kept[np.unique(labels[seeds & pixels])] = True
+    return np.asarray(kept[labels])
 
 
 def check(choice: Choice) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import face
+from allfocus.runtime.form import COLOUR, Form
 from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import format_bytes
 from allfocus.runtime.signature import KINDS
@@ -25,16 +27,39 @@ Arrays = dict[str, Array]
 class Stage:
     """A loaded graph, run on windows of frames in at most `memory` bytes, as far as it is known.
 
-    Of several graphs each keeps what it has taken: then it may take `memory` / `shared` alone.
+    It is one of `graphs` that share them, in each of `streams`. What fits into an even share is run
+    there, and each graph keeps what it has taken, which is quicker. What is larger may take all:
+    the graphs that are `loaded` give back theirs before, and this one its own afterwards.
 
-    Pictures are colour frames [H, W, 3]; planes [H, W] and vectors [1, K, 1, 1] are the graph's.
+    Pictures lie as `form` says, as colour frames [H, W, 3] or as [3H/2, W]; planes [H, W] and
+    vectors [1, K, 1, 1] are the graph's.
     """
 
-    def __init__(self, backend: Backend, color: Color, memory: int, shared: int = 1) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        color: Color,
+        memory: int,
+        *,
+        graphs: int = 1,
+        streams: int = 1,
+        loaded: Callable[[], Sequence[Backend]] = tuple,
+    ) -> None:
         self.backend = backend
         self.memory = memory
-        self._shared = shared
+        self._graphs = graphs
+        self._streams = streams
+        self._loaded = loaded
         self._face = face(backend.graph, color)
+
+    @property
+    def form(self) -> Form:
+        """How its pictures lie in arrays."""
+        return self._face.form
+
+    def form_of(self, name: str) -> Form:
+        """The same of any of its pictures and planes."""
+        return self.form if KINDS[name] == "picture" else COLOUR
 
     @property
     def grain(self) -> Grain:
@@ -47,7 +72,7 @@ class Stage:
         shapes, each = self.backend.graph.shapes, self.backend.bytes_per_pixel
         if shapes is not None:
             return shapes.max.width * shapes.max.height
-        return None if each is None else int(self.memory / self._shared / (each + _FACE_BYTES))
+        return None if each is None else int(self.memory / self._streams / (each + _FACE_BYTES))
 
     def grown(self, size: Size) -> Size:
         """What a frame of `size` must be padded to."""
@@ -75,6 +100,19 @@ class Stage:
             tile = Size(max(tile.width, shapes.min.width), max(tile.height, shapes.min.height))
         return cover(region, frame, tile, self.grain)
 
+    @contextmanager
+    def room(self, tiles: Sequence[Tile]) -> Iterator[None]:
+        """While `tiles` are run: the memory that they need, if need be that of the other graphs."""
+        pixels = self.pixels
+        largest = max((tile.seen.area for tile in tiles), default=0)
+        alone = pixels is not None and largest > pixels // self._graphs
+        if alone:
+            for other in self._loaded():
+                other.release()
+        yield
+        if alone:
+            self.backend.release()
+
     def run(self, window: Window, frames: Mapping[str, Array], clock: Clock) -> Arrays:
         """Run on one window of grown frames and planes; vectors go in as they are.
 
@@ -92,7 +130,7 @@ class Stage:
 
     def _enter(self, name: str, array: Array, window: Window) -> Array:
         if KINDS[name] == "picture":
-            return self._face.pack(window.of(array), window.size, name)
+            return self._face.pack(self.form.cut(array, window), window.size, name)
         if KINDS[name] == "plane":
             shape = layout(name, self.backend.graph.io).shape(window.size)
             return np.ascontiguousarray(window.of(array)).reshape(shape)
@@ -127,7 +165,7 @@ class Stage:
                 f"{need}`"
             )
         each = (self.backend.bytes_per_pixel or 0.0) + _FACE_BYTES
-        wanted = least_pixels(need, self.grain) * each * self._shared
+        wanted = least_pixels(need, self.grain) * each * self._streams
         return (
             f"a memory budget of {format_bytes(self.memory)} is too small for one tile of "
             f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.jobs import Naming
 from allfocus.runtime.ledger import FOLDER, Ledger
 from allfocus.runtime.lock import locked
 from allfocus.runtime.model_options import opened
@@ -32,6 +31,7 @@ from allfocus.runtime.work import (
     do_one,
     done_as_json,
     failure_as_json,
+    naming,
     tell,
 )
 
@@ -80,7 +80,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     return Plan(
         folder=args.folder,
         out=args.out,
-        naming=Naming(suffix=args.suffix, defocus=args.map, view=args.map_view),
+        naming=naming(args),
         recursive=args.recursive,
         overwrite=args.overwrite,
         every=args.every,

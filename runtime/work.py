@@ -27,6 +27,8 @@ from allfocus.runtime.pictures.image import (
 )
 from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
 
+Planes = dict[str, NDArray[np.float32] | None]
+
 MAP_UNITS = 256  # steps a pixel of blur radius in NAME-defocus.png
 
 
@@ -40,6 +42,7 @@ class Done:
     timings: dict[str, float]  # milliseconds
     skipped: float  # share of its pixels that were in focus and passed through
     notes: tuple[str, ...]  # what could not be carried over
+    trust: float | None = None  # mean over the picture, where outputs are checked
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
     add("--map-view", action="store_true", help="also write the map in colours, to look at")
-    add_model_options(parser, default="didanet", each="a picture")
+    add("--trust", action="store_true", help="also write NAME-trust.png; takes --check")
+    add_model_options(parser, default="didanet-lite", each="a picture")
     # argparse takes a value that begins with "-" only behind "="
     add("--suffix", default="", help="put this behind each name, as in --suffix=-sharp")
     quality = "of JPEG and lossy WebP (default: the source's, and at least 95)"
@@ -64,8 +68,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--max-pixels", type=_pixels, default=MAX_PIXELS, metavar="N", help=most)
 
 
+def naming(args: argparse.Namespace) -> Naming:
+    """What these options say about outputs."""
+    return Naming(suffix=args.suffix, defocus=args.map, view=args.map_view, trust=args.trust)
+
+
 def check_maps(naming: Naming, deblur: Deblurrer) -> None:
     """Raise UsageError for maps that the model does not make."""
+    if naming.trust and not deblur.checks:
+        raise UsageError("--trust: outputs are not checked; add --check")
     outputs = deblur.graph.signature.outputs
     if naming.defocus and "defocus" not in outputs:
         seen = "; --map-view shows what it takes to be in focus" if "focus" in outputs else ""
@@ -86,12 +97,8 @@ def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) ->
     except InputError as error:
         raise InputError(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
-    if blur is not None:
-        labels = orientation_only(picture.metadata)
-        if not format_for(job.target).exif:  # the picture was turned: so is its map
-            blur = upright(blur, orientation(picture.metadata))
-            labels = Metadata()
-        _write_map(job, blur, deblur.spec.max_radius or 1.0, labels)
+    planes = {"blur": blur, "trust": result.trust}
+    _write_maps(job, picture, planes, deblur.spec.max_radius or 1.0)
     height, width = picture.pixels.shape[:2]
     return Done(
         job=job,
@@ -100,6 +107,7 @@ def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) ->
         timings=result.timings,
         skipped=result.skipped,
         notes=notes,
+        trust=None if result.trust is None else float(result.trust.mean()),
     )
 
 
@@ -115,15 +123,27 @@ def _sharpen(
     return picture.with_frame(result.image), blur, result
 
 
-def _write_map(job: Job, defocus: NDArray[np.float32], max_radius: float, labels: Metadata) -> None:
-    """Write the map [H, W] as numbers (pixels of blur radius) and in colours, where wanted."""
-    if job.defocus is not None:
-        steps = np.clip(np.rint(defocus * MAP_UNITS), 0, 65535).astype(np.uint16)
+def _write_maps(job: Job, picture: Picture, planes: Planes, max_radius: float) -> None:
+    """Write the maps [H, W] that are wanted: the blur as numbers and in colours, and the trust."""
+    labels = orientation_only(picture.metadata)
+    if not format_for(job.target).exif:  # the picture was turned: so are its maps
+        turn = orientation(picture.metadata)
+        planes = {n: None if p is None else upright(p, turn) for n, p in planes.items()}
+        labels = Metadata()
+    blur, trust = planes["blur"], planes["trust"]
+    if job.defocus is not None and blur is not None:
+        steps = np.clip(np.rint(blur * MAP_UNITS), 0, 65535).astype(np.uint16)
         write_image(job.defocus, _plain_png(steps, labels))
-    if job.view is not None:
-        levels = np.rint(np.clip(defocus / max_radius, 0, 1) * 255).astype(np.uint8)
-        colors = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS)
+    if job.view is not None and blur is not None:
+        colors = cv2.applyColorMap(_levels(blur / max_radius), cv2.COLORMAP_VIRIDIS)
         write_image(job.view, _plain_png(colors, labels))
+    if job.trust is not None and trust is not None:
+        write_image(job.trust, _plain_png(_levels(trust), labels))
+
+
+def _levels(plane: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """From [0, 1] to 8 bits."""
+    return np.rint(np.clip(plane, 0, 1) * 255).astype(np.uint8)
 
 
 def _plain_png(pixels: NDArray[Any], metadata: Metadata) -> Picture:
@@ -140,8 +160,9 @@ def tell(outcome: Done | Failure, quiet: bool) -> None:
     if not quiet:
         size = f"{outcome.width}x{outcome.height}"
         took = sum(outcome.timings.values())
-        spared = f", {outcome.skipped:.0%} in focus" if outcome.skipped else ""
-        tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{spared}")
+        more = f", {outcome.skipped:.0%} in focus" if outcome.skipped else ""
+        more += "" if outcome.trust is None else f", trust {outcome.trust:.2f}"
+        tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{more}")
 
 
 def done_as_json(done: Done) -> dict[str, Any]:
@@ -154,6 +175,7 @@ def done_as_json(done: Done) -> dict[str, Any]:
         "height": done.height,
         "milliseconds": done.timings,
         "skipped": done.skipped,
+        "trust": done.trust,
         "notes": list(done.notes),
     }
 

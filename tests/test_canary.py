@@ -12,10 +12,11 @@ import pytest
 from tiny_graphs import Floats
 
 import allfocus
-from allfocus.runtime import canary, load
+from allfocus.runtime import canary, opening
 from allfocus.runtime.backend import Options
 from allfocus.runtime.canary import Canary
 from allfocus.runtime.errors import ArtefactError
+from allfocus.runtime.layout import as_frame, layout
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import DEBLUR, Signature
 from allfocus.runtime.spec import Graph, Shapes, Size
@@ -68,7 +69,7 @@ def test_load_refuses_it_unless_it_is_told_not_to_look(
     floats: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Wrong, "amount", 0.2)
-    monkeypatch.setattr(load, "_started", lambda _, artefact, options: Wrong(artefact, options))
+    monkeypatch.setattr(opening, "_started", lambda _, artefact, options: Wrong(artefact, options))
     path = floats.file("didanet-tiny", "whole")
     with pytest.raises(ArtefactError, match="without anybody noticing"):
         allfocus.load(path)
@@ -134,6 +135,22 @@ def test_the_frame_is_the_same_in_every_face() -> None:
         np.testing.assert_allclose(image / 255, floats[0], atol=1e-6)
         np.testing.assert_array_equal(frame["defocus"].reshape(16, 24), drawn[0]["defocus"][0, 0])
         assert frame["context"].shape == (1, 5, 1, 1)
+
+
+@pytest.mark.parametrize("io", ["frame16", "nv12", "p010"])
+def test_it_is_drawn_and_read_in_the_other_faces(io: Any) -> None:
+    graph = Graph(io=io, precision="fp32", color="rgb", shapes=None, signature=DEBLUR)
+    (image,) = canary.draw(graph, Size(24, 16), 0).values()
+    wanted = layout("image", io)
+    assert (image.shape, image.dtype) == (wanted.shape(Size(24, 16)), wanted.dtype)
+    values = canary.sampled({"sharp": image}, graph)["sharp"]
+    assert values.dtype == np.float32
+    assert 0 <= values.min() < 0.3 < 0.6 < values.max() <= 1
+    samples = as_frame("image", image, io)
+    if io == "frame16":
+        assert not np.array_equal(samples, samples.byteswap())
+    if io == "p010":
+        assert not (samples & 63).any()
 
 
 def test_its_size_is_the_engines_own() -> None:

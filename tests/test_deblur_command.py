@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from specs import SPEC
 
 from allfocus import cli
 from allfocus.runtime import model_options
@@ -28,21 +30,7 @@ RADIUS = 10.0  # of the pretended model's map at value 1
 
 
 def spec(max_radius: float) -> Spec:
-    return Spec(
-        name="identity",
-        version=1,
-        multiple=4,
-        halo=0,
-        global_context=False,
-        color="rgb",
-        max_radius=max_radius,
-        parameters=0,
-        macs_per_pixel=0.0,
-        weights="none",
-        weights_sha256="",
-        license="",
-        paper="",
-    )
+    return replace(SPEC, name="identity", halo=0, max_radius=max_radius)
 
 
 class Identity(Backend):
@@ -69,6 +57,20 @@ class Identity(Backend):
         pass
 
 
+class Reblur(Identity):
+    """Blurs the left half of a picture to black, and the right half not at all."""
+
+    def _load(self) -> tuple[Spec, Graph]:
+        signature = Signature(("sharp", "blurry"), ("reblurred", "defocus"))
+        found, graph = super()._load()
+        return found, replace(graph, signature=signature)
+
+    def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        again = inputs["sharp"].copy()
+        again[..., : again.shape[3] // 2] = 0
+        return {"reblurred": again, "defocus": again[:, :1]}
+
+
 class FrameIdentity(Identity):
     io: Io = "frame"
 
@@ -82,8 +84,10 @@ def kind(monkeypatch: pytest.MonkeyPatch) -> list[type[Identity]]:
     """The backend that is loaded; a test may put another one in."""
     kinds: list[type[Identity]] = [Identity]
 
-    def load(model: str, **_: Any) -> Deblurrer:
-        return Deblurrer(kinds[0](Path(model), Options()))
+    def load(model: str, *, check: bool, fallback: float | None, **_: Any) -> Deblurrer:
+        checker = Reblur(Path(model), Options()) if check or fallback else None
+        loaded = kinds[0](Path(model), Options())
+        return Deblurrer(loaded, checker=checker, fallback=fallback)
 
     monkeypatch.setattr(model_options, "load", load)
     return kinds
@@ -186,6 +190,24 @@ def test_the_map_of_a_bmp_is_turned_with_it() -> None:
         assert 274 not in image.getexif()
 
 
+@pytest.mark.usefixtures("kind")
+def test_trust_as_a_picture_and_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    save("in.png", np.full((HEIGHT, 4 * WIDTH, 3), 200, np.uint8))
+    assert deblur("in.png", "-o", "out.png", "--check", "--trust", "--json") == 0
+    trust = pixels_of("out-trust.png")
+    assert (trust.dtype, trust.shape) == (np.uint8, (HEIGHT, 4 * WIDTH))
+    assert trust[:, :4].max() < 5
+    assert trust[:, -4:].min() > 250
+    (told,) = json.loads(capsys.readouterr().out)["files"]
+    assert told["trust"] == pytest.approx(trust.mean() / 255, abs=0.003)
+    assert deblur("in.png", "-o", "no.png", "--trust") == 2
+    assert "--trust: outputs are not checked; add --check" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        deblur("in.png", "-o", "no.png", "--fallback", "2")
+    assert "expected a trust above 0, up to 1, got '2'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kind")
 def test_a_model_without_a_map(
     kind: list[type[Identity]], capsys: pytest.CaptureFixture[str]
 ) -> None:

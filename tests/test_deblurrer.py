@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+import specs
 from numpy.typing import NDArray
 
 import allfocus
@@ -24,21 +26,7 @@ if TYPE_CHECKING:
 
 PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"  # 451x300: no multiple of 4
 SIZES = [(1, 1), (1, 9), (3, 2), (16, 24), (37, 50), (65, 31)]  # height, width
-SPEC = Spec(
-    name="fake",
-    version=1,
-    multiple=4,
-    halo=1,
-    global_context=False,
-    color="rgb",
-    max_radius=8.0,
-    parameters=1,
-    macs_per_pixel=1.0,
-    weights="none",
-    weights_sha256="",
-    license="none needed",
-    paper="",
-)
+SPEC = replace(specs.SPEC, name="fake", halo=1)
 
 Array = NDArray[Any]
 
@@ -219,9 +207,9 @@ def test_the_model_is_described(tiny: Exported, by_frame: Deblurrer) -> None:
     assert by_frame.backend == "cpu"
 
 
-def test_frames_of_other_depth_need_the_float_face(by_frame: Deblurrer) -> None:
-    for dtype in (np.uint16, np.float32):
-        with pytest.raises(InputError, match="--io float"):
+def test_frames_of_other_depth_need_another_face(by_frame: Deblurrer) -> None:
+    for dtype, io in ((np.uint16, "frame16"), (np.float32, "float")):
+        with pytest.raises(InputError, match=f"--io {io}"):
             by_frame(noise(8, 8, dtype=dtype))
 
 

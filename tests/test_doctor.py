@@ -27,7 +27,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, backends: list[Candidate], problem:
         def __exit__(self, *_: object) -> None: ...
 
     def load(model: str) -> Loaded:
-        assert model == "didanet"
+        assert model == "didanet-lite"
         if problem:
             raise ArtefactError(problem)
         return Loaded(backend="cpu")
@@ -48,7 +48,7 @@ def test_content_where_a_backend_works_and_the_model_loads(
     said = capsys.readouterr().out
     assert "cpu           1.31.0         works\n" in said
     assert 'tensorrt      not installed  no tensorrt: pip install "allfocus[trt]"\n' in said
-    assert said.endswith("didanet loads on cpu\n")
+    assert said.endswith("didanet-lite loads on cpu\n")
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,17 @@ from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, Choice
 from allfocus.runtime.spec import Shapes, Size
+from allfocus.train.models import build
 
 Array = NDArray[Any]
 
 TINY = [n for n, m in MODELS.items() if n.endswith("-tiny") and m.signature("whole").deblurs]
-CUT = [n for n in TINY if "restore" in MODELS[n].signatures]
+CUT = [n for n, m in MODELS.items() if "restore" in m.signatures]
+LARGE = [
+    pytest.param(name, marks=pytest.mark.full)
+    for name, model in MODELS.items()
+    if name not in TINY and model.signature("whole").deblurs
+]
 SEEN = ["didanet-tiny", "sftnet-tiny", "apl-tiny"]  # those with a map
 EACH = 1000.0  # bytes a pixel, in these tests
 
@@ -55,17 +61,26 @@ def opened(floats: Floats, tmp_path: Path) -> Iterator[Any]:
                 backend = OrtBackend(path, Options(threads=1))
                 pooled = "context" in backend.graph.signature.outputs
                 # A frame that fits at once is not cut, and what pools must see all of it.
-                backend.bytes_per_pixel = 1e-3 if pooled else EACH * (4 if phase == "whole" else 1)
+                whole = 4 if name in CUT else 1
+                backend.bytes_per_pixel = (
+                    1e-3 if pooled else EACH * (whole if phase == "whole" else 1)
+                )
                 if halo is not None:
                     backend.spec = replace(backend.spec, halo=halo)
                 return backend
 
             both = (lambda: (load("estimate"), load("restore"))) if name in CUT else None
-            memory = int(2 * pixels * (EACH + 40))  # each phase may take half
+            memory = int(pixels * (EACH + 40))
             deblur = Deblurrer(load("whole"), phases=both, memory=memory, skip=skip)
             return stack.enter_context(deblur)
 
         yield make
+
+
+def lane(deblur: Deblurrer) -> Any:
+    """What its one call at a time works with."""
+    with deblur._lanes.one() as found:
+        return found
 
 
 def photo(height: int, width: int, dtype: type = np.uint8) -> Array:
@@ -79,11 +94,28 @@ def photo(height: int, width: int, dtype: type = np.uint8) -> Array:
 
 def awkward(name: str) -> tuple[int, int, int]:
     """Height and width that are no multiples, and pixels of a tile that makes several."""
-    side = 2 * (240 if name == "defocusgan-tiny" else 40) + 32
+    margin = 240 if name == "defocusgan-tiny" else 40
+    if name not in TINY:
+        net = build(name)
+        margin = max(net.halos.values()) + net.multiple
+    side = 2 * margin + 32
     return side + 45, side + 77, side**2
 
 
-@pytest.mark.parametrize("name", TINY)
+def test_what_exceeds_its_share_has_all_memory_and_leaves_nothing(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+    monkeypatch.setattr(OrtBackend, "release", lambda self: released.append(self.graph.phase))
+    deblur = opened("didanet-tiny", pixels=2 * 64 * 64)
+    deblur(photo(64, 64))
+    assert released == []  # half of it suffices each phase
+    deblur(photo(64, 80))
+    every = ["whole", "estimate", "restore"]
+    assert released == [*every, "estimate", *every, "restore"]
+
+
+@pytest.mark.parametrize("name", [*TINY, *LARGE])
 def test_tiled_equals_untiled(opened: Any, name: str) -> None:
     height, width, pixels = awkward(name)
     whole, tiled = opened(name), opened(name, pixels)
@@ -102,10 +134,10 @@ def test_tiled_equals_untiled(opened: Any, name: str) -> None:
                 expected = getattr(one, plane)
                 np.testing.assert_allclose(getattr(other, plane), expected, atol=1e-4)
     if name in CUT:
-        assert tiled._phased is not None
-        assert whole._phased is None
+        assert lane(tiled).phased is not None
+        assert lane(whole).phased is None
     else:
-        assert not tiled._direct.fits(Size(width, height))
+        assert not lane(tiled).direct.fits(Size(width, height))
 
 
 @pytest.mark.parametrize("name", ["didanet-tiny", "jdrl-unet-tiny"])
@@ -158,7 +190,7 @@ def test_what_was_mirrored_to_fill_a_frame_is_no_work(opened: Any) -> None:
 def test_an_engine_of_one_size_does_larger_frames_in_tiles(opened: Any) -> None:
     shape = Size(96, 64)
     whole, tiled = opened("jdrl-unet-tiny"), opened("jdrl-unet-tiny", shape=shape)
-    margin = tiled._direct._stage.grain.margin
+    margin = lane(tiled).direct._stage.grain.margin
     assert shape.height > 2 * margin
     frame = photo(150, 203, np.float32)
     np.testing.assert_allclose(tiled(frame).image, whole(frame).image, atol=1e-5)
@@ -178,8 +210,8 @@ def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any
 
 
 def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
-    """Of two phases each may take half: the figure is of both."""
-    deblur = opened("didanet-tiny", pixels=1000)
+    """Of two phases each may take all of it, one after the other."""
+    deblur = opened("didanet-tiny", pixels=2000)
     frame = photo(300, 300)
     with pytest.raises(
         InputError, match=r"budget of 2 MiB .*: at least (\d+) MiB are needed"
@@ -187,7 +219,7 @@ def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
         deblur(frame)
     needed = re.search(r"at least (\d+) MiB", str(told.value))
     assert needed is not None
-    pixels = int(needed[1]) * 2**20 / (2 * (EACH + 40))
+    pixels = int(needed[1]) * 2**20 / (EACH + 40)
     opened("didanet-tiny", pixels=int(1.2 * pixels))(frame)
 
 
@@ -259,7 +291,7 @@ def test_a_coarse_map_is_the_half_sized_frames(opened: Any, name: str) -> None:
 
 def test_copies_between_host_and_gpu_are_counted(opened: Any) -> None:
     """Of every run that a frame took."""
-    deblur = opened("didanet-tiny", pixels=112**2)
+    deblur = opened("didanet-tiny", pixels=2 * 112**2)
     deblur._backend.copies = 3
     assert deblur(photo(64, 64)).copies == 3
     deblur(photo(157, 189))

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.frame import checked, from_color, on_device, peak, size_of, to_color
-from allfocus.runtime.spec import Size
+from allfocus.runtime.frame import checked, from_color, on_device, peak, to_color
 
 BAD: list[tuple[Any, str]] = [
     ([[1, 2], [3, 4]], r"got list.*np\.asarray"),
@@ -61,10 +60,6 @@ def test_a_frame_of_three_rows_is_not_taken_for_channels_first() -> None:
 
 def test_subclasses_become_plain_arrays() -> None:
     assert type(checked(np.zeros((4, 6), np.uint8).view(np.recarray), "frame")) is np.ndarray
-
-
-def test_size_is_width_by_height() -> None:
-    assert size_of(np.zeros((4, 6), np.uint8)) == Size(6, 4)
 
 
 @pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)])

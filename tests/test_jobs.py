@@ -96,9 +96,9 @@ def test_what_an_earlier_run_wrote_is_not_an_input(out: str) -> None:
 
 
 def test_maps_stand_beside_the_picture() -> None:
-    (job,) = planned("a/1.jpg", naming=Naming(suffix="-x", defocus=True, view=True))
+    (job,) = planned("a/1.jpg", naming=Naming(suffix="-x", defocus=True, view=True, trust=True))
     names = [path.name for path in job.outputs()]
-    assert names == ["1-x.jpg", "1-x-defocus.png", "1-x-defocus-view.png"]
+    assert names == ["1-x.jpg", "1-x-defocus.png", "1-x-defocus-view.png", "1-x-trust.png"]
 
 
 def test_two_pictures_of_one_name() -> None:

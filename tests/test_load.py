@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import allfocus
-from allfocus.runtime import artefacts
-from allfocus.runtime import load as load_module
+from allfocus.runtime import artefacts, opening
 from allfocus.runtime.backend import Backend
 from allfocus.runtime.errors import (
     ArtefactError,
@@ -70,7 +69,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     module = ModuleType("allfocus.runtime.trt")
     module.TrtBackend = TrtBackend  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "allfocus.runtime.trt", module)
-    monkeypatch.setattr(load_module, "candidate", made.candidate)
+    monkeypatch.setattr(opening, "candidate", made.candidate)
     return made
 
 
@@ -147,6 +146,30 @@ def test_a_name_takes_the_newest_file_of_the_cache(tiny: Exported, own_cache: Pa
     assert artefacts.find_onnx("didanet-tiny").parent != artefacts.find_onnx("didanet").parent
     with allfocus.load(NAME) as deblur:
         assert deblur.backend == "cpu"
+
+
+@pytest.mark.usefixtures("world")
+def test_files_of_other_faces_are_taken_where_they_are_asked_for(
+    tiny: Exported, own_cache: Path
+) -> None:
+    """Frames of 8 bits by name: a newer file for a camera's own does not stand in their way."""
+    for age, stem in ((9, f"{NAME}-fp32"), (0, f"{NAME}-nv12-fp32")):
+        (own_cache / stem).mkdir()
+        shutil.copy(tiny.float, own_cache / stem / f"{stem}.onnx")
+        os.utime(own_cache / stem / f"{stem}.onnx", (10**9 - age, 10**9 - age))
+    assert artefacts.find_onnx(NAME).stem == f"{NAME}-fp32"
+    assert artefacts.find_onnx(NAME, io="nv12").stem == f"{NAME}-nv12-fp32"
+    with pytest.raises(ArtefactError, match=f"--model {NAME} --io p010"):
+        artefacts.find_onnx(NAME, io="p010")
+    put_engine(own_cache, tiny.spec, "eight")
+    with pytest.raises(ArtefactError, match=f"--model {NAME} --io nv12 --backend"):
+        artefacts.find_engines(NAME, "tensorrt", io="nv12")
+    with pytest.raises(UsageError, match=r"the file .* has the face"):
+        allfocus.load(tiny.float, io="nv12")
+    with pytest.raises(UsageError, match="expected one of frame16, nv12, p010, got 'frame'"):
+        allfocus.load(NAME, io="frame")
+    with allfocus.load(NAME, io="nv12") as deblur:
+        assert deblur.reasons
 
 
 @pytest.mark.usefixtures("world")

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.backend import Options
 from allfocus.runtime.errors import ArtefactError, BackendError, InputError
+from allfocus.runtime.memory import resident
 from allfocus.runtime.ort import OrtBackend, OrtCudaBackend
 from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size
 
@@ -37,6 +39,23 @@ def test_spec_and_graph_come_from_the_file(tiny: Exported) -> None:
     with OrtBackend(tiny.float, Options(threads=1)) as backend:
         assert backend.spec == tiny.spec
         assert backend.graph == Graph(io="float", precision="fp32", color="rgb", shapes=None)
+
+
+def test_what_runs_have_taken_can_be_given_back() -> None:
+    with OrtBackend(packaged_onnx("didanet-lite-restore"), Options(threads=1)) as backend:
+        backend.run(backend.blank(Size(64, 64)))
+        before = resident()
+        if before is None:
+            pytest.skip("this system does not tell a process's memory")
+        for _ in range(2):  # it runs as before afterwards
+            backend.run(backend.blank(Size(512, 512)))
+            most = resident() or 0
+            backend.release()
+            assert most > before + 40 * 2**20
+            assert (resident() or 0) < most - 25 * 2**20
+        backend.close()
+        with pytest.raises(ArtefactError, match="closed"):
+            backend.release()
 
 
 def test_it_computes_what_pytorch_computes(tiny: Exported) -> None:

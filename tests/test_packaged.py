@@ -18,6 +18,7 @@ from allfocus.runtime.backend import Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import ArtefactError, CheckpointError
 from allfocus.runtime.ort import OrtBackend
+from allfocus.runtime.signature import KINDS
 from allfocus.train import checkpoint
 from allfocus.train.models import build
 from allfocus.train.models.base import Deblurrer
@@ -154,14 +155,14 @@ def test_the_pair_in_the_package_fits(name: str) -> None:
     if not weights.is_file() and not graph.is_file():
         pytest.skip(f"the package carries no {name}")
     net, spec = checkpoint.load(name, weights)
-    image = np.random.default_rng(0).random((1, 3, 64, 96), dtype=np.float32)
+    pictures = np.random.default_rng(0).random((2, 1, 3, 64, 96), dtype=np.float32)
+    signature = MODELS[name].signature("whole")
+    given = dict(zip(signature.inputs, pictures, strict=False))
     with torch.inference_mode():
-        sharp, defocus = net.eval()(torch.from_numpy(image))
+        made = net.eval().run("whole", *map(torch.from_numpy, given.values()))
     with OrtBackend(graph, Options(threads=1)) as backend:
-        found = backend.infer(image)
+        found = backend.run(given)
         assert (backend.spec, backend.graph) == (spec, packaged.graph_of(name))
-    np.testing.assert_allclose(found.sharp, sharp.numpy(), atol=1e-4)
-    if defocus is None:
-        assert found.defocus is None
-    else:
-        np.testing.assert_allclose(found.defocus, defocus.relu().numpy(), atol=1e-4)
+    for output, expected in zip(signature.outputs, made, strict=True):
+        cut = expected if KINDS[output] == "picture" else expected.relu()
+        np.testing.assert_allclose(found[output], cut.numpy(), atol=1e-4)

@@ -85,6 +85,8 @@ def test_a_range_of_sizes() -> None:
         ({"min": "63x64", "opt": "64x64", "max": "64x64"}, "--min 63x64.*multiples of 4.*64x64"),
         ({"min": "64x64", "opt": "32x64", "max": "64x64"}, "64x64 is not within 32x64"),
         ({"io": "float", "color": "bgr"}, "the float face takes RGB only"),
+        ({"io": "p010", "color": "bgr"}, "no order of channels"),
+        ({"matrix": "bt709"}, "--matrix bt709: the frame face has none"),
         ({"target": "sm86"}, "--onnx-only makes no engine"),
         ({"backend": "tensorrt"}, "--onnx-only makes no engine"),
         ({"weights": "random:x"}, "expected random or random:SEED"),
@@ -104,6 +106,13 @@ def test_a_phase_has_its_own_signature_and_name() -> None:
     made, _ = plan("sftnet-tiny", weights="random", phase="restore", onnx_only=True)
     assert made.graph.signature.inputs == ("image", "defocus", "context")
     assert made.stem == "sftnet-tiny-restore-fp16-600x400"
+
+
+def test_a_decoders_face_has_even_sizes_and_its_own_name() -> None:
+    made, notes = plan("didanet-released", size="601x401", io="nv12", matrix="bt601", range="full")
+    assert (str(made.graph.shapes), len(notes)) == ("602x402", 1)
+    assert made.graph.face == "nv12 bt601 full"
+    assert made.stem == "didanet-released-nv12-fp16-602x402"
 
 
 def test_an_unknown_phase_names_those_of_the_model() -> None:

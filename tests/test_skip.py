@@ -12,7 +12,7 @@ from engine_files import SPEC
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.signature import DEBLUR, Signature
-from allfocus.runtime.skip import FADE, FOCUS, RADIUS, Skip, argument, check, skip_for
+from allfocus.runtime.skip import FADE, FOCUS, RADIUS, SPECK, Skip, argument, check, skip_for
 
 WITH_FOCUS = Signature(("image",), ("sharp", "focus"))
 WITHOUT = Signature(("image",), ("sharp",))
@@ -23,15 +23,17 @@ def spec(name: str, max_radius: float = 8.0):  # type: ignore[no-untyped-def]
 
 
 def test_what_leaves_the_input_alone_by_design_is_skipped_exactly_there() -> None:
-    assert entry("didanet-lite").untouched == 0.5
-    assert skip_for("auto", spec("didanet-lite"), DEBLUR) == Skip(0.5 / 8, 0)
-    assert skip_for(0.25, spec("didanet-lite"), DEBLUR) == Skip(0.25 / 8, 0)
-    assert skip_for(0.75, spec("didanet-lite"), DEBLUR) == Skip(0.75 / 8, FADE)
+    assert entry("didanet-lite").untouched == 1.0
+    assert skip_for("auto", spec("didanet-lite"), DEBLUR) == Skip(1 / 8, 0, sure=1.5 / 8)
+    assert skip_for(0.5, spec("didanet-lite"), DEBLUR) == Skip(0.5 / 8, 0)
+    assert skip_for(1.25, spec("didanet-lite"), DEBLUR) == Skip(1.25 / 8, FADE)
 
 
 @pytest.mark.parametrize("name", ["sftnet-lite", "a net of my own"])
 def test_other_nets_fade_out(name: str) -> None:
-    assert skip_for("auto", spec(name, 25.0), DEBLUR) == Skip(RADIUS / 25, FADE)
+    assert skip_for("auto", spec(name, 25.0), DEBLUR) == Skip(
+        RADIUS / 25, FADE, sure=(RADIUS + SPECK) / 25
+    )
 
 
 def test_a_focus_map_is_read_the_other_way() -> None:
@@ -39,6 +41,18 @@ def test_a_focus_map_is_read_the_other_way() -> None:
     assert skip == Skip(FOCUS, FADE, of_focus=True)
     assert skip.active(np.array([0.0, FOCUS, 1.0])).tolist() == [True, False, False]
     assert Skip(0.5, 0).active(np.array([0.0, 0.5, 1.0])).tolist() == [False, False, True]
+
+
+def test_patches_that_hardly_exceed_the_radius_are_left_out_as_wholes() -> None:
+    plane = np.zeros((6, 8), np.float32)
+    plane[0, 0:3] = 0.3, 0.2, 0.6  # holds a sure pixel
+    plane[1, 3] = 0.2  # joined by a corner
+    plane[4:, 5:] = 0.4
+    found = Skip(0.1, 0, sure=0.5).active(plane)
+    assert np.argwhere(found).tolist() == [[0, 0], [0, 1], [0, 2], [1, 3]]
+    assert Skip(0.1, 0).active(plane).sum() == 10
+    assert not Skip(0.1, 0, sure=0.5).active(np.zeros_like(plane)).any()
+    assert Skip(0.1, 0, sure=0.5).active(np.ones_like(plane)).all()
 
 
 def test_off_and_no_map_skip_nothing() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from allfocus.runtime.errors import ArtefactError, UsageError
-from allfocus.runtime.spec import Graph, Shapes, Size, Spec
+from allfocus.runtime.spec import YUV, Graph, Matrix, Range, Shapes, Size, Spec
 
 sizes = st.builds(Size, st.integers(1, 10**5), st.integers(1, 10**5))
 specs = st.builds(
@@ -34,10 +34,18 @@ def shapes(draw: st.DrawFn) -> Shapes:
 
 graphs = st.builds(
     Graph,
-    io=st.sampled_from(["frame", "float"]),
+    io=st.sampled_from(["frame", "float", "frame16"]),
     precision=st.sampled_from(["fp32", "fp16"]),
     color=st.sampled_from(["rgb", "bgr"]),
     shapes=st.none() | shapes(),
+) | st.builds(
+    Graph,
+    io=st.sampled_from(YUV),
+    precision=st.sampled_from(["fp32", "fp16"]),
+    color=st.just("rgb"),
+    shapes=st.none() | shapes(),
+    matrix=st.sampled_from(get_args(Matrix)),
+    range=st.sampled_from(get_args(Range)),
 )
 
 
@@ -51,6 +59,21 @@ def test_a_spec_comes_back_from_its_text(spec: Spec) -> None:
 @given(graphs)
 def test_a_graph_comes_back_from_its_text(graph: Graph) -> None:
     assert Graph.from_json(graph.to_json()) == graph
+
+
+def test_matrix_and_range_are_written_where_the_face_has_them() -> None:
+    frame = Graph(io="frame", precision="fp16", color="bgr", shapes=None)
+    assert not {"matrix", "range"} & set(frame.to_dict())  # files that were there before load
+    assert frame.face == "frame bgr"
+    decoded = Graph(io="nv12", precision="fp16", color="rgb", shapes=None, range="full")
+    data = decoded.to_dict()
+    assert (data["matrix"], data["range"], decoded.face) == ("bt709", "full", "nv12 bt709 full")
+    for name, wrong in (("matrix", "bt470"), ("range", None)):
+        with pytest.raises(ArtefactError, match=f"{name}: expected"):
+            Graph.from_dict({**data, name: wrong})
+    del data["matrix"]
+    with pytest.raises(ArtefactError, match=r"missing keys \['matrix'\]"):
+        Graph.from_dict(data)
 
 
 @given(sizes)

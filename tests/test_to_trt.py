@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 from allfocus.export import builder, flavour, progress, to_onnx, to_trt, verify
-from allfocus.runtime.errors import ParityError
+from allfocus.runtime.artefacts import find_engines
+from allfocus.runtime.errors import ArtefactError, ParityError
 from allfocus.runtime.manifest import read_manifest, sha256
 from allfocus.runtime.spec import GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 from allfocus.train import checkpoint
@@ -110,6 +111,21 @@ def test_from_weights_to_an_engine_and_again_from_the_cache(run: Run, own_cache:
     assert (code, second["cached"], engine.stat().st_mtime_ns) == (0, True, stamp)
     for name in set(first) - {"cached", "seconds"}:
         assert second[name] == first[name], name
+
+
+@rtx
+@pytest.mark.usefixtures("needs_rtx")
+def test_an_engine_for_a_decoders_frames(run: Run, own_cache: Path) -> None:
+    code, made, _ = run(*ARGUMENTS, *RTX, "--io", "nv12", "--matrix", "bt601")
+    assert code == 0
+    assert (made["io"], made["matrix"], made["range"]) == ("nv12", "bt601", "limited")
+    assert made["parity"]["psnr_db"] >= 55
+    manifest = read_manifest(Path(made["engine"]))
+    assert manifest.graph.face == "nv12 bt601 limited"
+    assert visible(own_cache)[0] == f"{TINY}-nv12-fp16-64x48.engine"
+    with pytest.raises(ArtefactError, match="no engine"):
+        find_engines(TINY, "tensorrt-rtx")
+    assert find_engines(TINY, "tensorrt-rtx", io="nv12") == [Path(made["engine"])]
 
 
 @rtx

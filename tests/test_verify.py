@@ -20,7 +20,9 @@ from allfocus.export import to_onnx
 from allfocus.export.samples import Arrays, read_photo
 from allfocus.export.tolerance import tolerance
 from allfocus.export.verify import compare, verify
+from allfocus.runtime.catalogue import entry
 from allfocus.runtime.errors import ParityError
+from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Color, Graph, Io, Precision, Shapes, Size
 from allfocus.train.checkpoint import random
 
@@ -52,6 +54,24 @@ def test_the_right_graph_passes(tiny: Exported, io: Io) -> None:
     assert figures["mean_abs"] <= figures["max_abs"]
     assert figures["psnr_db"] >= 75
     assert figures["defocus_max_abs"] <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("io", "phase"), [("frame16", "whole"), ("nv12", "restore"), ("p010", "whole")]
+)
+def test_other_faces_pass_and_another_matrix_or_order_does_not(
+    tmp_path: Path, io: Io, phase: Phase
+) -> None:
+    net, spec = random("didanet-tiny", 0)
+    made = replace(graph(io, "fp16"), phase=phase, signature=entry("didanet-tiny").signature(phase))
+    path = tmp_path / "tiny.onnx"
+    to_onnx.write(to_onnx.export(net.eval(), to_onnx.of_graph(spec, net, made), made), path)
+    figures = verify(path, net, made)
+    assert figures["psnr_db"] > 65
+    assert figures["max_abs"] <= 2 / 255
+    other = replace(made, color="bgr") if io == "frame16" else replace(made, matrix="bt601")
+    with pytest.raises(ParityError, match="is too far"):
+        verify(path, net, other, fp16_db=70.0)
 
 
 @pytest.mark.parametrize(("io", "floor"), [("float", 60.0), ("frame", 55.0)])

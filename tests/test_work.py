@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,7 @@ def test_as_json() -> None:
         "height": 3,
         "milliseconds": {"pre": 1.0, "infer": 5.5},
         "skipped": 0.25,
+        "trust": None,
         "notes": ["its transparency was left out"],
     }
     assert failure_as_json(FAILED) == {
@@ -73,6 +75,13 @@ def test_as_json() -> None:
         "error": "a.png: empty",
         "kind": "InputError",
     }
+
+
+def test_trust_is_told_where_outputs_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    done = replace(DONE, trust=0.876)
+    tell(done, quiet=False)
+    assert capsys.readouterr().out.endswith("6 ms, 25% in focus, trust 0.88\n")
+    assert done_as_json(done)["trust"] == 0.876
 
 
 @pytest.mark.parametrize("quiet", [False, True])

@@ -45,6 +45,9 @@ COMMANDS = {
     "bench tiles": Command(
         "allfocus.benchmarks.tiles", "check tiles, and time frames that are partly in focus"
     ),
+    "bench trust": Command(
+        "allfocus.benchmarks.trust", "see whether outputs that went wrong are noticed"
+    ),
     "data check": Command("allfocus.train.data_check", "tell what a folder of pictures holds"),
     "data make-maps": Command(
         "allfocus.train.data_maps", "compute defocus maps for blurry/sharp pairs"
