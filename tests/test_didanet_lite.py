@@ -91,8 +91,8 @@ def test_what_the_map_calls_sharp_stays_as_it_is() -> None:
     net, _ = checkpoint.random("didanet-lite", 0)
     assert isinstance(net, DidANet)
     image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    defocus = torch.full((1, 1, 16, 16), 0.5 / MAX_RADIUS)
-    defocus[..., 8:] = 1.5 / MAX_RADIUS
+    defocus = torch.full((1, 1, 16, 16), net.config.untouched / MAX_RADIUS)
+    defocus[..., 8:] = (net.config.untouched + 1) / MAX_RADIUS
     with torch.no_grad():
         sharp = net.restore(image, defocus)
         everywhere = DidANet(replace(net.config, untouched=0.0))
