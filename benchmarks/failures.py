@@ -52,9 +52,9 @@ def ringing(image: Image, period: float = PERIOD) -> Image:
     reach = int(2 * period)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     away = np.hypot(y, x)
-    kernel = np.cos(2 * np.pi * away / period) * np.exp(-away / period)
-    kernel -= kernel.mean()
-    kernel = kernel / np.abs(np.fft.fft2(kernel, (256, 256))).max()
+    waves = np.cos(2 * np.pi * away / period) * np.exp(-away / period)
+    rings = waves - waves.mean()  # a flat part stays as it is
+    kernel = rings / np.abs(np.fft.fft2(rings, (256, 256))).max()
     ripples = cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101)
     return np.asarray(image + np.float32(GAIN) * ripples)
 
