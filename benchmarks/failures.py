@@ -61,8 +61,9 @@ def ringing(image: Image, period: float = PERIOD) -> Image:
 
 def painted(image: Image, texture: Image) -> Image:
     """The fine structure of another picture on top, as a net that invents it would draw it."""
-    fine = texture - cv2.GaussianBlur(texture, (0, 0), _CELL / 5)
-    fine = cv2.resize(fine, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LANCZOS4)
+    detail = texture - cv2.GaussianBlur(texture, (0, 0), _CELL / 5)
+    extent = (image.shape[1], image.shape[0])
+    fine = np.asarray(cv2.resize(detail, extent, interpolation=cv2.INTER_LANCZOS4))
     return np.asarray(image + np.float32(CONTRAST / fine.std()) * fine)
 
 
