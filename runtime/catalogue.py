@@ -104,6 +104,7 @@ _SFTNET = _system(
     ("sftnet", 4, "features modulated by the defocus map: 12 blocks of 128"),
     ("sftnet-lite", 16, "sftnet at half the resolution: 12 blocks of 64"),
     ("sftnet-tiny", 4, "sftnet's design at test size: 2 blocks of 16"),
+    untouched={"sftnet-lite": 0.5},
 )
 _JDRL_PAPER = "Li et al., Learning Single Image Defocus Deblurring with Misaligned ..., AAAI 2023"
 _JDRL = _system(

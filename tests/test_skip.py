@@ -29,7 +29,7 @@ def test_what_leaves_the_input_alone_by_design_is_skipped_exactly_there() -> Non
     assert skip_for(1.25, spec("didanet-lite"), DEBLUR) == Skip(1.25 / 8, FADE)
 
 
-@pytest.mark.parametrize("name", ["sftnet-lite", "a net of my own"])
+@pytest.mark.parametrize("name", ["didanet", "a net of my own"])
 def test_other_nets_fade_out(name: str) -> None:
     assert skip_for("auto", spec(name, 25.0), DEBLUR) == Skip(
         RADIUS / 25, FADE, sure=(RADIUS + SPECK) / 25
@@ -78,8 +78,9 @@ def test_a_command_lines_word() -> None:
 
 
 def test_what_the_catalogue_promises_is_what_the_nets_do() -> None:
-    from allfocus.train.models import didanet
+    from allfocus.train.models import didanet, sftnet
 
+    configs = {**didanet.CONFIGS, **sftnet.CONFIGS}
     for name in MODELS:
-        config = didanet.CONFIGS.get(name)
+        config = configs.get(name)
         assert entry(name).untouched == (config.untouched if config else 0.0), name

@@ -40,7 +40,7 @@ def _apl(config: apl.Config) -> Net:
 THIN: dict[str, Callable[[], Net]] = {
     # `untouched` is left out: it adds no pixel to what is seen, but could hide some
     **_thin(didanet.DidANet, didanet.CONFIGS, map_features=2, features=2, untouched=0.0),
-    **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2),
+    **_thin(sftnet.SftNet, sftnet.CONFIGS, map_features=2, features=2, conditions=2, untouched=0.0),
     **_thin(_unet, jdrl_unet.CONFIGS),
     **_thin(_detect, apl_detect.CONFIGS),
     **_thin(_apl, apl.CONFIGS),

@@ -183,12 +183,15 @@ class Restorer(nn.Module):
             features = block(features)
         residual: Tensor = self.tail(self.body(features))
         whole = F.pixel_shuffle(residual, self.shuffle) if self.shuffle > 1 else residual
-        return image + (whole * self._share(defocus) if self.untouched else whole)
+        return added(image, whole, defocus, self.untouched)
 
-    def _share(self, defocus: Tensor) -> Tensor:
-        """How much of the residual is added, [N, 1, H, W]: none up to `untouched`, all from a pixel
-        more of blur radius on."""
-        return (defocus * MAX_RADIUS - self.untouched).clamp(0, 1)
+
+def added(image: Tensor, residual: Tensor, defocus: Tensor, untouched: float) -> Tensor:
+    """The image [N, 3, H, W] and its residual, of which the map [N, 1, H, W] lets nothing through
+    up to a blur radius of `untouched` pixels, and all from a pixel more on; 0: all everywhere."""
+    if not untouched:
+        return image + residual
+    return image + residual * (defocus * MAX_RADIUS - untouched).clamp(0, 1)
 
 
 class DidANet(Deblurrer):

@@ -30,7 +30,7 @@ from allfocus.kernels.ops import sft_modulate
 from allfocus.runtime.signature import Phase
 from allfocus.train.models import didanet
 from allfocus.train.models.base import Deblurrer, Method, Variant
-from allfocus.train.models.didanet import MAX_RADIUS, MapEstimator, conv
+from allfocus.train.models.didanet import MAX_RADIUS, MapEstimator, added, conv
 
 Modulation = Literal["none", "plain", "decomposed", "both"]
 
@@ -51,6 +51,7 @@ class Config:
     conditions: int = 64
     modulation: Modulation = "decomposed"
     shuffle: int = 1  # the deblurrer works on a picture so many times smaller, by pixel-unshuffle
+    untouched: float = 0.0  # blur radius in pixels up to which the picture is left as it is
 
     def __post_init__(self) -> None:
         for name in ("map_features", "map_blocks", "features", "blocks", "conditions"):
@@ -66,7 +67,10 @@ class Config:
     def estimator(self) -> didanet.Config:
         """The map estimator's own."""
         return didanet.Config(
-            map_features=self.map_features, map_blocks=self.map_blocks, map_levels=self.map_levels
+            map_features=self.map_features,
+            map_blocks=self.map_blocks,
+            map_levels=self.map_levels,
+            untouched=self.untouched,
         )
 
     @property
@@ -188,7 +192,7 @@ class Restorer(nn.Module):
         for block in self.blocks:
             features = block(features, conditions, context)
         residual = F.pixel_shuffle(self.tail(self.body(features)), self.config.shuffle)
-        return image + residual
+        return added(image, residual, defocus, self.config.untouched)
 
 
 class SftNet(Deblurrer):
@@ -244,7 +248,7 @@ def _build(config: Config) -> Deblurrer:
 
 CONFIGS = {
     "sftnet": Config(),
-    "sftnet-lite": Config(map_levels=2, features=64, conditions=32, shuffle=2),
+    "sftnet-lite": Config(map_levels=2, features=64, conditions=32, shuffle=2, untouched=0.5),
     "sftnet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2, conditions=8),
 }
 VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
