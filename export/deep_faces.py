@@ -17,12 +17,11 @@ from torch import Tensor
 
 from allfocus.export.plain_faces import Before, FrameFace
 from allfocus.runtime.spec import Graph
-from allfocus.runtime.ycbcr import black, from_rgb
+from allfocus.runtime.ycbcr import P010_STEP, black, from_rgb
 from allfocus.train.models.base import Net
 
 _WHITE = 65535
 _BYTE = 256
-_P010_STEP = 64  # a level of 10 bits stands in the high ones of 16
 
 
 class Frame16Face(FrameFace):
@@ -82,12 +81,12 @@ class YuvFace(FrameFace):
             return (came + change).clamp(0, self.top).to(torch.uint8)
         codes = torch.floor(came)
         levels = (codes + change).clamp(0, self.top) + (came - codes)
-        return _split(levels * _P010_STEP).to(torch.uint8)
+        return _split(levels * P010_STEP).to(torch.uint8)
 
     def _codes(self, samples: Tensor) -> Tensor:
         """The samples [N, 3H/2, W] as levels of 8 or 10 bits; six more bits are a fraction."""
         values = samples.to(torch.float32)
-        return _joined(values) / _P010_STEP if self.deep else values
+        return _joined(values) / P010_STEP if self.deep else values
 
 
 def _change(picture: Tensor, before: Before) -> Tensor:

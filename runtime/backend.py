@@ -34,8 +34,9 @@ class Options:
     canary: bool = True  # whether a golden frame is run first
 
     def __post_init__(self) -> None:
-        if self.streams < 1:
-            raise UsageError(f"expected streams of 1 or more, got {self.streams}")
+        whole = isinstance(self.streams, int) and not isinstance(self.streams, bool)
+        if not whole or self.streams < 1:
+            raise UsageError(f"expected streams of 1 or more, got {self.streams!r}")
 
 
 @dataclass(frozen=True)

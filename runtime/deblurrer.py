@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -18,7 +18,7 @@ from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device, to_color
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.memory import parse_bytes
-from allfocus.runtime.skip import AUTO, Choice, skip_for
+from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
 from allfocus.runtime.spec import YUV, Color, Graph, Size, Spec
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.trust import Checker, check_fallback, fallen_back
@@ -63,7 +63,7 @@ class _Lane:
 
     direct: Direct
     checker: Checker | None
-    phased: Phased | None = None  # once it was needed
+    phased: dict[tuple[Skip | None, bool], Phased] = field(default_factory=dict)  # as needed
 
 
 class Deblurrer(Closing):
@@ -114,7 +114,7 @@ class Deblurrer(Closing):
         self._lanes = Lanes(lanes, str(backend.artefact))
         self._phases = phases
         self._coarse_map = coarse_map
-        self._borrowed = False  # a variant: what it uses belongs to another
+        self._parent: Deblurrer | None = None  # a variant's: what it uses belongs to that one
         self._opened: tuple[Backend, ...] = ()
         self._opening = Lock()
 
@@ -148,9 +148,10 @@ class Deblurrer(Closing):
                 f"expected frames of one size and type, got {given.dtype} {list(given.shape)} and "
                 f"{made.dtype} {list(made.shape)}"
             )
+        if self._checker is None:
+            raise UsageError("outputs are not checked; load the model with check=True")
         with self._lanes.one() as lane:
-            if lane.checker is None:
-                raise UsageError("outputs are not checked; load the model with check=True")
+            assert lane.checker is not None
             return lane.checker.trust(to_color(given), to_color(made), Clock())
 
     def variant(self, *, skip: Choice = AUTO, coarse_map: bool = False) -> Deblurrer:
@@ -175,7 +176,7 @@ class Deblurrer(Closing):
             skip=skip,
             coarse_map=coarse_map,
         )
-        other._borrowed = True
+        other._parent, other._lanes = self, self._lanes  # its turns are those of this one
         return other
 
     def _open_phases(self) -> tuple[Backend, Backend]:
@@ -204,7 +205,7 @@ class Deblurrer(Closing):
         self, image: Array, sharp: Array, lane: _Lane, clock: Clock
     ) -> tuple[Array, Array | None]:
         """An output of `image` as it is to be shown, and how far it is trusted."""
-        if lane.checker is None:
+        if lane.checker is None or self._checker is None:
             return sharp, None
         own = Clock()
         trusted = lane.checker.trust(image, sharp, own)
@@ -223,10 +224,11 @@ class Deblurrer(Closing):
         whole = self._skip is None and not self._coarse_map and lane.direct.fits(size)
         if self._phases is None or whole:
             return lane.direct
-        if lane.phased is None:
+        way = (self._skip, self._coarse_map)
+        if way not in lane.phased:
             first, second = (self._stage(each, graphs=2) for each in self._open_phases())
-            lane.phased = Phased(first, second, self._skip, coarse_map=self._coarse_map)
-        return lane.phased
+            lane.phased[way] = Phased(first, second, self._skip, coarse_map=self._coarse_map)
+        return lane.phased[way]
 
     def _stage(self, backend: Backend, graphs: int = 1) -> Stage:
         """One of `graphs` graphs, or one more, that share the memory."""
@@ -241,6 +243,8 @@ class Deblurrer(Closing):
 
     def _loaded(self) -> list[Backend]:
         """Every graph that is open."""
+        if self._parent is not None:
+            return self._parent._loaded()
         given = (self._backend, *self._opened, self._checker)
         return [backend for backend in given if backend is not None]
 
@@ -266,7 +270,7 @@ class Deblurrer(Closing):
 
         A later frame, and one that waited for its turn, raises ArtefactError.
         """
-        if self._borrowed:
+        if self._parent is not None:
             return
         self._lanes.close()
         for backend in self._loaded():

@@ -18,8 +18,7 @@ from allfocus.runtime.frame import from_color, to_color
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import YUV, Io, Size
 from allfocus.runtime.tiling import Tile, Window, blended
-
-_P010_STEP = 64  # of a sample of 10 bits in the high ones of 16
+from allfocus.runtime.ycbcr import P010_STEP
 
 
 def pad(image: Array, size: Size, out: Array | None = None) -> Array:
@@ -173,4 +172,4 @@ def form_of(name: str, io: Io) -> Form:
     """The form of the picture or plane `name` beside a graph with the face `io`."""
     if io not in YUV or KINDS[name] != "picture":
         return COLOUR
-    return LumaChroma(_P010_STEP if io == "p010" else 1)
+    return LumaChroma(P010_STEP if io == "p010" else 1)

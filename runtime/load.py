@@ -51,15 +51,15 @@ def load(
     `streams`: how many calls, each from a thread of its own, may be at work at once. On a GPU each
     takes memory for the engine's work and its frames; they share the model. On a CPU they share the
     `threads` too.
-    `memory`: what frames may take beside the model, of all streams together, such as "2GiB" or
-    bytes. Larger frames are done in tiles, and give what they would give at once. On a GPU an
+    `memory`: what runs may take beside the model and whole frames, maps and results, of all streams
+    together, such as "2GiB" or bytes. Larger frames are done in tiles, and give what they would give at once. On a GPU an
     engine has taken its memory when it was loaded: there, what is larger than the engine's size is
     done in tiles of it.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only; see `Result.skipped`.
     `check`: blur every output again by `jdrl-reblur` and compare it with its input; see
-    `Result.trust`. It takes 114 GMAC for 600x400 pixels, twice what didanet-lite takes.
+    `Result.trust`. It takes two to three times as long as didanet-lite.
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
     more the less it is trusted; outputs are checked then.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
@@ -189,5 +189,6 @@ def _check_io(model: str | Path, io: Io | None) -> None:
 def _check(color: str, device: int, threads: int) -> None:
     if color not in get_args(Color):
         raise UsageError(f'color: expected "bgr" or "rgb", got {color!r}')
-    if device < 0 or threads < 0:
-        raise UsageError(f"expected device and threads of 0 or more, got {device} and {threads}")
+    for name, number in (("device", device), ("threads", threads)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise UsageError(f"{name}: expected a whole number of 0 or more, got {number!r}")

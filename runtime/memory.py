@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 
 from allfocus.runtime.errors import UsageError
@@ -15,12 +16,14 @@ _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", re.IGNORECASE)
 
 def parse_bytes(amount: str | int) -> int:
     """Bytes from a number, or a text such as "1.5GiB", "800MB" or "2G"; raises UsageError."""
-    if isinstance(amount, int) and not isinstance(amount, bool) and amount > 0:
-        return amount
+    if isinstance(amount, Integral) and not isinstance(amount, bool) and amount > 0:
+        return int(amount)
     found = _TEXT.fullmatch(amount) if isinstance(amount, str) else None
     value = 0 if found is None else int(float(found[1]) * _UNITS[(found[2] or "").lower()])
     if value < 1:
-        raise UsageError(f"memory {amount!r}: expected an amount such as 2GiB, 800MB or 1.5G")
+        raise UsageError(
+            f"memory {amount!r}: expected bytes, or an amount such as 2GiB, 800MB or 1.5G"
+        )
     return value
 
 

@@ -68,7 +68,7 @@ class Model(Closing):
         sizes = {name: form.size(frame) for name, frame in frames.items()}
         if len(set(sizes.values())) == 1:
             return next(iter(sizes.values()))
-        found = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "no picture"
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none"
         expected = ", ".join(n for n in self.graph.signature.inputs if _is(n, "picture"))
         raise InputError(f"{self.spec.name}: expected {expected} of one size, got {found}")
 

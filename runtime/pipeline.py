@@ -82,7 +82,10 @@ class Pipeline:
         """
         reader = Thread(target=self._read, name="allfocus-source", daemon=True)
         writer = Thread(target=self._write, name="allfocus-sink", daemon=True)
-        more = [Thread(target=self._help, daemon=True) for _ in range(self._workers - 1)]
+        more = [
+            Thread(target=self._help, name="allfocus-deblur", daemon=True)
+            for _ in range(self._workers - 1)
+        ]
         for thread in (reader, writer, *more):
             thread.start()
         try:
@@ -171,7 +174,8 @@ class Pipeline:
             while (item := self._done.get()) is not None:
                 frame, result = item
                 self._sink.write(frame, result)
-                self.counters.written(frame.arrived, result.skipped)
+                trust = None if result.trust is None else float(result.trust.mean())
+                self.counters.written(frame.arrived, result.skipped, trust)
         except BaseException as error:
             self._fail(error)
             self._done.close(empty=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from numbers import Real
 
 import cv2
 import numpy as np
@@ -88,7 +89,8 @@ def check(choice: Choice) -> None:
     if isinstance(choice, str):
         valid = choice in (AUTO, OFF)
     else:
-        valid = not isinstance(choice, bool) and 0 <= choice < float("inf")
+        number = isinstance(choice, Real) and not isinstance(choice, bool)
+        valid = number and 0 <= choice < float("inf")
     if not valid:
         raise UsageError(f"skip: expected auto, off or a blur radius in pixels, got {choice!r}")
 

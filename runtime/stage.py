@@ -109,9 +109,11 @@ class Stage:
         if alone:
             for other in self._loaded():
                 other.release()
-        yield
-        if alone:
-            self.backend.release()
+        try:
+            yield
+        finally:
+            if alone:
+                self.backend.release()
 
     def run(self, window: Window, frames: Mapping[str, Array], clock: Clock) -> Arrays:
         """Run on one window of grown frames and planes; vectors go in as they are.

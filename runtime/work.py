@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -58,7 +59,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--map", action="store_true", help="also write NAME-defocus.png, the blur radius")
     add("--map-view", action="store_true", help="also write the map in colours, to look at")
-    add("--trust", action="store_true", help="also write NAME-trust.png; takes --check")
+    add(
+        "--trust",
+        action="store_true",
+        help="also write NAME-trust.png; takes --check or --fallback",
+    )
     add_model_options(parser, default="didanet-lite", each="a picture")
     # argparse takes a value that begins with "-" only behind "="
     add("--suffix", default="", help="put this behind each name, as in --suffix=-sharp")
@@ -76,7 +81,7 @@ def naming(args: argparse.Namespace) -> Naming:
 def check_maps(naming: Naming, deblur: Deblurrer) -> None:
     """Raise UsageError for maps that the model does not make."""
     if naming.trust and not deblur.checks:
-        raise UsageError("--trust: outputs are not checked; add --check")
+        raise UsageError("--trust: outputs are not checked; add --check, or --fallback")
     outputs = deblur.graph.signature.outputs
     if naming.defocus and "defocus" not in outputs:
         seen = "; --map-view shows what it takes to be in focus" if "focus" in outputs else ""
@@ -170,7 +175,8 @@ def done_as_json(done: Done) -> dict[str, Any]:
     return {
         "input": str(done.job.source),
         "output": str(done.job.target),
-        "defocus": str(done.job.defocus) if done.job.defocus else None,
+        **{name: _text(getattr(done.job, name)) for name in ("defocus", "view")},
+        "trust_map": _text(done.job.trust),
         "width": done.width,
         "height": done.height,
         "milliseconds": done.timings,
@@ -178,6 +184,10 @@ def done_as_json(done: Done) -> dict[str, Any]:
         "trust": done.trust,
         "notes": list(done.notes),
     }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def failure_as_json(failure: Failure) -> dict[str, Any]:

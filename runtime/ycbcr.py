@@ -11,6 +11,8 @@ import numpy as np
 from allfocus.runtime.backend import Array
 from allfocus.runtime.spec import Matrix, Range
 
+P010_STEP = 64  # a level of 10 bits stands in the high ones of 16
+
 _WEIGHTS: dict[Matrix, tuple[float, float]] = {  # of red and blue
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),

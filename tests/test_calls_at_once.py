@@ -166,6 +166,22 @@ def test_closing_waits_for_calls_at_work_and_refuses_those_that_wait() -> None:
     assert not backend._open
 
 
+def test_variants_take_turns_with_the_one_they_come_from() -> None:
+    backend = Held(Path("fake"), Options(streams=2))
+    deblur = Deblurrer(backend, phases=lambda: (backend, backend))
+    others = [deblur.variant(skip="off"), deblur.variant(skip="off")]
+    running = [started(lambda o=o: o(frame(0))) for o in others]
+    backend.here.wait(PATIENCE)
+    closing = started(deblur.close)
+    closing.join(0.05)
+    assert closing.is_alive()
+    assert backend._open
+    backend.go_on.set()
+    for thread in (*running, closing):
+        joined(thread)
+    assert not backend._open
+
+
 def test_a_variant_ends_with_the_one_it_comes_from() -> None:
     deblur = Deblurrer(
         Meeting(Path("fake"), Options()), phases=lambda: (deblur._backend, deblur._backend)

@@ -41,6 +41,19 @@ def test_nothing_yet_is_told_too() -> None:
     assert found.line().startswith("0 frames, 0.0/s")
 
 
+def test_trust_is_the_mean_of_what_was_checked() -> None:
+    counters = Counters()
+    counters.written(0.0, 0.0)
+    assert counters.snapshot().trust is None
+    assert "trust" not in counters.snapshot().line()
+    assert "trust" not in counters.snapshot().prometheus()
+    counters.written(0.0, 0.0, 0.5)
+    counters.written(0.0, 0.0, 1.0)
+    assert counters.snapshot().trust == 0.75
+    assert ", trust 0.75" in counters.snapshot().line()
+    assert "allfocus_trust 0.75" in counters.snapshot().prometheus()
+
+
 def test_the_line_names_the_step() -> None:
     counters = counted([0.1])
     assert "step" not in counters.snapshot().line()

@@ -201,7 +201,7 @@ def test_trust_as_a_picture_and_in_the_report(capsys: pytest.CaptureFixture[str]
     (told,) = json.loads(capsys.readouterr().out)["files"]
     assert told["trust"] == pytest.approx(trust.mean() / 255, abs=0.003)
     assert deblur("in.png", "-o", "no.png", "--trust") == 2
-    assert "--trust: outputs are not checked; add --check" in capsys.readouterr().err
+    assert "--trust: outputs are not checked; add --check, or --fallback" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         deblur("in.png", "-o", "no.png", "--fallback", "2")
     assert "expected a trust above 0, up to 1, got '2'" in capsys.readouterr().err

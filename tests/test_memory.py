@@ -27,7 +27,7 @@ def test_amounts(text: str | int, expected: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "much", "-1GiB", "0", 0, -5, True, 1.5, None, "2TiB", "1e9"])
 def test_what_is_no_amount_is_refused(text: object) -> None:
-    with pytest.raises(UsageError, match="expected an amount such as 2GiB"):
+    with pytest.raises(UsageError, match="expected bytes, or an amount such as 2GiB"):
         parse_bytes(text)  # type: ignore[arg-type]
 
 

@@ -64,7 +64,7 @@ def test_off_and_no_map_skip_nothing() -> None:
         skip_for(1.0, spec("apl-lite", 0.0), WITH_FOCUS)
 
 
-@pytest.mark.parametrize("choice", ["on", "", -1.0, float("nan"), float("inf"), True])
+@pytest.mark.parametrize("choice", ["on", "", -1.0, float("nan"), float("inf"), True, None])
 def test_what_is_no_choice_is_refused(choice: object) -> None:
     with pytest.raises(UsageError, match="expected auto, off or a blur radius in pixels"):
         check(choice)  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ def test_rows_compare_tiles_and_skipping_with_the_frame_at_once(
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--memory", "much"], "expected an amount such as 2GiB"),
+        (["--memory", "much"], "expected bytes, or an amount such as 2GiB"),
         (["--blurred", "2"], "expected a share of up to 1"),
         (["--size", "9"], "expected WIDTHxHEIGHT"),
     ],

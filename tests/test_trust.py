@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -69,8 +70,8 @@ def test_what_is_not_trusted_falls_back() -> None:
     assert [int(found[row].mean()) for row in (5, 15, 25, 60)] == [0, 100, 200, 200]
 
 
-@pytest.mark.parametrize("fallback", [0, -0.5, 1.5, float("nan"), True])
-def test_what_is_no_trust_is_refused(fallback: float) -> None:
+@pytest.mark.parametrize("fallback", [0, -0.5, 1.5, float("nan"), True, "0.5"])
+def test_what_is_no_trust_is_refused(fallback: Any) -> None:
     with pytest.raises(UsageError, match="expected a trust above 0, up to 1, got"):
         check_fallback(fallback)
     with pytest.raises(UsageError, match="expected a trust above 0, up to 1, got"):

@@ -118,6 +118,20 @@ def test_an_early_end_leaves_a_file_that_plays(tmp_path: Path) -> None:
     assert 0.3 < seconds < 0.6  # as far as the pictures
 
 
+def test_the_source_may_end_before_the_last_frame_is_written(tmp_path: Path) -> None:
+    """Reading closes FFmpeg's stream, which must not be looked at any more."""
+    source = VideoSource(write_clip(tmp_path / "in.mp4", 3))
+    sink = VideoSink(tmp_path / "out.mp4", source)
+    frames = list(source.frames())
+    sink._given = None
+    for frame in frames:
+        assert not isinstance(frame, Damaged)
+        frame.origin.pts = None
+        sink.write(frame, pass_through(frame.image))
+    sink.close()
+    assert len(decoded(tmp_path / "out.mp4")) == 3
+
+
 def test_timestamps_that_jump_back_are_mended(tmp_path: Path) -> None:
     source = VideoSource(write_clip(tmp_path / "in.mp4", 6))
     sink = VideoSink(tmp_path / "out.mp4", source)

@@ -63,6 +63,8 @@ def test_as_json() -> None:
         "input": "a.png",
         "output": str(Path("out/a.png")),
         "defocus": str(Path("out/m.png")),
+        "view": None,
+        "trust_map": None,
         "width": 4,
         "height": 3,
         "milliseconds": {"pre": 1.0, "infer": 5.5},

@@ -34,6 +34,7 @@ class Snapshot:
     p99_ms: float
     max_ms: float  # of all frames
     skipped: float  # mean share of a frame that was in focus and passed through
+    trust: float | None  # mean of the frames that were checked; None: none was
     step: int  # of the ladder: 0 is the best
     step_name: str
     memory_bytes: int | None  # held by the process
@@ -41,12 +42,13 @@ class Snapshot:
     def line(self) -> str:
         """One line for a log."""
         held = "" if self.memory_bytes is None else f", {format_bytes(self.memory_bytes)}"
+        trust = "" if self.trust is None else f", trust {self.trust:.2f}"
         step = f", step {self.step} ({self.step_name})" if self.step_name else ""
         return (
             f"{self.frames} frames, {self.fps:.1f}/s, latency p50 {self.p50_ms:.0f} p95 "
             f"{self.p95_ms:.0f} p99 {self.p99_ms:.0f} max {self.max_ms:.0f} ms, {self.dropped} "
             f"dropped, {self.damaged} damaged, {self.missed} late, {self.skipped:.0%} in focus"
-            f"{step}{held}"
+            f"{trust}{step}{held}"
         )
 
     def prometheus(self) -> str:
@@ -72,17 +74,20 @@ class Counters:
         self._lock = Lock()
         self._start = clock()
         self._frames = self._damaged = self._missed = 0
-        self._longest = self._skipped = 0.0
+        self._longest = self._skipped = self._trust = 0.0
+        self._checked = 0
         self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._ends: deque[float] = deque()
         self._step, self._step_name = 0, ""
 
-    def written(self, arrived: float, skipped: float) -> None:
-        """A result has left."""
+    def written(self, arrived: float, skipped: float, trust: float | None = None) -> None:
+        """A result has left, whose mean trust is known where it was checked."""
         now = self._clock()
         with self._lock:
             self._frames += 1
             self._skipped += skipped
+            if trust is not None:
+                self._checked, self._trust = self._checked + 1, self._trust + trust
             self._longest = max(self._longest, now - arrived)
             self._latencies.append(now - arrived)
             self._ends.append(now)
@@ -123,6 +128,7 @@ class Counters:
                 p99_ms=p99,
                 max_ms=self._longest * 1e3,
                 skipped=self._skipped / max(1, self._frames),
+                trust=self._trust / self._checked if self._checked else None,
                 step=self._step,
                 step_name=self._step_name,
                 memory_bytes=resident(),

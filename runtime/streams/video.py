@@ -116,7 +116,9 @@ class VideoSink(Sink):
         self.path = path
         self.notes: list[str] = []
         self.retimed = 0  # frames whose timestamp was missing or not after the one before
-        self._given = source.stream
+        self._given = source.stream  # to open: the reader ends it, maybe before the last frame
+        self._base: Fraction = self._given.time_base
+        self._rate: Fraction = self._given.average_rate or Fraction(25)
         self._stack = ExitStack()
         self._last: int | None = None
         self._written = 0
@@ -139,7 +141,7 @@ class VideoSink(Sink):
                 "the size changes"
             )
         out = self._with_change(decoded, frame.image, result.image)
-        out.pts, out.time_base = self._timestamp(decoded), self._given.time_base
+        out.pts, out.time_base = self._timestamp(decoded), self._base
         self._mux(self._stream.encode(out))
         self._written += 1
         if self._sound is not None:
@@ -238,13 +240,12 @@ class VideoSink(Sink):
 
     def _duration(self) -> int:
         """Of a frame, in units of the time base."""
-        rate = self._given.average_rate or Fraction(25)
-        return int(max(1, round(1 / (rate * self._given.time_base))))
+        return int(max(1, round(1 / (self._rate * self._base))))
 
     def _end(self) -> float:
         """Where the last frame ends, in seconds."""
         assert self._last is not None
-        return float((self._last + self._duration()) * self._given.time_base)
+        return float((self._last + self._duration()) * self._base)
 
     def _mux(self, packets: Any) -> None:
         av = _import()
