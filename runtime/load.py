@@ -52,9 +52,9 @@ def load(
     takes memory for the engine's work and its frames; they share the model. On a CPU they share the
     `threads` too.
     `memory`: what runs may take beside the model and whole frames, maps and results, of all streams
-    together, such as "2GiB" or bytes. Larger frames are done in tiles, and give what they would give at once. On a GPU an
-    engine has taken its memory when it was loaded: there, what is larger than the engine's size is
-    done in tiles of it.
+    together, such as "2GiB" or bytes. Larger frames are done in tiles, and give what they would
+    give at once. On a GPU an engine has taken its memory when it was loaded: there, what is larger
+    than the engine's size is done in tiles of it.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only; see `Result.skipped`.

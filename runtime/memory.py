@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from numbers import Integral
 from pathlib import Path
+
+import numpy as np
 
 from allfocus.runtime.errors import UsageError
 
@@ -16,7 +17,7 @@ _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", re.IGNORECASE)
 
 def parse_bytes(amount: str | int) -> int:
     """Bytes from a number, or a text such as "1.5GiB", "800MB" or "2G"; raises UsageError."""
-    if isinstance(amount, Integral) and not isinstance(amount, bool) and amount > 0:
+    if isinstance(amount, int | np.integer) and not isinstance(amount, bool) and amount > 0:
         return int(amount)
     found = _TEXT.fullmatch(amount) if isinstance(amount, str) else None
     value = 0 if found is None else int(float(found[1]) * _UNITS[(found[2] or "").lower()])

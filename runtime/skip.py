@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from numbers import Real
 
 import cv2
 import numpy as np
@@ -89,7 +88,7 @@ def check(choice: Choice) -> None:
     if isinstance(choice, str):
         valid = choice in (AUTO, OFF)
     else:
-        number = isinstance(choice, Real) and not isinstance(choice, bool)
+        number = isinstance(choice, int | float) and not isinstance(choice, bool)
         valid = number and 0 <= choice < float("inf")
     if not valid:
         raise UsageError(f"skip: expected auto, off or a blur radius in pixels, got {choice!r}")

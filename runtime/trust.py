@@ -9,7 +9,6 @@ needed. What a blur destroys altogether, such as ripples finer than it, cannot b
 from __future__ import annotations
 
 import argparse
-from numbers import Real
 
 import cv2
 import numpy as np
@@ -72,7 +71,7 @@ def fallen_back(blurry: Array, sharp: Array, trusted: Array, fallback: float) ->
 
 def check_fallback(fallback: float | None) -> None:
     """Raise UsageError for what is no trust."""
-    number = isinstance(fallback, Real) and not isinstance(fallback, bool)
+    number = isinstance(fallback, int | float) and not isinstance(fallback, bool)
     if fallback is None or (number and 0 < fallback <= 1):
         return
     raise UsageError(f"fallback: expected a trust above 0, up to 1, got {fallback!r}")
