@@ -97,9 +97,10 @@ class Deblurrer(Closing):
         self._skip = skip_for(skip, backend.spec, backend.graph.signature)
         if phases is None and not isinstance(skip, str):
             raise UsageError(
-                f"skip={skip:g}: the map must come before the rest, and there are no files of the "
-                f"two phases of {backend.artefact.name}: load a packaged model by its name, or "
-                f"`allfocus export --model {self.spec.name} --phase estimate` and `restore`"
+                f"skip={skip:g}: the map must come before the rest, which takes files of both "
+                f"phases beside {backend.artefact.name}. They are found by a model's name only: "
+                f"load a packaged one by it, or after `allfocus export --model {self.spec.name}`, "
+                "the same with `--phase estimate`, and with `--phase restore`"
             )
         self._backend = backend
         self.streams = backend.options.streams
