@@ -21,6 +21,8 @@ from allfocus.runtime.tiling import Grain, Tile, Window, best_tile, cover, least
 
 _FACE_BYTES = 40  # a pixel's inputs and outputs in the graph's layout, and the frames cut for them
 
+_ANEW = 1.4  # memory that is taken anew for each frame costs as much as so many times the work
+
 Arrays = dict[str, Array]
 
 
@@ -74,6 +76,13 @@ class Stage:
             return shapes.max.width * shapes.max.height
         return None if each is None else int(self.memory / self._streams / (each + _FACE_BYTES))
 
+    @property
+    def _pools(self) -> bool:
+        """Whether it must see a frame at once, since it averages over it."""
+        signature = self.backend.graph.signature
+        given = "context" in signature.inputs
+        return "context" in signature.outputs or (self.backend.spec.global_context and not given)
+
     def grown(self, size: Size) -> Size:
         """What a frame of `size` must be padded to."""
         shapes = self.backend.graph.shapes
@@ -83,8 +92,11 @@ class Stage:
         return Size(max(padded.width, shapes.min.width), max(padded.height, shapes.min.height))
 
     def fits(self, size: Size) -> bool:
-        """Whether a frame that was grown to `size` goes in at once."""
-        return self._tile(size) == size
+        """Whether a frame that was grown to `size` can go in at once."""
+        shapes, pixels = self.backend.graph.shapes, self.pixels
+        if shapes is None:
+            return pixels is None or size.width * size.height <= pixels
+        return size.width <= shapes.max.width and size.height <= shapes.max.height
 
     def tiles(self, region: Window, frame: Size) -> list[Tile]:
         """What must be run for `region` of a grown frame.
@@ -92,7 +104,7 @@ class Stage:
         Raises InputError where no tile that is small enough computes anything.
         """
         seen = self.grain.around(region, frame)
-        tile = self._tile(seen.size)
+        tile = seen.size if self._pools and self.fits(seen.size) else self._tile(seen.size)
         if tile is None:
             raise InputError(self._too_little(seen.size))
         shapes = self.backend.graph.shapes
@@ -149,13 +161,21 @@ class Stage:
         if pixels is None:
             return need
         if shapes is None:
-            return best_tile(need, self.grain, pixels)
+            return self._tile_within(need, pixels)
         width, height = min(need.width, shapes.max.width), min(need.height, shapes.max.height)
         least = 2 * self.grain.margin
         too_small = (width < need.width and width <= least) or (
             height < need.height and height <= least
         )
         return None if too_small else Size(width, height)
+
+    def _tile_within(self, need: Size, pixels: int) -> Size | None:
+        """The best tile within this graph's share; one that takes all memory where that pays."""
+        most, own = (best_tile(need, self.grain, n) for n in (pixels, pixels // self._graphs))
+        if own is None or most is None:
+            return most
+        pays = _work(need, own, self.grain) > _ANEW * _work(need, most, self.grain)
+        return most if pays else own
 
     def _too_little(self, need: Size) -> str:
         spec, shapes, each = self.backend.spec, self.backend.graph.shapes, 0.0
@@ -173,3 +193,14 @@ class Stage:
             f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "
             f"at least {format_bytes(wanted)} are needed here"
         )
+
+
+def _work(need: Size, tile: Size, grain: Grain) -> int:
+    """Pixels that tiles of a size compute to cover what must be seen."""
+
+    def count(whole: int, part: int) -> int:
+        return 1 if part >= whole else -(-(whole - 2 * grain.margin) // (part - 2 * grain.margin))
+
+    return (
+        count(need.width, tile.width) * count(need.height, tile.height) * tile.width * tile.height
+    )

@@ -111,8 +111,8 @@ def test_what_exceeds_its_share_has_all_memory_and_leaves_nothing(
     deblur(photo(64, 64))
     assert released == []  # half of it suffices each phase
     deblur(photo(64, 80))
-    every = ["whole", "estimate", "restore"]
-    assert released == [*every, "estimate", *every, "restore"]
+    # The estimator looks far, and tiles would cost it much; the rest is done in two within a half.
+    assert released == ["whole", "estimate", "restore", "estimate"]
 
 
 @pytest.mark.parametrize("name", [*TINY, *LARGE])
@@ -134,8 +134,8 @@ def test_tiled_equals_untiled(opened: Any, name: str) -> None:
                 expected = getattr(one, plane)
                 np.testing.assert_allclose(getattr(other, plane), expected, atol=1e-4)
     if name in CUT:
-        assert lane(tiled).phased is not None
-        assert lane(whole).phased is None
+        assert lane(tiled).phased
+        assert not lane(whole).phased
     else:
         assert not lane(tiled).direct.fits(Size(width, height))
 
