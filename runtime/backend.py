@@ -20,6 +20,11 @@ from allfocus.runtime.spec import Graph, Size, Spec
 Array = NDArray[Any]
 
 
+def is_whole(number: object, least: int) -> bool:
+    """Whether it is a whole number of at least so much; True and False are none."""
+    return isinstance(number, int) and not isinstance(number, bool) and number >= least
+
+
 @dataclass(frozen=True)
 class Options:
     """Where and how to run. `threads` 0 lets the engine choose; only CPU engines use it.
@@ -34,8 +39,7 @@ class Options:
     canary: bool = True  # whether a golden frame is run first
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.streams, int) and not isinstance(self.streams, bool)
-        if not whole or self.streams < 1:
+        if not is_whole(self.streams, 1):
             raise UsageError(f"expected streams of 1 or more, got {self.streams!r}")
 
 

@@ -86,6 +86,7 @@ class Deblurrer(Closing):
         coarse_map: bool = False,
         checker: Backend | None = None,
         fallback: float | None = None,
+        parent: Deblurrer | None = None,
     ) -> None:
         check_fallback(fallback)
         self.spec: Spec = backend.spec
@@ -111,11 +112,13 @@ class Deblurrer(Closing):
             )
         self._checker = checker
         self._fallback = fallback
+        self._parent = parent  # of a variant: what it uses belongs to that one, also its turns
         lanes = (self._lane() for _ in range(self.streams))
-        self._lanes = Lanes(lanes, str(backend.artefact))
+        self._lanes: Lanes[_Lane] = (
+            parent._lanes if parent is not None else Lanes(lanes, str(backend.artefact))
+        )
         self._phases = phases
         self._coarse_map = coarse_map
-        self._parent: Deblurrer | None = None  # a variant's: what it uses belongs to that one
         self._opened: tuple[Backend, ...] = ()
         self._opening = Lock()
 
@@ -168,7 +171,7 @@ class Deblurrer(Closing):
                 f"{self._backend.artefact.name} has no files of its two phases, without which "
                 "there is no other way through it: load a packaged model by its name"
             )
-        other = Deblurrer(
+        return Deblurrer(
             self._backend,
             color=self.color,
             reasons=self.reasons,
@@ -176,9 +179,8 @@ class Deblurrer(Closing):
             memory=self.memory,
             skip=skip,
             coarse_map=coarse_map,
+            parent=self,
         )
-        other._parent, other._lanes = self, self._lanes  # its turns are those of this one
-        return other
 
     def _open_phases(self) -> tuple[Backend, Backend]:
         """Both phases, opened once for this Deblurrer and its variants."""
@@ -206,8 +208,9 @@ class Deblurrer(Closing):
         self, image: Array, sharp: Array, lane: _Lane, clock: Clock
     ) -> tuple[Array, Array | None]:
         """An output of `image` as it is to be shown, and how far it is trusted."""
-        if lane.checker is None or self._checker is None:
+        if self._checker is None:  # a variant's lanes have one, which it leaves alone
             return sharp, None
+        assert lane.checker is not None
         own = Clock()
         trusted = lane.checker.trust(image, sharp, own)
         if self._fallback is not None:

@@ -77,28 +77,27 @@ def frame_layout(name: str, io: Io) -> Layout:
 
 def as_frame(name: str, tensor: NDArray[Any], io: Io) -> NDArray[Any]:
     """The contiguous tensor `name` of a graph as `frame_layout` tells: the same memory."""
-    wanted = frame_layout(name, io)
-    if wanted == layout(name, io):
-        return tensor
-    size = layout(name, io).size(tensor.shape)
-    assert size is not None
-    return tensor.view(wanted.dtype).reshape(wanted.shape(size))
+    return _seen_as(tensor, layout(name, io), frame_layout(name, io))
 
 
 def as_tensor(name: str, frame: NDArray[Any], io: Io) -> NDArray[Any]:
     """The inverse of `as_frame`."""
-    wanted = layout(name, io)
-    if wanted == frame_layout(name, io):
-        return frame
-    size = frame_layout(name, io).size(frame.shape)
-    assert size is not None
-    return frame.view(wanted.dtype).reshape(wanted.shape(size))
+    return _seen_as(frame, frame_layout(name, io), layout(name, io))
 
 
 def multiple_in(io: Io, multiple: int) -> int:
     """What height and width are multiples of in a graph with the face `io`, where the net asks for
     `multiple`: even where four pixels share a sample of chroma."""
     return math.lcm(multiple, 2) if io in YUV else multiple
+
+
+def _seen_as(array: NDArray[Any], given: Layout, wanted: Layout) -> NDArray[Any]:
+    """An array of one layout as one of another that has the same bytes."""
+    if wanted == given:
+        return array
+    size = given.size(array.shape)
+    assert size is not None
+    return array.view(wanted.dtype).reshape(wanted.shape(size))
 
 
 def _found(name: str, io: Io, pictures: dict[Io, Layout]) -> Layout:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from allfocus.runtime import skip as skips
-from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.backend import Backend, Options, is_whole
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
@@ -190,5 +190,5 @@ def _check(color: str, device: int, threads: int) -> None:
     if color not in get_args(Color):
         raise UsageError(f'color: expected "bgr" or "rgb", got {color!r}')
     for name, number in (("device", device), ("threads", threads)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        if not is_whole(number, 0):
             raise UsageError(f"{name}: expected a whole number of 0 or more, got {number!r}")

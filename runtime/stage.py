@@ -17,7 +17,7 @@ from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import format_bytes
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Color, Size
-from allfocus.runtime.tiling import Grain, Tile, Window, best_tile, cover, least_pixels
+from allfocus.runtime.tiling import Grain, Tile, Window, best_tile, cover, least_pixels, work
 
 _FACE_BYTES = 40  # a pixel's inputs and outputs in the graph's layout, and the frames cut for them
 
@@ -174,7 +174,7 @@ class Stage:
         most, own = (best_tile(need, self.grain, n) for n in (pixels, pixels // self._graphs))
         if own is None or most is None:
             return most
-        pays = _work(need, own, self.grain) > _ANEW * _work(need, most, self.grain)
+        pays = work(need, own, self.grain) > _ANEW * work(need, most, self.grain)
         return most if pays else own
 
     def _too_little(self, need: Size) -> str:
@@ -193,14 +193,3 @@ class Stage:
             f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "
             f"at least {format_bytes(wanted)} are needed here"
         )
-
-
-def _work(need: Size, tile: Size, grain: Grain) -> int:
-    """Pixels that tiles of a size compute to cover what must be seen."""
-
-    def count(whole: int, part: int) -> int:
-        return 1 if part >= whole else -(-(whole - 2 * grain.margin) // (part - 2 * grain.margin))
-
-    return (
-        count(need.width, tile.width) * count(need.height, tile.height) * tile.width * tile.height
-    )

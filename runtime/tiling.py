@@ -149,6 +149,16 @@ def best_tile(need: Size, grain: Grain, pixels: int) -> Size | None:
     return min(found)[2] if found else None
 
 
+def work(need: Size, tile: Size, grain: Grain) -> int:
+    """Pixels that tiles of a size compute to cover `need`, what must be seen altogether."""
+
+    def count(whole: int, part: int) -> int:
+        return 1 if part >= whole else -(-(whole - 2 * grain.margin) // (part - 2 * grain.margin))
+
+    tiles = count(need.width, tile.width) * count(need.height, tile.height)
+    return tiles * tile.width * tile.height
+
+
 def least_pixels(need: Size, grain: Grain) -> int:
     """Of the smallest tile that `best_tile` can give for `need`."""
     smallest = 2 * grain.margin + grain.multiple

@@ -39,14 +39,14 @@ class Checker:
 
     def trust(self, blurry: Array, sharp: Array, clock: Clock) -> Array:
         """float32 [H, W] in 0 to 1, of two frames [H, W, 3] of one type: see `trust`."""
-        pictures = {"sharp": self._enter(sharp), "blurry": self._enter(blurry)}
+        given = _unit(blurry)
+        pictures = {"sharp": self._enter(_unit(sharp)), "blurry": self._enter(given)}
         again = everywhere(self._stage, pictures, clock)["reblurred"]
-        found = trust(_unit(blurry), _unit(again))
+        found = trust(given, _unit(again))
         clock.lap("post")
         return found
 
-    def _enter(self, frame: Array) -> Array:
-        unit = _unit(frame)
+    def _enter(self, unit: Array) -> Array:
         return np.rint(255 * unit).astype(np.uint8) if self._levels else unit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,6 +142,17 @@ def test_all_streams_share_the_memory(floats: Floats) -> None:
     assert largest(4) == largest(1) // 4
 
 
+def goes_on_until_closed(backend: Held, running: list[Thread], closing: Thread) -> None:
+    """`closing` waits for calls at work, and ends with them."""
+    closing.join(0.05)
+    assert closing.is_alive()
+    assert backend._open
+    backend.go_on.set()
+    for thread in (*running, closing):
+        joined(thread)
+    assert not backend._open
+
+
 def test_closing_waits_for_calls_at_work_and_refuses_those_that_wait() -> None:
     backend = Held(Path("fake"), Options(streams=2))
     deblur = Deblurrer(backend)
@@ -156,14 +167,8 @@ def test_closing_waits_for_calls_at_work_and_refuses_those_that_wait() -> None:
 
     waiting, closing = started(late), started(deblur.close)
     joined(waiting)
-    closing.join(0.05)
-    assert closing.is_alive()
-    assert backend._open
-    backend.go_on.set()
-    for thread in (*running, closing):
-        joined(thread)
+    goes_on_until_closed(backend, running, closing)
     assert found == ["refused", (16, 24, 3), (16, 24, 3)]
-    assert not backend._open
 
 
 def test_variants_take_turns_with_the_one_they_come_from() -> None:
@@ -173,13 +178,7 @@ def test_variants_take_turns_with_the_one_they_come_from() -> None:
     running = [started(lambda o=o: o(frame(0))) for o in others]
     backend.here.wait(PATIENCE)
     closing = started(deblur.close)
-    closing.join(0.05)
-    assert closing.is_alive()
-    assert backend._open
-    backend.go_on.set()
-    for thread in (*running, closing):
-        joined(thread)
-    assert not backend._open
+    goes_on_until_closed(backend, running, closing)
 
 
 def test_a_variant_ends_with_the_one_it_comes_from() -> None:

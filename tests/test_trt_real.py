@@ -10,11 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from real_gpu import on_gpu
 
 import allfocus
 from allfocus.runtime.backend import Options
-from allfocus.runtime.cudart import Device, Memory, Stream
-from allfocus.runtime.device_array import DeviceArray
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.gpu import Gpu, find_gpus
 from allfocus.runtime.manifest import Flavour, Manifest, read_manifest
@@ -187,18 +186,6 @@ def test_without_graphs_the_result_is_the_same(engine: Path, backend: TrtBackend
         assert not plain.cuda_graph
         for _ in range(3):
             assert_close(backend, plain.infer(image).sharp, backend.infer(image).sharp)
-
-
-def on_gpu(image: np.ndarray[Any, Any]) -> DeviceArray:
-    """`image` in GPU memory of its own."""
-    from cuda.bindings import runtime
-
-    device = Device(runtime, 0)
-    device.use()
-    stream, memory = Stream(device), Memory(device, image.nbytes)
-    stream.copy(memory.pointer, image.ctypes.data, image.nbytes)
-    stream.synchronize()
-    return DeviceArray(memory, image.shape, image.dtype)
 
 
 @pytest.mark.gpu

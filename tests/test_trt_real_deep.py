@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from real_gpu import on_gpu
 
 from allfocus.runtime import canary
 from allfocus.runtime.backend import Options
-from allfocus.runtime.cudart import Device, Memory, Stream
-from allfocus.runtime.device_array import DeviceArray
 from allfocus.runtime.form import form_of
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.layout import as_frame, as_tensor
@@ -49,18 +48,6 @@ def build(folder: Path, flavour: Flavour, io: Io, **options: Any) -> TrtBackend:
     target = find_gpus().devices[0].target if flavour == "tensorrt-rtx" else None
     made, _ = plan.make_plan(plan.Options(io=io, backend=flavour, target=target, **options))
     return TrtBackend(Path(to_trt.export(made, out=folder)["engine"]), Options())
-
-
-def on_gpu(image: Array) -> DeviceArray:
-    """`image` in GPU memory of its own."""
-    from cuda.bindings import runtime
-
-    device = Device(runtime, 0)
-    device.use()
-    stream, memory = Stream(device), Memory(device, image.nbytes)
-    stream.copy(memory.pointer, image.ctypes.data, image.nbytes)
-    stream.synchronize()
-    return DeviceArray(memory, image.shape, image.dtype)
 
 
 def off(found: Array, expected: Array) -> float:

@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.train.pair_samples import mirror
 from allfocus.train.photo_samples import PhotoSamples, turn
-from allfocus.train.synthetic import Sample
+from allfocus.train.synthetic import PICTURES, Sample
 
 ABOUT = "rendered.json"
-_PICTURES = ("blurry", "sharp", "left", "right", "moved")
 _RADIUS = "radius"
 
 
@@ -84,7 +83,7 @@ class RenderedSamples(Dataset[Sample]):
         y, x = rng.integers(self._store.side - self.side + 1, size=2)
         cut = (number, slice(int(y), int(y) + self.side), slice(int(x), int(x) + self.side))
         arrays = self._store.arrays
-        names = [name for name in _PICTURES if name in arrays]
+        names = [name for name in PICTURES if name in arrays]
         codes = [arrays[name][cut].astype(np.float32) / np.float32(255) for name in names]
         radius = arrays[_RADIUS][cut].astype(np.float32)[..., None]
         stack = np.concatenate((*codes, radius), axis=2)
@@ -125,7 +124,7 @@ def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any
     side = len(sample.radius)
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
         name: ((count, side, side, 3), "u1")
-        for name in _PICTURES
+        for name in PICTURES
         if getattr(sample, name) is not None
     }
     shapes[_RADIUS] = ((count, side, side), "f2")
@@ -145,7 +144,7 @@ def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any
 
 
 def _open(folder: Path) -> _Store:
-    names = [name for name in (*_PICTURES, _RADIUS) if (folder / f"{name}.npy").is_file()]
+    names = [name for name in (*PICTURES, _RADIUS) if (folder / f"{name}.npy").is_file()]
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))

@@ -20,6 +20,7 @@ from allfocus.train.render import Layer, lay_sharp, render, render_views, visibl
 from allfocus.train.scenes import Recipe, Texture, draw_layers, rich
 
 __all__ = [
+    "PICTURES",
     "Image",
     "Layer",
     "Recipe",
@@ -34,6 +35,9 @@ __all__ = [
     "to_srgb",
 ]
 IN_FOCUS = 0.5  # pixels of radius: what is blurred less counts as in focus
+
+
+PICTURES = ("blurry", "sharp", "left", "right", "moved")  # the fields of a Sample that are images
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from allfocus.train.synthetic import Image, Sample
+from allfocus.train.synthetic import PICTURES, Image, Sample
 
 if TYPE_CHECKING:
     from allfocus.train.data import Samples
 
-_PICTURES = ("blurry", "sharp", "left", "right", "moved")
 _MOST_COLOUR = 1.3  # times as far from grey as it was; the least is grey
 _CURVE = 0.35  # of the logarithm of a tone curve's exponent, to either side ...
 _TINGE = 0.1  # ... and of each channel besides
@@ -49,5 +48,5 @@ def tinted(rng: np.random.Generator, sample: Sample) -> Sample:
         grey = mixed.mean(2, keepdims=True)
         return np.asarray(np.clip(grey + colour * (mixed - grey), 0, 1) ** curve, np.float32)
 
-    pictures = {name: getattr(sample, name) for name in _PICTURES}
+    pictures = {name: getattr(sample, name) for name in PICTURES}
     return replace(sample, **{n: changed(p) for n, p in pictures.items() if p is not None})
