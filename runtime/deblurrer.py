@@ -15,13 +15,13 @@ from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Direct, Flow, Phased
 from allfocus.runtime.form import form_of
-from allfocus.runtime.frame import checked, on_device, to_color
+from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
 from allfocus.runtime.spec import YUV, Color, Graph, Size, Spec
 from allfocus.runtime.stage import Stage
-from allfocus.runtime.trust import Checker, check_fallback, fallen_back
+from allfocus.runtime.trust import Checker, check_fallback
 
 MEMORY = "2GiB"  # what frames may take by default, beside the model
 
@@ -105,11 +105,6 @@ class Deblurrer(Closing):
             )
         self._backend = backend
         self.streams = backend.options.streams
-        if checker is not None and self.graph.io in YUV:
-            raise UsageError(
-                f"{backend.artefact.name} takes {self.graph.io} frames, and outputs are checked in "
-                "colour: load it without check, or export the model with `--io frame`"
-            )
         self._checker = checker
         self._fallback = fallback
         self._parent = parent  # of a variant: what it uses belongs to that one, also its turns
@@ -146,7 +141,8 @@ class Deblurrer(Closing):
         Both are frames in host memory, of one size and type; see `Result.trust`. Raises InputError
         where they are not, and UsageError where the model was loaded without `check`.
         """
-        given, made = (checked(each, "float") for each in (frame, sharp))
+        io = self.graph.io if self.graph.io in YUV else "float"
+        given, made = (checked(each, io) for each in (frame, sharp))
         if (given.shape, given.dtype) != (made.shape, made.dtype):
             raise InputError(
                 f"expected frames of one size and type, got {given.dtype} {list(given.shape)} and "
@@ -156,7 +152,8 @@ class Deblurrer(Closing):
             raise UsageError("outputs are not checked; load the model with check=True")
         with self._lanes.one() as lane:
             assert lane.checker is not None
-            return lane.checker.trust(to_color(given), to_color(made), Clock())
+            form = form_of("image", io)
+            return lane.checker.trust(form.opened(given), form.opened(made), Clock())
 
     def variant(self, *, skip: Choice = AUTO, coarse_map: bool = False) -> Deblurrer:
         """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
@@ -214,13 +211,16 @@ class Deblurrer(Closing):
         own = Clock()
         trusted = lane.checker.trust(image, sharp, own)
         if self._fallback is not None:
-            sharp = fallen_back(image, sharp, trusted, self._fallback)
+            sharp = lane.checker.fallen_back(image, sharp, trusted, self._fallback)
         clock.lap("check")
         clock.copies += own.copies
         return sharp, trusted
 
     def _lane(self) -> _Lane:
-        checker = None if self._checker is None else Checker(self._stage(self._checker))
+        checker = None
+        if self._checker is not None:
+            color: Color = "rgb" if self.graph.io in YUV else self.color
+            checker = Checker(self._stage(self._checker, color=color), self.graph)
         return _Lane(Direct(self._stage(self._backend)), checker)
 
     def _flow(self, size: Size, lane: _Lane) -> Flow:
@@ -234,11 +234,11 @@ class Deblurrer(Closing):
             lane.phased[way] = Phased(first, second, self._skip, coarse_map=self._coarse_map)
         return lane.phased[way]
 
-    def _stage(self, backend: Backend, graphs: int = 1) -> Stage:
+    def _stage(self, backend: Backend, graphs: int = 1, *, color: Color | None = None) -> Stage:
         """One of `graphs` graphs, or one more, that share the memory."""
         return Stage(
             backend,
-            self.color,
+            color or self.color,
             self.memory,
             graphs=graphs + (self._checker is not None),
             streams=self.streams,

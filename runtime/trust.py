@@ -15,11 +15,12 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
+from allfocus.runtime.decoded import colours
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import everywhere
-from allfocus.runtime.frame import peak
+from allfocus.runtime.form import form_of
+from allfocus.runtime.spec import Graph
 from allfocus.runtime.stage import Stage
-from allfocus.runtime.tiling import blended
 
 CHECKER = "jdrl-reblur"
 
@@ -31,20 +32,29 @@ _AROUND = 5.0  # pixels: deviations are taken under a Gaussian of this deviation
 
 
 class Checker:
-    """Judges outputs by a reblurring net that `stage` runs, in tiles where its budget asks it."""
+    """Judges the pictures of the graph `judged` by a reblurring net that `stage` runs, in tiles
+    where its budget asks it. Pictures lie as they do beside `judged`."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, judged: Graph) -> None:
         self._stage = stage
+        self._judged = judged
         self._levels = stage.backend.graph.io == "frame"  # then it takes 8 bits only
 
     def trust(self, blurry: Array, sharp: Array, clock: Clock) -> Array:
-        """float32 [H, W] in 0 to 1, of two frames [H, W, 3] of one type: see `trust`."""
-        given = _unit(blurry)
-        pictures = {"sharp": self._enter(_unit(sharp)), "blurry": self._enter(given)}
-        again = everywhere(self._stage, pictures, clock)["reblurred"]
-        found = trust(given, _unit(again))
+        """float32 [H, W] in 0 to 1, of two pictures of one size and type: see `trust`."""
+        given = colours(blurry, self._judged)
+        pictures = {"sharp": colours(sharp, self._judged), "blurry": given}
+        entered = {name: self._enter(unit) for name, unit in pictures.items()}
+        again = everywhere(self._stage, entered, clock)["reblurred"]
+        found = trust(given, colours(again, self._stage.backend.graph))
         clock.lap("post")
         return found
+
+    def fallen_back(self, blurry: Array, sharp: Array, trusted: Array, fallback: float) -> Array:
+        """`sharp` where `trusted` is at least `fallback`; under it the more of `blurry`, the less
+        it is trusted."""
+        share = np.minimum(trusted / np.float32(fallback), 1)
+        return form_of("sharp", self._judged.io).blended(sharp, blurry, share)
 
     def _enter(self, unit: Array) -> Array:
         return np.rint(255 * unit).astype(np.uint8) if self._levels else unit
@@ -60,13 +70,6 @@ def trust(blurry: Array, again: Array) -> Array:
     detail = _spread((blurry - cv2.GaussianBlur(blurry, (0, 0), _DETAIL)) ** 2)
     allowed = np.float32(_NOISE**2) + np.float32(_SHARE**2) * detail
     return np.asarray(allowed / (allowed + off), np.float32)
-
-
-def fallen_back(blurry: Array, sharp: Array, trusted: Array, fallback: float) -> Array:
-    """`sharp` where `trusted` is at least `fallback`; under it the more of `blurry`, the less it is
-    trusted."""
-    share = np.minimum(trusted / np.float32(fallback), 1)
-    return blended(sharp, blurry, share)
 
 
 def check_fallback(fallback: float | None) -> None:
@@ -86,11 +89,6 @@ def argument(text: str) -> float:
         message = f"expected a trust above 0, up to 1, got {text!r}"
         raise argparse.ArgumentTypeError(message) from None
     return fallback
-
-
-def _unit(frame: Array) -> Array:
-    """As float32 in [0, 1]."""
-    return frame.astype(np.float32) / np.float32(peak(frame.dtype))
 
 
 def _spread(squares: Array) -> Array:

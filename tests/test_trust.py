@@ -16,7 +16,7 @@ import allfocus
 from allfocus.benchmarks.evaluation_scenes import load_photo
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.trust import check_fallback, fallen_back, trust
+from allfocus.runtime.trust import check_fallback, trust
 
 PHOTO = load_photo("astronaut")[100:196, 150:278]  # [96, 128, 3]
 
@@ -61,11 +61,13 @@ def test_the_more_it_is_off_the_less_it_is_trusted(a: float, b: float, seed: int
     assert np.all(far <= near + 1e-6)
 
 
-def test_what_is_not_trusted_falls_back() -> None:
+def test_what_is_not_trusted_falls_back(deblur: Deblurrer) -> None:
     blurry, sharp = np.zeros_like(PHOTO), np.full_like(PHOTO, 200)
     trusted = np.full(PHOTO.shape[:2], 1, np.float32)
     trusted[:10], trusted[10:20], trusted[20:30] = 0, 0.25, 0.5
-    found = fallen_back(blurry, sharp, trusted, 0.5)
+    with deblur._lanes.one() as lane:
+        assert lane.checker is not None
+        found = lane.checker.fallen_back(blurry, sharp, trusted, 0.5)
     assert found.dtype == np.uint8
     assert [int(found[row].mean()) for row in (5, 15, 25, 60)] == [0, 100, 200, 200]
 
