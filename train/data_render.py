@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-radius", type=float, default=8.0, help="pixels; a share lies beyond (%(default)s)")
     add("--jpeg-share", type=float, default=0.3, help="pictures that are JPEGs (%(default)s)")
     add("--sharp-share", type=float, default=0.2, help="scenes all in focus (%(default)s)")
+    add("--soft-share", type=float, default=0.25, help="photos that are enlarged (%(default)s)")
     add("--views", action="store_true", help="dual-pixel views too")
     add("--misaligned", action="store_true", help="a displaced sharp picture too")
     add("--workers", type=int, default=2, help="processes (default %(default)s)")
@@ -65,12 +66,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    for name in ("jpeg_share", "sharp_share"):
-        if not 0 <= getattr(args, name) <= 1:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option}: expected 0 to 1, got {getattr(args, name)}")
+    shares = {name: getattr(args, name) for name in ("jpeg_share", "sharp_share", "soft_share")}
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UsageError(f"--{name.replace('_', '-')}: expected 0 to 1, got {share}")
     if not args.max_radius > 0:
         raise UsageError(f"--max-radius: expected more than 0 pixels, got {args.max_radius}")
-    shares = {"jpeg_share": args.jpeg_share, "sharp_share": args.sharp_share}
     drawn = rich(args.max_radius, views=args.views, misaligned=args.misaligned)
     return replace(drawn, **shares)
