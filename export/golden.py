@@ -14,7 +14,7 @@ from allfocus.train.models.base import Net
 
 def answers(net: Net, graph: Graph) -> str:
     """Of the float32 `net`, in eval mode, in the face of `graph`, as text."""
-    size = canary.size_for(graph, multiple_in(graph.io, net.multiple))
+    size = canary.size_for(graph, multiple_in(graph.io, net.multiple_of(graph.phase)))
     arrays = canary.draw(graph, size, net.context)
     with torch.inference_mode():
         outputs = net.run(graph.phase, *as_faces.seen(arrays, graph).values())

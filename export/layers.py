@@ -26,7 +26,7 @@ class Trial:
     def __init__(self, net: Net, graph: Graph, size: Size) -> None:
         self._net, self._phase = net, graph.phase
         self._output = graph.signature.outputs[0]
-        padded = size.padded(net.multiple)
+        padded = size.padded(net.multiple_of(graph.phase))
         self._given = list(samples.inputs(net, graph.signature, padded).values())
         with torch.inference_mode():
             self._expected = net.run(self._phase, *self._given)[0].numpy()

@@ -57,7 +57,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
             dynamo=True,
             input_names=graph.signature.inputs,
             output_names=graph.signature.outputs,
-            dynamic_shapes=_dynamic_axes(graph, net.multiple),
+            dynamic_shapes=_dynamic_axes(graph, net.multiple_of(graph.phase)),
             custom_translation_table=ops.translations(),
             verbose=False,
         )
@@ -72,15 +72,15 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
 
 
 def of_graph(spec: Spec, net: Net, graph: Graph) -> Spec:
-    """The Spec of one graph of `net`: the halo and work of its phase, the multiple of its face, the
-    parameters of the whole net."""
+    """The Spec of one graph of `net`: the halo, multiple and work of its phase, the parameters of
+    the whole net."""
     from allfocus.train.models.base import phase_macs
 
     return replace(
         spec,
         halo=net.halos[graph.phase],
         macs_per_pixel=phase_macs(spec.name, net, graph.phase),
-        multiple=multiple_in(graph.io, net.multiple),
+        multiple=multiple_in(graph.io, net.multiple_of(graph.phase)),
     )
 
 
@@ -145,7 +145,7 @@ def _example_size(graph: Graph, multiple: int) -> Size:
 
 def _examples(graph: Graph, net: Net) -> list[NDArray[Any]]:
     """Inputs of zeros, which the net is traced with."""
-    size = _example_size(graph, net.multiple)
+    size = _example_size(graph, net.multiple_of(graph.phase))
     layouts = [layout(name, graph.io) for name in graph.signature.inputs]
     return [np.zeros(each.shape(size, net.context), each.dtype) for each in layouts]
 

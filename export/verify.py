@@ -58,7 +58,7 @@ def verify(
     from allfocus.export import as_faces, samples
 
     size = graph.shapes.opt if graph.shapes else ANY_SIZE
-    multiple = multiple_in(graph.io, net.multiple)
+    multiple = multiple_in(graph.io, net.multiple_of(graph.phase))
     given = as_faces.given(samples.inputs(net, graph.signature, size.padded(multiple)), graph)
     with torch.inference_mode():
         outputs = net.run(graph.phase, *as_faces.seen(given, graph).values())

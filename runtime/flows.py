@@ -15,7 +15,7 @@ from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.memory import format_bytes
 from allfocus.runtime.regions import fading, windows
-from allfocus.runtime.skip import Skip
+from allfocus.runtime.skip import REACH, Skip
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Arrays, Stage
 from allfocus.runtime.tiling import Tile, Window
@@ -125,8 +125,9 @@ class Phased(Flow):
         active = skip.active(plane)
         active[real.bottom :] = active[:, real.right :] = False  # nobody sees what was mirrored
         weights = fading(active, skip.fade)
-        parts = windows(weights > 0, self._restore.grain)
-        tiles = [tile for part in parts for tile in self._restore.tiles(part, frame)]
+        grain = self._restore.grain.within(REACH)
+        parts = windows(weights > 0, grain)
+        tiles = [tile for part in parts for tile in self._restore.tiles(part, frame, grain)]
         out = grown.copy()
         clock.lap("pre")
         with self._restore.room(tiles):

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
+from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.face import Face, face
 from allfocus.runtime.form import form_of, pad
 from allfocus.runtime.frame import checked
 from allfocus.runtime.lanes import Lanes
-from allfocus.runtime.layout import layout
+from allfocus.runtime.layout import layout, multiple_in
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Color, Graph, Size, Spec
 
@@ -48,7 +49,7 @@ class Model(Closing):
         with self._faces.one() as face:
             frames = {n: checked(a, self.graph.io) for n, a in inputs.items() if _is(n, "picture")}
             size = self._size(frames)
-            padded = self._backend.size_for(size)
+            padded = self._backend.size_for(self._with_planes(size, inputs))
             packed = {n: face.pack(face.form.opened(a), padded, n) for n, a in frames.items()}
             packed |= {n: self._enter(n, a, padded) for n, a in inputs.items() if n not in frames}
             outputs = self._backend.run(packed)
@@ -72,16 +73,29 @@ class Model(Closing):
         expected = ", ".join(n for n in self.graph.signature.inputs if _is(n, "picture"))
         raise InputError(f"{self.spec.name}: expected {expected} of one size, got {found}")
 
+    def _with_planes(self, size: Size, inputs: dict[str, Any]) -> Size:
+        """A picture's size, or that of the planes which `estimate` gave for it as it was padded.
+
+        Raises InputError for planes that are larger than that.
+        """
+        known = MODELS.get(self.spec.name)
+        multiple = multiple_in(self.graph.io, known.multiple if known else self.spec.multiple)
+        most = size.padded(multiple)
+        for name, given in inputs.items():
+            if _is(name, "plane") and np.ndim(given) == 2:
+                height, width = np.shape(given)
+                if height > most.height or width > most.width:
+                    raise InputError(
+                        f"{name} of {Size(width, height)}: larger than the picture, {size}"
+                    )
+                size = Size(max(size.width, width), max(size.height, height))
+        return size
+
     def _enter(self, name: str, given: Any, size: Size) -> Array:
         """A plane or a vector in the graph's layout; what is unknown is left to the backend."""
         array = np.asarray(given, np.float32)
         if _is(name, "plane") and array.ndim == 2:
             scaled = array / np.float32(self.spec.max_radius) if name == "defocus" else array
-            height, width = scaled.shape
-            if height > size.height or width > size.width:
-                raise InputError(
-                    f"{name} of {Size(width, height)}: larger than the picture, {size}"
-                )
             padded = pad(scaled, size)
             return padded.reshape(layout(name, self.graph.io).shape(size))
         return array.reshape(1, -1, 1, 1) if _is(name, "vector") and array.ndim == 1 else array

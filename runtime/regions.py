@@ -51,7 +51,8 @@ def windows(active: Array, grain: Grain) -> list[Window]:
         return grain.around(in_pixels(block), frame).area + _CALL
 
     whole = _tight(blocks, Window(0, 0, blocks.shape[1], blocks.shape[0]))
-    return [] if whole is None else [in_pixels(part) for part in _parted(blocks, whole, cost)]
+    parts = [] if whole is None else _parted(blocks, whole, cost)
+    return [_cropped(active, in_pixels(part), grain) for part in parts]
 
 
 def fading(active: Array, width: int) -> Array:
@@ -115,6 +116,15 @@ def _largest_empty(blocks: Array) -> Window | None:
                     best = Window(first, row + 1 - above, column - first, above)
             starts.append((first, height))
     return best if best is not None and best.area else None
+
+
+def _cropped(active: Array, part: Window, grain: Grain) -> Window:
+    """What of `part` is between its first and last pixels of `active`, as whole multiples."""
+    tight = _tight(active, part)
+    assert tight is not None  # its blocks hold some
+    left, top = (n // grain.multiple * grain.multiple for n in (tight.left, tight.top))
+    right, bottom = grain.up(tight.right), grain.up(tight.bottom)
+    return Window(left, top, right - left, bottom - top)
 
 
 def _tightened(blocks: Array, parts: list[Window]) -> list[Window]:

@@ -98,19 +98,22 @@ class Stage:
             return pixels is None or size.width * size.height <= pixels
         return size.width <= shapes.max.width and size.height <= shapes.max.height
 
-    def tiles(self, region: Window, frame: Size) -> list[Tile]:
+    def tiles(self, region: Window, frame: Size, grain: Grain | None = None) -> list[Tile]:
         """What must be run for `region` of a grown frame.
 
+        `grain`: how much is looked at around `region`, where that is less than all that has a
+        part in it; what is computed then is cut into tiles without a further change.
         Raises InputError where no tile that is small enough computes anything.
         """
-        seen = self.grain.around(region, frame)
+        seen = (grain or self.grain).around(region, frame)
+        shapes = self.backend.graph.shapes
+        if shapes is not None:  # at least the smallest that it takes, which the frame is grown to
+            seen = seen.at_least(shapes.min, frame)
         tile = seen.size if self._pools and self.fits(seen.size) else self._tile(seen.size)
         if tile is None:
             raise InputError(self._too_little(seen.size))
-        shapes = self.backend.graph.shapes
-        if shapes is not None:  # at least the smallest that it takes, which the frame is grown to
-            tile = Size(max(tile.width, shapes.min.width), max(tile.height, shapes.min.height))
-        return cover(region, frame, tile, self.grain)
+        parts = cover(region.seen_from(seen), seen.size, tile, self.grain)
+        return [part.moved(seen.left, seen.top) for part in parts]
 
     @contextmanager
     def room(self, tiles: Sequence[Tile]) -> Iterator[None]:

@@ -61,6 +61,16 @@ class Window:
         """The same rectangle, counted from the corner of `other`."""
         return Window(self.left - other.left, self.top - other.top, self.width, self.height)
 
+    def moved(self, right: int, down: int) -> Window:
+        """The same rectangle elsewhere."""
+        return Window(self.left + right, self.top + down, self.width, self.height)
+
+    def at_least(self, size: Size, frame: Size) -> Window:
+        """This rectangle, or the one of at least `size` around it, within a frame that has it."""
+        width, height = max(self.width, size.width), max(self.height, size.height)
+        left, top = min(self.left, frame.width - width), min(self.top, frame.height - height)
+        return Window(left, top, width, height)
+
     def shrunk(self, scale: int) -> Window:
         """The same part of a picture `scale` times smaller; its edges are multiples of that."""
         return Window(*(n // scale for n in (self.left, self.top, self.width, self.height)))
@@ -76,6 +86,10 @@ class Tile:
     def put(self, result: Array, out: Array) -> None:
         """Copy what is kept of `result`, which is `seen` large, to its place in the frame `out`."""
         self.kept.of(out)[...] = self.kept.seen_from(self.seen).of(result)
+
+    def moved(self, right: int, down: int) -> Tile:
+        """The same tile elsewhere."""
+        return Tile(self.seen.moved(right, down), self.kept.moved(right, down))
 
     def shrunk(self, scale: int) -> Tile:
         """The same tile of a picture `scale` times smaller."""
@@ -100,6 +114,10 @@ class Grain:
     def margin(self) -> int:
         """The halo as whole multiples."""
         return self.up(self.halo)
+
+    def within(self, reach: int) -> Grain:
+        """The same with no more of a margin than `reach` pixels."""
+        return Grain(min(self.halo, reach), self.multiple)
 
     def up(self, length: float) -> int:
         """The least multiple that is not under `length`."""

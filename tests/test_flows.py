@@ -9,18 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tiny_graphs import Floats, exported, graph_of
 
+import allfocus
+from allfocus.runtime import flows
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.skip import FADE, Choice
+from allfocus.runtime.skip import FADE, REACH, Choice
 from allfocus.runtime.spec import Shapes, Size
 from allfocus.train.models import build
 
@@ -150,8 +153,6 @@ def test_a_wrong_halo_shows(opened: Any, name: str) -> None:
 @pytest.mark.parametrize("name", SEEN)
 def test_what_is_not_skipped_is_what_the_whole_frame_gives(opened: Any, name: str) -> None:
     """Equal where the map is above the level, the input where it is far from it."""
-    import cv2
-
     frame = photo(150, 203, np.float32)
     whole = opened(name)(frame)
     plane = whole.defocus if whole.focus is None else whole.focus
@@ -167,6 +168,28 @@ def test_what_is_not_skipped_is_what_the_whole_frame_gives(opened: Any, name: st
     np.testing.assert_array_equal(result.image[far], frame[far])
     assert 0 <= result.skipped < 1
     assert active.any()
+
+
+@pytest.mark.parametrize("pixels", [10**9, 350 * 350])
+def test_what_lies_beyond_reach_changes_one_level_at_most(
+    monkeypatch: pytest.MonkeyPatch, pixels: int
+) -> None:
+    """On a photo, with trained weights: parts are computed without all that they depend on."""
+    frame = cv2.imread(str(Path(allfocus.__file__).parent / "data" / "chelsea.png"))
+    with allfocus.load("didanet-lite", skip="off") as deblur:
+        whole = deblur(frame)
+        memory = int(pixels * (lane(deblur).direct._stage.backend.bytes_per_pixel + 40))
+    assert whole.defocus is not None
+    skip = float(np.percentile(whole.defocus, 60))  # through the middle of what is blurred
+    active = whole.defocus > skip
+    largest = {}
+    for reach in (0, REACH):
+        monkeypatch.setattr(flows, "REACH", reach)
+        with allfocus.load("didanet-lite", skip=skip, memory=memory) as deblur:
+            parts = deblur(frame)
+        assert 0 < parts.skipped < 0.6
+        largest[reach] = np.abs(parts.image.astype(int) - whole.image)[active].max()
+    assert largest[REACH] <= 1 < largest[0]
 
 
 def test_a_frame_that_is_all_in_focus_is_passed_through(opened: Any) -> None:

@@ -118,6 +118,30 @@ def test_phases_are_the_whole(name: str) -> None:
         assert torch.equal(known[output], expected)
 
 
+@pytest.mark.parametrize("name", ["didanet", "didanet-lite", "sftnet-lite", "apl-lite"])
+def test_restoring_is_cut_as_finely_as_it_says(name: str) -> None:
+    """A part of the picture, its corner anywhere on the phase's own multiple."""
+    net = THIN[name]().double().eval()
+    generator = torch.Generator().manual_seed(4)
+    net.draw(generator)
+    step, halo, names = net.multiple_of("restore"), net.halos["restore"], MODELS[name].signatures
+    assert net.multiple > step
+    side = -(-2 * halo // net.multiple) * net.multiple
+    image = torch.rand(1, 3, side, side, dtype=torch.float64, generator=generator)
+    with torch.no_grad():
+        seen = zip(names["estimate"].outputs, net.run("estimate", image), strict=True)
+        whole = {"image": image, **dict(seen)}
+        part = {n: a if KINDS[n] == "vector" else a[..., step:, step:] for n, a in whole.items()}
+        (of_whole,), (of_part,) = (
+            net.run("restore", *(known[n] for n in names["restore"].inputs))
+            for known in (whole, part)
+        )
+    kept = slice(halo, None)
+    expected = of_whole[..., step:, step:][..., kept, kept]
+    torch.testing.assert_close(of_part[..., kept, kept], expected, rtol=0, atol=1e-12)
+    assert not torch.equal(of_part, of_whole[..., step:, step:])  # nearer to the edge it shows
+
+
 def test_an_unknown_phase_names_those_there_are() -> None:
     with pytest.raises(UsageError, match="no phase 'restore' in this net: known: whole"):
         build("jdrl-unet-tiny").run("restore", torch.zeros(1, 3, 4, 4))

@@ -210,6 +210,10 @@ class Apl(Deblurrer):
         self.restorer = Restorer(config)
         self.halos = _halos(config, self.detector.halo)
 
+    def multiple_of(self, phase: Phase) -> int:
+        """See Net: the focus comes as it is, so that the deblurrer alone folds."""
+        return self.config.restorer_fold if phase == "restore" else self.multiple
+
     def phases(self) -> Mapping[Phase, Method]:
         """See Net."""
         return {"whole": self.forward, "estimate": self.estimate, "restore": self.restore}

@@ -43,6 +43,10 @@ class Net(nn.Module, ABC):
         """Whether anything is pooled over the whole picture."""
         return self.context > 0
 
+    def multiple_of(self, phase: Phase) -> int:  # noqa: ARG002
+        """What height and width of `phase` must be multiples of, in pixels: `multiple`, or less."""
+        return self.multiple
+
     def phases(self) -> Mapping[Phase, Method]:
         """The phases there are; the parameters of each are named as its inputs."""
         return {"whole": self.forward}

@@ -207,6 +207,10 @@ class DidANet(Deblurrer):
         self.estimator = MapEstimator(config)
         self.restorer = Restorer(config)
 
+    def multiple_of(self, phase: Phase) -> int:
+        """See Net: the map comes as it is, so that the deblurrer alone folds."""
+        return self.config.shuffle if phase == "restore" else self.multiple
+
     def phases(self) -> Mapping[Phase, Method]:
         """See Net."""
         return {"whole": self.forward, "estimate": self.estimate, "restore": self.restore}

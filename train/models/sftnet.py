@@ -209,6 +209,10 @@ class SftNet(Deblurrer):
         self.estimator = MapEstimator(config.estimator)
         self.restorer = Restorer(config)
 
+    def multiple_of(self, phase: Phase) -> int:
+        """See Net: the map comes as it is, so that the deblurrer alone folds."""
+        return self.config.shuffle if phase == "restore" else self.multiple
+
     def phases(self) -> Mapping[Phase, Method]:
         """See Net; the ablations without pooling are not cut in two."""
         if not self.config.pooled:
