@@ -9,6 +9,7 @@ from allfocus.runtime import skip as skips
 from allfocus.runtime import trust as trusts
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer
 from allfocus.runtime.load import load
+from allfocus.runtime.spec import Io
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: str) -> None:
@@ -25,13 +26,14 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
 
 
-def opened(asked: Any) -> Deblurrer:
+def opened(asked: Any, io: Io | None = None) -> Deblurrer:
     """Load the model that an object with the attributes of these options asks for.
 
-    The errors are those of `load`.
+    `io` as in `load`, whose errors these are.
     """
     return load(
         asked.model,
+        io=io,
         backend=asked.backend,
         device=asked.device,
         threads=asked.threads,

@@ -19,6 +19,7 @@ from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model_options import add_model_options, opened
 from allfocus.runtime.pipeline import Pipeline
+from allfocus.runtime.spec import YUV
 from allfocus.runtime.stopping import Stop
 from allfocus.runtime.streams.counters import Snapshot
 from allfocus.runtime.streams.endpoint import Endpoint
@@ -26,8 +27,9 @@ from allfocus.runtime.streams.video import QUALITY, Encoding, VideoSink, VideoSo
 
 _ABOUT = """\
 Timestamps, sound, subtitles, pixel format and colour tags stay as they are; what is in focus stays
-as it was decoded. Ctrl-C finishes the frame in hand and the file, which then plays. Needs PyAV:
-pip install "allfocus[video]".
+as it was decoded. A model that `allfocus export --io nv12` made takes samples as they were decoded,
+without a way through colour on the host: --io nv12 takes it. Ctrl-C finishes the frame in hand and
+the file, which then plays. Needs PyAV: pip install "allfocus[video]".
 """
 
 
@@ -39,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("input", type=Path, metavar="IN", help="a video file")
     add("-o", "--out", type=Path, required=True, help="the video to write, such as sharp.mp4")
     add_model_options(parser, default="didanet-lite", each="a frame")
+    add(
+        "--io",
+        choices=("frame16", *YUV),
+        help="take a model that was exported so: nv12 and p010 go in as they were decoded",
+    )
     add("--codec", help="an encoder of FFmpeg, such as libx265 (default: the source's)")
     add(
         "--quality",
@@ -56,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """Do the whole video."""
     _check(args.input, args.out, overwrite=args.overwrite)
     with ExitStack() as stack:
-        deblur = stack.enter_context(opened(args))
-        source = VideoSource(args.input, deep=deblur.graph.io == "float")
+        deblur = stack.enter_context(opened(args, args.io))
+        source = VideoSource(args.input, deblur.graph)
         sink = VideoSink(args.out, source, Encoding(args.codec, args.quality))
         for note in sink.notes:
             print(f"allfocus: {args.input}: {note}", file=sys.stderr)

@@ -153,6 +153,7 @@ def test_the_command_renders_without_a_photo(
     ("words", "message"),
     [
         (("--jpeg-share", "1.5"), "--jpeg-share: expected 0 to 1"),
+        (("--soft-share", "-0.1"), "--soft-share: expected 0 to 1, got -0.1"),
         (("--max-radius", "0"), "--max-radius: expected more than 0"),
     ],
 )

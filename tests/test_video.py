@@ -11,19 +11,31 @@ import pytest
 pytest.importorskip("av", reason="video needs PyAV")
 
 import av
+import cv2
 from clips import decoded, sound_of, timestamps, write_clip
 
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pipeline import Pipeline
-from allfocus.runtime.streams.frames import Damaged
+from allfocus.runtime.spec import Graph, Io, Matrix, Range
+from allfocus.runtime.streams.frames import Damaged, StreamFrame
 from allfocus.runtime.streams.ladder import pass_through
 from allfocus.runtime.streams.simple import Callback
 from allfocus.runtime.streams.video import Encoding, VideoSink, VideoSource
 
 
-def converted(given: Path, out: Path, function: Any = pass_through, **encoding: Any) -> VideoSink:
-    source = VideoSource(given, deep=True)
+def graph(io: Io, matrix: Matrix = "bt709", limits: Range = "limited") -> Graph:
+    return Graph(io=io, precision="fp32", color="bgr", shapes=None, matrix=matrix, range=limits)
+
+
+def converted(
+    given: Path,
+    out: Path,
+    function: Any = pass_through,
+    taker: Graph | None = None,
+    **encoding: Any,
+) -> VideoSink:
+    source = VideoSource(given, taker or graph("float"))
     sink = VideoSink(out, source, Encoding(**encoding))
     Pipeline(source, function, sink).run()
     return sink
@@ -72,15 +84,73 @@ def test_what_does_not_change_stays_to_the_bit(
 
 
 def test_ten_bits_come_as_sixteen_and_eight_as_eight(tmp_path: Path) -> None:
-    for pixels, deep, kind in (
-        ("yuv420p10le", True, np.uint16),
-        ("yuv420p10le", False, np.uint8),
-        ("yuv420p", True, np.uint8),
+    for pixels, io, kind in (
+        ("yuv420p10le", "float", np.uint16),
+        ("yuv420p10le", "frame", np.uint8),
+        ("yuv420p", "float", np.uint8),
+        ("yuv420p", "frame16", np.uint16),
     ):
         path = write_clip(tmp_path / "in.mkv", 2, pixels=pixels, codec="ffv1", sound=False)
-        source = VideoSource(path, deep=deep)
+        source = VideoSource(path, graph(io))
         frames = list(source.frames())
         assert [f.image.dtype for f in frames] == [kind, kind]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("io", "pixels", "kind"),
+    [("nv12", "yuv420p", np.uint8), ("p010", "yuv420p10le", np.uint16)],
+)
+def test_luma_and_chroma_go_through_as_they_were_decoded(
+    tmp_path: Path, io: Io, pixels: str, kind: type
+) -> None:
+    given = write_clip(tmp_path / "in.mkv", 3, pixels=pixels, codec="ffv1", sound=False)
+    source = VideoSource(given, graph(io))
+    frames = [frame for frame in source.frames() if isinstance(frame, StreamFrame)]
+    for frame, one in zip(frames, decoded(given), strict=True):
+        assert (frame.image.shape, frame.image.dtype) == ((96, 96), kind)
+        if io == "nv12":  # OpenCV reads it as it is meant
+            colour = cv2.cvtColor(frame.image, cv2.COLOR_YUV2BGR_NV12).astype(int)
+            assert np.abs(colour - one.to_ndarray(format="bgr24")).mean() < 2
+    converted(given, tmp_path / "out.mkv", taker=graph(io))
+    for one, other in zip(decoded(given), decoded(tmp_path / "out.mkv"), strict=True):
+        assert other.format.name == pixels
+        np.testing.assert_array_equal(other.to_ndarray(), one.to_ndarray())
+    step = 64 if io == "p010" else 1
+    brighter = lambda image: Result(image + kind(9 * step), None, {})  # noqa: E731
+    converted(given, tmp_path / "out.mkv", brighter, graph(io))
+    for one, other in zip(decoded(given), decoded(tmp_path / "out.mkv"), strict=True):
+        np.testing.assert_array_equal(other.to_ndarray(), one.to_ndarray() + kind(9))
+
+
+def test_eight_bits_go_through_p010_unchanged(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mkv", 2, codec="ffv1", sound=False)
+    converted(given, tmp_path / "out.mkv", taker=graph("p010"))
+    for one, other in zip(decoded(given), decoded(tmp_path / "out.mkv"), strict=True):
+        assert other.format.name == "yuv420p"
+        np.testing.assert_array_equal(other.to_ndarray(), one.to_ndarray())
+
+
+@pytest.mark.parametrize(
+    ("io", "clip", "text"),
+    [
+        ("nv12", {"pixels": "yuv420p10le"}, "yuv420p10le, which nv12 would not hold.*--io p010"),
+        ("nv12", {"pixels": "yuv444p"}, "yuv444p, which nv12 would not hold.*without --io"),
+        ("p010", {"pixels": "bgr0"}, "bgr0, which p010 would not hold: take a model without --io"),
+        ("nv12", {"width": 95}, "nv12 takes even sizes, and this is 95x64: crop it"),
+        (
+            "nv12",
+            {"tags": {"colorspace": 6, "color_range": 1}},
+            "holds bt601 limited, and the model takes bt709 limited: .*--matrix bt601 --range lim",
+        ),
+        ("nv12", {"tags": {"color_range": 2}}, "holds bt709 full.*--matrix bt709 --range full"),
+    ],
+)
+def test_samples_of_another_kind_are_refused(
+    tmp_path: Path, io: Io, clip: dict[str, Any], text: str
+) -> None:
+    given = write_clip(tmp_path / "in.mkv", 2, **{"codec": "ffv1", "sound": False, **clip})
+    with pytest.raises(UsageError, match=text):
+        VideoSource(given, graph(io))
 
 
 def test_pixels_of_another_kind_are_written_too(tmp_path: Path) -> None:

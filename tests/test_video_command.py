@@ -16,10 +16,13 @@ import pytest
 pytest.importorskip("av", reason="video needs PyAV")
 
 from clips import decoded, sound_of, timestamps, write_clip
+from tiny_graphs import exported, graph_of
 
+import allfocus
 from allfocus import cli
 from allfocus.runtime import model_options
 from allfocus.runtime.deblurrer import Result
+from allfocus.runtime.streams.semiplanar import taken
 from allfocus.runtime.streams.video import VideoSource
 
 DRIVER = """
@@ -97,6 +100,19 @@ def test_a_real_model_makes_a_real_clip(tmp_path: Path) -> None:
     assert [frame.pts for frame in decoded(out)] == timestamps(3)
     one, other = (decoded(p)[1].to_ndarray(format="bgr24").astype(int) for p in (given, out))
     assert np.abs(one - other).mean() < 20
+
+
+def test_a_model_of_luma_and_chroma_makes_a_clip_too(tmp_path: Path) -> None:
+    made, model = graph_of("didanet-tiny", "whole", "nv12", "fp32", None), tmp_path / "tiny.onnx"
+    exported("didanet-tiny", made, model)
+    given, out = write_clip(tmp_path / "in.mp4", 3), tmp_path / "out.mp4"
+    assert cli.main(["video", str(given), "-o", str(out), "--model", str(model)]) == 0
+    assert [frame.pts for frame in decoded(out)] == timestamps(3)
+    with allfocus.load(model) as deblur:
+        expected = deblur(taken(decoded(given)[1], made)).image
+    found = taken(decoded(out)[1], made)
+    assert np.abs(found.astype(int) - expected).mean() < 3  # the encoder's loss
+    assert np.abs(found.astype(int) - taken(decoded(given)[1], made)).mean() > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -17,7 +17,8 @@ from allfocus.runtime.backend import Array
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import AllfocusError, BackendError, InputError, UsageError
 from allfocus.runtime.files import publish
-from allfocus.runtime.streams import yuv
+from allfocus.runtime.spec import YUV, Graph, Size
+from allfocus.runtime.streams import semiplanar, yuv
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
 
 log = logging.getLogger("allfocus")
@@ -36,12 +37,15 @@ _EIGHT = 8  # bits a sample: deeper ones are handed on as 16
 
 
 class VideoSource(Source):
-    """The frames of a video file as BGR [H, W, 3], uint8, or uint16 where `deep` and it has more.
+    """The frames of a video file as the graph `taker` takes them; without one, BGR uint8 [H, W, 3].
 
-    Raises InputError where the file is missing, cut off at its head, or holds no pictures.
+    In colour they are BGR, uint16 where the graph takes that and, where it takes any, where the
+    file has more than 8 bits. Luma and chroma go in as they were decoded.
+    Raises InputError where the file is missing, cut off at its head, or holds no pictures, and
+    UsageError where its luma and chroma are not the graph's.
     """
 
-    def __init__(self, path: Path, *, deep: bool = False) -> None:
+    def __init__(self, path: Path, taker: Graph | None = None) -> None:
         self.path = path
         av = _import()
         try:
@@ -53,8 +57,10 @@ class VideoSource(Source):
             raise InputError(f"{path}: no pictures in it")
         self.stream = self._container.streams.video[0]
         self.stream.thread_type = "AUTO"
-        self._deep = deep
+        self._taker = taker
         self._closed = False
+        if taker is not None and taker.io in YUV:
+            self._check(taker)
 
     @property
     def total(self) -> int | None:
@@ -72,13 +78,24 @@ class VideoSource(Source):
             if isinstance(decoded, AllfocusError):
                 yield Damaged(index, decoded)
             else:
-                image = _to_bgr(decoded, deep=self._deep)
+                image = _as_taken(decoded, self._taker)
                 time = None if decoded.pts is None else float(decoded.pts * decoded.time_base)
                 yield StreamFrame(image, index, perf_counter(), time, decoded)
 
     def close(self) -> None:
         """End before the next frame."""
         self._closed = True
+
+    def _check(self, taker: Graph) -> None:
+        """Of luma and chroma; leaves nothing open where they do not fit."""
+        codec = self.stream.codec_context
+        form, size = str(codec.pix_fmt), Size(codec.width, codec.height)
+        colours = int(codec.colorspace), 2 if form.startswith("yuvj") else int(codec.color_range)
+        try:
+            semiplanar.check(self.path.name, form, size, colours, taker)
+        except UsageError:
+            self._container.close()
+            raise
 
     def _decoded(self) -> Iterator[Any]:
         """Decoded frames; an error in the place of what is damaged."""
@@ -116,6 +133,7 @@ class VideoSink(Sink):
         self.path = path
         self.notes: list[str] = []
         self.retimed = 0  # frames whose timestamp was missing or not after the one before
+        self._taker = source._taker
         self._given = source.stream  # to open: the reader ends it, maybe before the last frame
         self._base: Fraction = self._given.time_base
         self._rate: Fraction = self._given.average_rate or Fraction(25)
@@ -133,8 +151,10 @@ class VideoSink(Sink):
     def write(self, frame: StreamFrame, result: Result) -> None:
         """See Sink; the frame is one of the source's."""
         decoded = frame.origin
-        if result.image.shape[:2] != (self._stream.height, self._stream.width):
-            height, width = result.image.shape[:2]
+        height, width = result.image.shape[:2]
+        if self._decoded_samples:
+            height = 2 * height // 3
+        if (height, width) != (self._stream.height, self._stream.width):
             raise InputError(
                 f"frame {frame.index} is {width}x{height}, and {self.path.name} is "
                 f"{self._stream.width}x{self._stream.height}: a video has one size; cut it where "
@@ -146,6 +166,11 @@ class VideoSink(Sink):
         self._written += 1
         if self._sound is not None:
             self._sound.up_to(float(out.pts * out.time_base), self._container)
+
+    @property
+    def _decoded_samples(self) -> bool:
+        """Whether results are luma and chroma."""
+        return self._taker is not None and self._taker.io in YUV
 
     def close(self) -> None:
         """Finish the file; without a single frame there is none. A second call does nothing."""
@@ -224,6 +249,8 @@ class VideoSink(Sink):
 
     def _with_change(self, decoded: Any, before: Array, after: Array) -> Any:
         """The result as the encoder takes it; samples that did not change stay as decoded."""
+        if self._taker is not None and self._decoded_samples:
+            return semiplanar.given_back(decoded, after, self._taker)
         if decoded.format.name in yuv.FORMATS:
             return yuv.changed(decoded, before, after)
         kind = "bgr24" if after.dtype == np.uint8 else "bgr48le"
@@ -318,6 +345,10 @@ def _can_encode(av: Any, codec: str | None) -> bool:
     return True
 
 
-def _to_bgr(decoded: Any, *, deep: bool) -> Array:
+def _as_taken(decoded: Any, taker: Graph | None) -> Array:
+    io = "frame" if taker is None else taker.io
+    if taker is not None and io in YUV:
+        return semiplanar.taken(decoded, taker)
     more = max(part.bits for part in decoded.format.components) > _EIGHT
-    return np.asarray(decoded.to_ndarray(format="bgr48le" if deep and more else "bgr24"))
+    deep = io == "frame16" or (io == "float" and more)
+    return np.asarray(decoded.to_ndarray(format="bgr48le" if deep else "bgr24"))

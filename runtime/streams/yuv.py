@@ -15,12 +15,12 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.frame import peak
-from allfocus.runtime.spec import Matrix
+from allfocus.runtime.spec import Matrix, Range
 from allfocus.runtime.ycbcr import from_rgb
 
-_MATRICES: dict[int, Matrix] = {1: "bt709", 9: "bt2020"}  # by AVColorSpace
-_OTHERS: Matrix = "bt601"  # 5, 6, and what swscale takes where nothing is said
-_FULL_RANGE = 2  # AVColorRange
+_MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}  # AVColorSpace
+_OTHERS: Matrix = "bt601"  # what swscale takes where nothing is said
+_RANGES: dict[int, Range] = {1: "limited", 2: "full"}  # AVColorRange
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,16 @@ def matrix(colorspace: int, full_range: bool, bits: int) -> Array:
     return from_rgb(name, "full" if full_range else "limited", bits)
 
 
+def named(colorspace: int, color_range: int) -> tuple[Matrix | None, Range | None]:
+    """FFmpeg's numbers as a graph names them; None where nothing is said."""
+    return _MATRICES.get(colorspace), _RANGES.get(color_range)
+
+
+def samples_of(plane: Any, kind: np.dtype[Any]) -> Array:
+    """A plane's rows of samples, with what fills them up: a view."""
+    return np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+
+
 def changed(frame: Any, before: Array, after: Array) -> Any:
     """A copy of the `av.VideoFrame` `frame` with the change from `before` to `after` in it.
 
@@ -53,7 +63,7 @@ def changed(frame: Any, before: Array, after: Array) -> Any:
     import av
 
     samples = FORMATS[frame.format.name]
-    full = frame.format.name.startswith("yuvj") or frame.color_range == _FULL_RANGE
+    full = frame.format.name.startswith("yuvj") or _RANGES.get(frame.color_range) == "full"
     rows = matrix(int(frame.colorspace), full, samples.bits)[:, ::-1] / peak(before.dtype)
     difference = after.astype(np.float32) - before
     delta = np.asarray(cv2.transform(difference, rows.astype(np.float32)))
@@ -82,8 +92,5 @@ def _fill(plane: Any, source: Any, part: Array, bits: int) -> None:
     """Write `source` plus `part` into `plane`."""
     kind = np.dtype(np.uint8 if bits == 8 else "<u2")
     height, width = part.shape
-    old, new = (
-        np.frombuffer(p, kind).reshape(p.height, p.line_size // kind.itemsize)[:height, :width]
-        for p in (source, plane)
-    )
+    old, new = (samples_of(each, kind)[:height, :width] for each in (source, plane))
     new[...] = np.clip(np.rint(old + part), 0, (1 << bits) - 1)
