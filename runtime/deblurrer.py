@@ -240,10 +240,17 @@ class Deblurrer(Closing):
             backend,
             color or self.color,
             self.memory,
-            graphs=graphs + (self._checker is not None),
+            graphs=graphs + self._shares_with_checker,
             streams=self.streams,
             loaded=self._loaded,
         )
+
+    @property
+    def _shares_with_checker(self) -> bool:
+        """Whether a checker has a part of the memory: its own, or that of the variant's model."""
+        if self._parent is not None:
+            return self._parent._shares_with_checker
+        return self._checker is not None
 
     def _loaded(self) -> list[Backend]:
         """Every graph that is open."""

@@ -102,6 +102,13 @@ def test_results_say_how_far_they_are_trusted(deblur: Deblurrer, blurry: np.ndar
     )
 
 
+def test_a_variant_leaves_the_checker_its_part_of_the_memory(deblur: Deblurrer) -> None:
+    """Which stays loaded, though a variant's outputs are not checked."""
+    variant = deblur.variant(skip=1.0).variant(skip=2.0)
+    assert not variant.checks
+    assert variant._stage(variant._backend, graphs=2)._graphs == 3
+
+
 def test_what_was_painted_in_falls_back(deblur: Deblurrer, blurry: np.ndarray) -> None:
     made = PHOTO.copy()
     made[30:60, 40:80, :] = np.where(np.indices((30, 40)).sum(0)[..., None] // 6 % 2, 255, 0)
