@@ -78,9 +78,10 @@ def _holding(pixels: Array, seeds: Array) -> Array:
 
     Patches are left out as wholes, since at their own borders the net begins with nothing: no seam.
     """
-    _, labels = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
-    kept = np.zeros(int(labels.max()) + 1, bool)
-    kept[np.unique(labels[seeds & pixels])] = True
+    count, labels = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
+    kept = np.zeros(count, bool)
+    kept[labels[seeds]] = True
+    kept[0] = False  # what lies around the patches
     return np.asarray(kept[labels])
 
 
