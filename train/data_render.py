@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-radius", type=float, default=8.0, help="pixels; a share lies beyond (%(default)s)")
     add("--jpeg-share", type=float, default=0.3, help="pictures that are JPEGs (%(default)s)")
     add("--sharp-share", type=float, default=0.2, help="scenes all in focus (%(default)s)")
-    add("--soft-share", type=float, default=0.25, help="photos that are enlarged (%(default)s)")
+    add("--soft-share", type=float, default=0.65, help="photos that are enlarged (%(default)s)")
     add("--views", action="store_true", help="dual-pixel views too")
     add("--misaligned", action="store_true", help="a displaced sharp picture too")
     add("--workers", type=int, default=2, help="processes (default %(default)s)")

@@ -30,7 +30,8 @@ class Recipe:
 
     Few pictures are sharp to the pixel, and many have parts that were out of focus when they were
     taken. A net that has only seen textures reduced to the sharpest takes those for blurred by what
-    it should undo, and overdoes it: `soft_share`.
+    it should undo, and overdoes it: `soft_share`. With 0.65 instead of 0.25, 800 more steps gave
+    didanet-lite 0.08 dB more on the evaluation set, and left what is in focus more alone.
     """
 
     max_radius: float = 8.0
@@ -60,7 +61,7 @@ def rich(max_radius: float = 8.0, *, views: bool = False, misaligned: bool = Fal
         max_radius=max_radius,
         shapes=SHAPES,
         graphics_share=0.08,
-        soft_share=0.25,
+        soft_share=0.65,
         leaves_share=0.05,
         lens_share=0.4,
         crowded_share=0.03,

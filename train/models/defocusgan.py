@@ -10,7 +10,7 @@ The paper gives neither widths nor the ranges nor the way back from the small sc
 million parameters are met by the widths chosen here, which shrink with the scale as it asks.
 Counted: 4,607,015 parameters and 185 GMAC at 600x400 (padded to 608x400), of which the large scale
 has 92 %. `defocusgan-lite` runs on 2x2 pixels folded, with about half the features: 1,437,620 and
-17.9 (padded to 608x416). Neither has been trained by this project.
+17.9 (padded to 608x416).
 
 It reports PSNR, SSIM, MAE and LPIPS on DPDD: 25.56, 0.786, 0.039, 0.111. Trained with L1 alone,
 masks raise PSNR from 25.10 to 25.30 dB, and three scales instead of one to 25.47 (table 4).
