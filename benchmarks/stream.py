@@ -32,7 +32,8 @@ from allfocus.runtime.errors import BackendError, UsageError
 from allfocus.runtime.load import load
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Size
-from allfocus.runtime.streams.video import VideoSink, VideoSource
+from allfocus.runtime.streams.video import VideoSource
+from allfocus.runtime.streams.video_sink import VideoSink
 
 STREAM = "allfocus/stream/1"
 _RATE = 25  # frames a second, of the clip

@@ -23,7 +23,9 @@ from allfocus.runtime.spec import YUV
 from allfocus.runtime.stopping import Stop
 from allfocus.runtime.streams.counters import Snapshot
 from allfocus.runtime.streams.endpoint import Endpoint
-from allfocus.runtime.streams.video import QUALITY, Encoding, VideoSink, VideoSource
+from allfocus.runtime.streams.ffmpeg import QUALITY, Encoding
+from allfocus.runtime.streams.video import VideoSource
+from allfocus.runtime.streams.video_sink import VideoSink
 
 _ABOUT = """\
 Timestamps, sound, subtitles, pixel format and colour tags stay as they are; what is in focus stays
@@ -123,6 +125,12 @@ def _tell(args: argparse.Namespace, report: Snapshot, sink: VideoSink) -> None:
         print(
             f"allfocus: {args.input}: {sink.retimed} frames had no timestamp of their own, or one "
             "before the last: each follows the one before",
+            file=sys.stderr,
+        )
+    if sink.retimed_sound:
+        print(
+            f"allfocus: {args.input}: sound jumps back in time: what comes after follows what was "
+            "before",
             file=sys.stderr,
         )
     if args.json:

@@ -40,16 +40,22 @@ def write_clip(
     pixels: str = "yuv420p",
     sound: bool = True,
     tags: dict[str, int] | None = None,
+    options: dict[str, str] | None = None,
+    base: Fraction = BASE,
+    turned: int = 0,
+    tone: float | None = None,
 ) -> Path:
-    """A clip of `count` frames with a tone of the same length."""
+    """A clip of `count` frames, `turned` by degrees, with a tone of `tone` seconds (as long)."""
     import av
 
     with av.open(str(path), "w") as container:
         container.metadata["title"] = "a cat"
         video: Any = container.add_stream(codec, rate=RATE)
         video.width, video.height, video.pix_fmt = width, height, pixels
-        video.time_base = video.codec_context.time_base = BASE
-        video.options = {"crf": "10"}
+        video.time_base = video.codec_context.time_base = base
+        video.options = {"crf": "10"} if options is None else options
+        if turned:
+            video.set_display_rotation(turned)
         for name, value in (tags or {}).items():
             setattr(video.codec_context, name, value)
         audio: Any = container.add_stream("aac", rate=SOUND_RATE) if sound else None
@@ -58,11 +64,11 @@ def write_clip(
         for index, pts in enumerate(timestamps(count)):
             frame = av.VideoFrame.from_ndarray(moving(index, width, height), format="bgr24")
             frame = frame.reformat(format=pixels)
-            frame.pts, frame.time_base = pts, BASE
+            frame.pts, frame.time_base = round(pts * BASE / base), base
             container.mux(video.encode(frame))
         container.mux(video.encode())
         if sound:
-            _write_tone(container, audio, count / RATE)
+            _write_tone(container, audio, count / RATE if tone is None else tone)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,25 @@ pytest.importorskip("av", reason="video needs PyAV")
 
 import av
 import cv2
-from clips import decoded, sound_of, timestamps, write_clip
+from clips import RATE, decoded, moving, sound_of, timestamps, write_clip
 
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Graph, Io, Matrix, Range
+from allfocus.runtime.streams.ffmpeg import Encoding
 from allfocus.runtime.streams.frames import Damaged, StreamFrame
 from allfocus.runtime.streams.ladder import pass_through
 from allfocus.runtime.streams.simple import Callback
-from allfocus.runtime.streams.video import Encoding, VideoSink, VideoSource
+from allfocus.runtime.streams.video import VideoSource
+from allfocus.runtime.streams.video_sink import VideoSink
+
+
+def _has(codec: str) -> bool:
+    try:
+        return bool(av.Codec(codec, "w"))
+    except (ValueError, av.error.FFmpegError):
+        return False
 
 
 def graph(io: Io, matrix: Matrix = "bt709", limits: Range = "limited") -> Graph:
@@ -166,6 +176,113 @@ def test_an_encoder_that_lacks_a_pixel_format_takes_another_and_says_so(tmp_path
     sink = converted(given, tmp_path / "out.mp4", codec="mpeg4")
     assert sink.notes == ["mpeg4 does not take pixels as bgr0: written as yuv420p"]
     assert len(decoded(tmp_path / "out.mp4")) == 3
+
+
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV turns no pictures"
+)
+def test_pictures_stay_turned_as_they_are_shown(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mp4", 3, turned=90)
+    sink = converted(given, tmp_path / "out.mp4")
+    assert sink.notes == []
+    assert {frame.rotation for frame in decoded(given)} == {90}
+    assert {frame.rotation for frame in decoded(tmp_path / "out.mp4")} == {90}
+
+
+def test_sound_goes_on_to_its_end(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mp4", 5, tone=1.5)
+    converted(given, tmp_path / "out.mp4")
+    assert sound_of(tmp_path / "out.mp4") == sound_of(given)
+
+
+def test_the_last_picture_stays_as_long(tmp_path: Path) -> None:
+    """As the last slide of a talk."""
+    given = tmp_path / "in.mp4"
+    with av.open(str(given), "w") as container:
+        video: Any = container.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(moving(index, 96, 64), format="bgr24")
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(video.encode(frame))
+        packets = list(video.encode())
+        packets[-1].duration = 30
+        for packet in packets:
+            container.mux(packet)
+    converted(given, tmp_path / "out.mp4")
+    lengths = [_seconds(path) for path in (given, tmp_path / "out.mp4")]
+    assert lengths[0] > 3
+    assert lengths[1] == pytest.approx(lengths[0], abs=0.11)  # a frame, as B-frames are counted
+
+
+def _seconds(path: Path) -> float:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return float(stream.duration * stream.time_base)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_that_jumps_back_follows_what_was_before(tmp_path: Path, suffix: str) -> None:
+    """Two recordings, one behind the other in a file."""
+    once = write_clip(tmp_path / "once.ts").read_bytes()
+    (tmp_path / "in.ts").write_bytes(once + once)
+    sink = converted(tmp_path / "in.ts", tmp_path / f"out{suffix}")
+    assert sink.retimed == 12
+    assert sink.retimed_sound >= 1
+    assert len(decoded(tmp_path / f"out{suffix}")) == 24
+    assert len(sound_of(tmp_path / f"out{suffix}")) == len(sound_of(tmp_path / "in.ts"))
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p12le", "yuv411p", "yuv440p", "yuva420p", "yuv422p12le"])
+def test_colours_stay_in_every_kind_of_pixels(tmp_path: Path, pixels: str) -> None:
+    tags = {"color_range": 1, "colorspace": 1}
+    given = write_clip(tmp_path / "in.mkv", 2, pixels=pixels, codec="ffv1", sound=False, tags=tags)
+    sink = converted(given, tmp_path / "out.mkv")
+    assert ("what was transparent becomes solid" in "".join(sink.notes)) == ("a" in pixels)
+    for one, other in zip(decoded(given), decoded(tmp_path / "out.mkv"), strict=True):
+        before, after = (f.to_ndarray(format="bgr24").astype(int) for f in (one, other))
+        assert np.abs(np.mean(after - before, axis=(0, 1))).max() < 3  # swscale rounds down
+        assert int(other.colorspace) == 1
+
+
+@pytest.mark.parametrize(
+    ("clip", "out", "codec"),
+    [
+        ({"codec": "mpeg2video", "options": {}, "base": Fraction(1, RATE)}, "out.mkv", None),
+        ({"codec": "mpeg2video", "options": {}, "base": Fraction(1, RATE)}, "out.ts", None),
+        ({}, "out.ts", "mpeg4"),
+        ({"codec": "libvpx", "options": {"crf": "10", "b": "9000000"}}, "out.mkv", None),
+        ({"codec": "mpeg4", "options": {"b": "9000000"}}, "out.mkv", None),
+    ],
+)
+def test_encoders_with_ways_of_their_own_keep_the_picture(
+    tmp_path: Path, clip: dict[str, Any], out: str, codec: str | None
+) -> None:
+    given = write_clip(tmp_path / ("in.mkv" if clip else "in.ts"), **clip)
+    sink = converted(given, tmp_path / out, codec=codec)
+    assert sink.notes == []
+    pairs = list(zip(decoded(given), decoded(tmp_path / out), strict=True))
+    assert len(pairs) == 12
+    errors = [
+        np.square(np.subtract(*(f.to_ndarray(format="bgr24").astype(float) for f in pair))).mean()
+        for pair in pairs
+    ]
+    assert 10 * np.log10(255**2 / np.mean(errors)) > 36
+
+
+def test_an_encoder_without_a_quality_says_so(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mkv", 2, sound=False)
+    sink = converted(given, tmp_path / "out.mkv", codec="prores")
+    assert any("prores takes no --quality: it is given" in note for note in sink.notes)
+
+
+@pytest.mark.skipif(not _has("libsvtav1"), reason="this FFmpeg encodes no AV1")
+def test_av1_stays_av1(tmp_path: Path) -> None:
+    given = write_clip(tmp_path / "in.mkv", 2, codec="libsvtav1", sound=False)
+    sink = converted(given, tmp_path / "out.mkv")
+    assert sink.notes == []
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        assert container.streams.video[0].codec_context.codec.canonical_name == "av1"
 
 
 def test_an_early_end_leaves_a_file_that_plays(tmp_path: Path) -> None:

@@ -35,7 +35,12 @@ class Samples:
 FORMATS = {
     f"{kind}{chroma}p{depth}": Samples(across, down, bits)
     for chroma, across, down in (("420", 2, 2), ("422", 2, 1), ("444", 1, 1))
-    for kind, depth, bits in (("yuv", "", 8), ("yuvj", "", 8), ("yuv", "10le", 10))
+    for kind, depth, bits in (
+        ("yuv", "", 8),
+        ("yuvj", "", 8),
+        ("yuv", "10le", 10),
+        ("yuv", "12le", 12),
+    )
 }
 
 

@@ -1,0 +1,115 @@
+"""PyAV, loaded where it is needed, and what its encoders need to be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from allfocus.runtime.errors import BackendError, UsageError
+
+QUALITY = 17  # constant rate factor of x264 and x265: what is lost is not seen
+_ENCODERS = {  # of a codec's name, best first
+    "h264": ("libx264", "h264"),
+    "hevc": ("libx265", "hevc"),
+    "vp8": ("libvpx",),
+    "vp9": ("libvpx-vp9",),
+    "av1": ("libsvtav1", "libaom-av1"),
+}
+_FALLBACK = ("libx264", "mpeg4")
+_BY_FACTOR = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "libaom-av1")
+_BY_SCALE = (
+    "mjpeg",
+    "mpeg1video",
+    "mpeg2video",
+    "mpeg4",
+    "msmpeg4",
+    "msmpeg4v2",
+    "wmv1",
+    "wmv2",
+    "flv",
+)
+_LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "rawvideo", "libx264rgb")
+_LAMBDA = 118  # FF_QP2LAMBDA: a quantiser's scale, as encoders are told it
+_MOST_TICKS = 65_535  # a second, of MPEG-4
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How results are written: `codec` None is the source's own."""
+
+    codec: str | None = None
+    quality: int = QUALITY  # constant rate factor, 0 (best) to 51
+
+
+def load() -> Any:
+    """The module `av`; raises BackendError where it is not installed."""
+    try:
+        import av
+        import av.error
+    except ImportError as error:
+        raise BackendError(
+            f'reading and writing video needs PyAV ({error}): pip install "allfocus[video]"'
+        ) from error
+    return av
+
+
+def encoder(given: Any, wanted: str | None, notes: list[str]) -> str:
+    """The name of an encoder: `wanted`, or one of the codec of the stream `given`.
+
+    Raises UsageError where there is none of that name; another codec is noted.
+    """
+    name = str(given.codec_context.codec.canonical_name)
+    for codec in (wanted,) if wanted else _ENCODERS.get(name, (name,)):
+        if _can_encode(codec):
+            return codec
+    if wanted:
+        raise UsageError(f"--codec {wanted}: PyAV here has no such encoder")
+    found = next(codec for codec in _FALLBACK if _can_encode(codec))
+    notes.append(f"there is no encoder for {name} here: written with {found}")
+    return found
+
+
+def pixel_format(given: Any, codec: str, notes: list[str]) -> str:
+    """That of the stream `given` where the encoder takes it; else another one, which is noted."""
+    av, form = load(), str(given.codec_context.pix_fmt)
+    if any(part.is_alpha for part in av.VideoFormat(form).components):
+        notes.append(f"pixels as {form}: what was transparent becomes solid")
+    able = [each.name for each in av.Codec(codec, "w").video_formats or ()]
+    if not able or form in able:
+        return form
+    chosen = "yuv420p" if "yuv420p" in able else able[0]
+    notes.append(f"{codec} does not take pixels as {form}: written as {chosen}")
+    return chosen
+
+
+def time_base(codec: str, wanted: Fraction, rate: Fraction) -> Fraction:
+    """`wanted`, or one frame where an encoder knows only frames of one length."""
+    fixed = load().Codec(codec, "w").frame_rates
+    too_fine = codec == "mpeg4" and wanted.denominator > _MOST_TICKS
+    return 1 / rate if fixed or too_fine else wanted
+
+
+def options(codec: str, quality: int, bits: int, notes: list[str]) -> dict[str, str]:
+    """What makes an encoder keep `quality`; `bits` a second are more than it can need."""
+    if codec in _BY_FACTOR:
+        unbounded = {"b": "0"} if codec == "libvpx-vp9" else {}
+        return {"crf": str(quality), **unbounded}
+    if codec == "libvpx":  # whose factor is the best quality, and the rate decides
+        return {"crf": str(quality), "b": str(bits)}
+    if codec in _BY_SCALE:  # twice the factor's step for each 6, as H.264 has it
+        scale = min(31, max(1, round(2 * 2 ** ((quality - QUALITY) / 6))))
+        return {"flags": "+qscale", "global_quality": str(_LAMBDA * scale)}
+    if codec not in _LOSSLESS:
+        notes.append(f"{codec} takes no --quality: it is given {bits / 1e6:.3g} Mbit/s")
+        return {"b": str(bits)}
+    return {}
+
+
+def _can_encode(codec: str | None) -> bool:
+    av = load()
+    try:
+        av.Codec(codec, "w")
+    except (ValueError, av.error.FFmpegError):
+        return False
+    return True
