@@ -80,7 +80,8 @@ class Model(Closing):
         """
         known = MODELS.get(self.spec.name)
         multiple = multiple_in(self.graph.io, known.multiple if known else self.spec.multiple)
-        most = size.padded(multiple)
+        usual, padded = self._backend.size_for(size), size.padded(multiple)
+        most = Size(max(usual.width, padded.width), max(usual.height, padded.height))
         for name, given in inputs.items():
             if _is(name, "plane") and np.ndim(given) == 2:
                 height, width = np.shape(given)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_graphs import graph_of
+from tiny_graphs import exported, graph_of
 
 import allfocus
 from allfocus.export import as_faces, samples
@@ -22,7 +22,7 @@ from allfocus.runtime.layout import as_frame
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import PHASES, Phase
 from allfocus.runtime.skip import Choice
-from allfocus.runtime.spec import Graph, Io, Size
+from allfocus.runtime.spec import Graph, Io, Shapes, Size
 from allfocus.train.checkpoint import random
 
 Array = NDArray[Any]
@@ -211,6 +211,28 @@ def test_a_model_takes_them_by_name(files: Callable[[Io, Phase], Path]) -> None:
         assert off(found["sharp"], expected["sharp"]) <= 1 / 255
         with pytest.raises(InputError, match="columns are odd"):
             whole(image=frame[:, :-1])
+
+
+def test_phases_of_a_fixed_size_follow_each_other(tmp_path: Path) -> None:
+    """A frame that is smaller than both: its map is as large as they are."""
+    shapes, frame = Shapes.static(Size(96, 64)), photo("frame16", 60, 40)
+    with ExitStack() as stack:
+        whole, estimate, restore = (
+            stack.enter_context(allfocus.load_model(_exported(tmp_path, phase, shapes)))
+            for phase in PHASES
+        )
+        seen = estimate(image=frame)
+        assert seen["defocus"].shape == (64, 96)
+        found = restore(image=frame, **seen)["sharp"]
+        assert off(found, whole(image=frame)["sharp"]) <= 1e-4
+        with pytest.raises(InputError, match="defocus of 97x64: larger than the picture, 60x40"):
+            restore(image=frame, defocus=np.zeros((64, 97), np.float32))
+
+
+def _exported(folder: Path, phase: Phase, shapes: Shapes) -> Path:
+    path = folder / f"{phase}.onnx"
+    exported(NAME, graph_of(NAME, phase, "frame16", "fp32", shapes), path)
+    return path
 
 
 @pytest.mark.parametrize("io", DEEP)
