@@ -19,6 +19,7 @@ from typing import Any
 
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import AllfocusError, BackendError
+from allfocus.runtime.files import remove_drafts
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.jobs import Job
 from allfocus.runtime.model_options import opened
@@ -74,10 +75,7 @@ def workers_for(settings: Settings, asked: int) -> list[Settings]:
 def remaining(jobs: Sequence[Job]) -> list[Job]:
     """Those of `jobs` that lack an output; what a killed run left half-written is removed."""
     left = [job for job in jobs if not all(path.exists() for path in job.outputs())]
-    for job in left:
-        for path in job.outputs():
-            for draft in path.parent.glob(f".{path.stem}-????????{path.suffix}"):
-                draft.unlink(missing_ok=True)
+    remove_drafts(path for job in left for path in job.outputs())
     return left
 
 

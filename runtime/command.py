@@ -75,6 +75,16 @@ def script(prog: str, description: str, add: Add, run: Run, argv: Sequence[str] 
 
 def positive(text: str) -> int:
     """An argparse type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return _whole(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """An argparse type: a whole number of at least 0."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        message = f"expected a whole number of at least {least}, got {text!r}"
+        raise argparse.ArgumentTypeError(message)
     return int(text)

@@ -19,6 +19,7 @@ from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
+from allfocus.runtime.skip import check as check_skip
 from allfocus.runtime.spec import YUV, Color, Graph, Size, Spec
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.trust import Checker, check_fallback
@@ -88,7 +89,7 @@ class Deblurrer(Closing):
         fallback: float | None = None,
         parent: Deblurrer | None = None,
     ) -> None:
-        check_fallback(fallback)
+        skip, fallback = check_skip(skip), check_fallback(fallback)
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name

@@ -22,6 +22,10 @@ class InputError(AllfocusError, ValueError):
     """A frame or an image file that cannot be processed as it is."""
 
 
+class LimitError(InputError):
+    """A picture that is in order, but larger than the caller allows: with more it can be done."""
+
+
 class UnknownModelError(UsageError, KeyError):
     """A model name that is not in the catalogue; the text offers the nearest names."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from allfocus.runtime.errors import AllfocusError
+
+_MARK = "-allfocus-"  # tells a draft from a hidden file of somebody else, such as .a-original.jpg
+# After the mark come mkstemp's characters, then the suffix of `path`.
+_DRAFT = re.compile(rf"(\..*{_MARK})[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)
 
 
 @contextmanager
@@ -21,9 +26,7 @@ def publish(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -37,6 +40,32 @@ def publish(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def remove_drafts(paths: Iterable[Path]) -> None:
+    """Remove what a `publish` of any of `paths` that was killed has left half-written.
+
+    Raises AllfocusError where a folder cannot be read, or a draft not be removed.
+    """
+    drafts: dict[Path, set[tuple[str, str]]] = {}
+    for path in paths:
+        drafts.setdefault(path.parent, set()).add((_prefix(path), path.suffix))
+    for folder, wanted in drafts.items():  # each is read once, however many pictures are in it
+        try:
+            for path in folder.iterdir() if folder.is_dir() else ():
+                found = _DRAFT.fullmatch(path.name)
+                if found and (found[1], found[2] or "") in wanted:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            raise AllfocusError(
+                f"cannot remove half-written files from {folder}: {error.strerror or error}; make "
+                "the folder writable, or choose another place with --out"
+            ) from error
+
+
+def _prefix(path: Path) -> str:
+    """How the name of each draft of `path` begins."""
+    return f".{path.stem}{_MARK}"
 
 
 def _umask() -> int:

@@ -12,8 +12,7 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
-from allfocus.runtime.errors import InputError
-from allfocus.runtime.memory import format_bytes
+from allfocus.runtime.errors import LimitError
 from allfocus.runtime.regions import fading, windows
 from allfocus.runtime.skip import REACH, Skip
 from allfocus.runtime.spec import Size
@@ -52,10 +51,10 @@ class Direct(Flow):
         return self._stage.fits(self._stage.grown(size))
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
-        """See Flow. Raises InputError where a net that pools over the picture would be cut."""
+        """See Flow. Raises LimitError where a net that pools over the picture would be cut."""
         frame = self._stage.grown(self._stage.form.size(image))
         if self._stage.backend.spec.global_context and not self._stage.fits(frame):
-            raise InputError(_whole_needed(self._stage, frame))
+            raise LimitError(self._stage.whole_needed(frame))
         found = everywhere(self._stage, {"image": image}, clock)
         return Drawn(found["sharp"], found.get("defocus"), found.get("focus"))
 
@@ -72,7 +71,7 @@ class Phased(Flow):
         self._coarse_map = coarse_map
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
-        """See Flow. Raises InputError where what is pooled needs more memory than there may be."""
+        """See Flow. Raises LimitError where what is pooled needs more memory than there may be."""
         form = self._restore.form
         size = form.size(image)
         frame, real = self._restore.grown(self._estimate.grown(size)), Window.whole(size)
@@ -95,7 +94,7 @@ class Phased(Flow):
         frame = self._estimate.form.size(grown)
         pooled = "context" in self._estimate.backend.graph.signature.outputs
         if pooled and not self._estimate.fits(frame):
-            raise InputError(_whole_needed(self._estimate, frame))
+            raise LimitError(self._estimate.whole_needed(frame))
         tiles = self._estimate.tiles(Window.whole(frame), frame)
         return _computed(self._estimate, tiles, {"image": grown}, frame, clock)
 
@@ -145,7 +144,7 @@ class Phased(Flow):
 def everywhere(stage: Stage, pictures: Arrays, clock: Clock) -> Arrays:
     """What a graph gives for all of some pictures of one size: that size too.
 
-    Raises InputError where its tiles would be too small.
+    Raises LimitError where its tiles would be too small.
     """
     size = stage.form.size(next(iter(pictures.values())))
     frame, real = stage.grown(size), Window.whole(size)
@@ -176,12 +175,3 @@ def _area_in(window: Window, real: Window) -> int:
     width = min(window.right, real.right) - window.left
     height = min(window.bottom, real.bottom) - window.top
     return max(0, width) * max(0, height)
-
-
-def _whole_needed(stage: Stage, frame: Size) -> str:
-    spec = stage.backend.spec
-    return (
-        f"{stage.backend.artefact.name} averages over the whole picture, and one of {frame} does "
-        f"not fit into {format_bytes(stage.memory)} at once: raise the memory budget, take a "
-        f"smaller frame, or load {spec.name!r} by its name, so that its two phases can be used"
-    )

@@ -40,9 +40,9 @@ class Identity(NamedTuple):
 class Ledger:
     """The record of one output folder. Whoever opens it holds the lock of that folder.
 
-    `finished` has every picture that was done or has failed, by its name below the watched folder
-    ("/" between its parts), as it was then. `owners` has the picture that each output was made
-    from, by the output's name below OUT.
+    `finished` has every picture that was done, has failed or was refused, by its name below the
+    watched folder ("/" between its parts), as it was then. `owners` has the picture that each
+    output was made from, by the output's name below OUT.
     """
 
     def __init__(self, out: Path, watched: Path) -> None:
@@ -88,6 +88,10 @@ class Ledger:
     def failed(self, name: str, identity: Identity, error: str) -> None:
         """Record a picture that cannot be done as it is."""
         self._append({**_about(name, identity), "outcome": "failed", "error": error})
+        self.finished[name] = identity
+
+    def refused(self, name: str, identity: Identity) -> None:
+        """Leave a picture alone until the next start, whose options may allow it."""
         self.finished[name] = identity
 
     def discard(self, drafts: Sequence[Path]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from allfocus.runtime.backend import Array
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import UsageError
+from allfocus.runtime.real import real
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Spec
 
@@ -55,7 +56,7 @@ def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
 
     Raises UsageError for what is no choice, and for a radius where a model estimates none.
     """
-    check(choice)
+    choice = check(choice)
     if choice == OFF or not {"defocus", "focus"} & set(signature.outputs):
         if not isinstance(choice, str):
             raise UsageError(f"skip={choice:g}: {spec.name} makes no map; leave it at 'auto'")
@@ -68,7 +69,7 @@ def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
         return Skip(FOCUS, FADE, of_focus=True)
     known = MODELS.get(spec.name)
     untouched = known.untouched if known else 0.0
-    radius = (untouched or RADIUS) if choice == AUTO else float(choice)
+    radius = (untouched or RADIUS) if isinstance(choice, str) else choice
     sure = (radius + SPECK) / spec.max_radius if choice == AUTO else None
     return Skip(radius / spec.max_radius, 0 if radius <= untouched else FADE, sure=sure)
 
@@ -85,22 +86,19 @@ def _holding(pixels: Array, seeds: Array) -> Array:
     return np.asarray(kept[labels])
 
 
-def check(choice: Choice) -> None:
-    """Raise UsageError for what is neither "auto", "off" nor a radius."""
-    if isinstance(choice, str):
-        valid = choice in (AUTO, OFF)
-    else:
-        number = isinstance(choice, int | float) and not isinstance(choice, bool)
-        valid = number and 0 <= choice < float("inf")
-    if not valid:
+def check(choice: Choice) -> Choice:
+    """The choice, a radius as a float. Raises UsageError for neither "auto", "off" nor a radius."""
+    if isinstance(choice, str) and choice in (AUTO, OFF):
+        return choice
+    radius = real(choice)
+    if radius is None or not 0 <= radius < float("inf"):
         raise UsageError(f"skip: expected auto, off or a blur radius in pixels, got {choice!r}")
+    return radius
 
 
 def argument(text: str) -> Choice:
     """From a command line, as a type for argparse."""
     try:
-        choice: Choice = text if text in (AUTO, OFF) else float(text)
-        check(choice)
+        return check(text if text in (AUTO, OFF) else float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected auto, off or a radius, got {text!r}") from None
-    return choice

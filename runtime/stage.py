@@ -10,7 +10,7 @@ import numpy as np
 
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
-from allfocus.runtime.errors import InputError
+from allfocus.runtime.errors import LimitError
 from allfocus.runtime.face import face
 from allfocus.runtime.form import COLOUR, Form
 from allfocus.runtime.layout import layout
@@ -103,7 +103,7 @@ class Stage:
 
         `grain`: how much is looked at around `region`, where that is less than all that has a
         part in it; what is computed then is cut into tiles without a further change.
-        Raises InputError where no tile that is small enough computes anything.
+        Raises LimitError where no tile that is small enough computes anything.
         """
         seen = (grain or self.grain).around(region, frame)
         shapes = self.backend.graph.shapes
@@ -111,7 +111,7 @@ class Stage:
             seen = seen.at_least(shapes.min, frame)
         tile = seen.size if self._pools and self.fits(seen.size) else self._tile(seen.size)
         if tile is None:
-            raise InputError(self._too_little(seen.size))
+            raise LimitError(self._too_little(seen.size))
         parts = cover(region.seen_from(seen), seen.size, tile, self.grain)
         return [part.moved(seen.left, seen.top) for part in parts]
 
@@ -180,14 +180,32 @@ class Stage:
         pays = work(need, own, self.grain) > _ANEW * work(need, most, self.grain)
         return most if pays else own
 
+    def whole_needed(self, frame: Size) -> str:
+        """What to say where it averages over the picture, and one of `frame` does not fit."""
+        graph, spec, name = self.backend.graph, self.backend.spec, self.backend.artefact.name
+        pools = f"{name} averages over the whole picture, and"
+        if graph.shapes is not None:
+            return f"{pools} takes at most {graph.shapes.max}, got {frame}; {self._advice(frame)}"
+        advice = "raise the memory budget, or take a smaller frame"
+        if graph.phase == "whole":
+            advice += f", or load {spec.name!r} by its name, so that its two phases can be used"
+        memory = format_bytes(self.memory)
+        return f"{pools} one of {frame} does not fit into {memory} at once: {advice}"
+
+    def _advice(self, need: Size) -> str:
+        """How to come by a graph of a fixed size that takes frames of `need`."""
+        graph = self.backend.graph
+        phase = "" if graph.phase == "whole" else f" --phase {graph.phase}"
+        command = f"allfocus export --model {self.backend.spec.name}{phase} --size {need}"
+        return f"export it larger: `{command}`"
+
     def _too_little(self, need: Size) -> str:
-        spec, shapes, each = self.backend.spec, self.backend.graph.shapes, 0.0
+        spec, shapes = self.backend.spec, self.backend.graph.shapes
         if shapes is not None:
             return (
                 f"{self.backend.artefact.name} takes at most {shapes.max}, of which a margin of "
                 f"{self.grain.margin} pixels on each side is lost: frames of {need} cannot be done "
-                f"in tiles of it; export it larger: `allfocus export --model {spec.name} --size "
-                f"{need}`"
+                f"in tiles of it; {self._advice(need)}"
             )
         each = (self.backend.bytes_per_pixel or 0.0) + _FACE_BYTES
         wanted = least_pixels(need, self.grain) * each * self._streams

@@ -19,6 +19,7 @@ from allfocus.runtime.decoded import colours
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import everywhere
 from allfocus.runtime.form import form_of
+from allfocus.runtime.real import real
 from allfocus.runtime.spec import Graph
 from allfocus.runtime.stage import Stage
 
@@ -72,12 +73,14 @@ def trust(blurry: Array, again: Array) -> Array:
     return np.asarray(allowed / (allowed + off), np.float32)
 
 
-def check_fallback(fallback: float | None) -> None:
-    """Raise UsageError for what is no trust."""
-    number = isinstance(fallback, int | float) and not isinstance(fallback, bool)
-    if fallback is None or (number and 0 < fallback <= 1):
-        return
-    raise UsageError(f"fallback: expected a trust above 0, up to 1, got {fallback!r}")
+def check_fallback(fallback: float | None) -> float | None:
+    """The fallback as a float. Raises UsageError for what is no trust."""
+    if fallback is None:
+        return None
+    trusted = real(fallback)
+    if trusted is None or not 0 < trusted <= 1:
+        raise UsageError(f"fallback: expected a trust above 0, up to 1, got {fallback!r}")
+    return trusted
 
 
 def argument(text: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from allfocus.runtime.arrivals import Arrivals, Lookout, can_be_read, identity_of
-from allfocus.runtime.errors import AllfocusError, BackendError, InputError
+from allfocus.runtime.errors import AllfocusError, BackendError, InputError, LimitError
 from allfocus.runtime.jobs import Job, Naming, job_for
 from allfocus.runtime.ledger import Identity, Ledger
 from allfocus.runtime.work import Done, Failure
@@ -65,7 +65,7 @@ class Watch:
         )
         self._told: set[tuple[str, Identity]] = set()  # what was reported and is tried again
         self._broken: set[str] = set()  # pictures the engine failed on since it did one
-        self._recorded = 0
+        self._handled = 0  # done, failed or refused
         self.failures = 0
 
     def run(self) -> None:
@@ -95,11 +95,11 @@ class Watch:
             bar.unpause()  # such waiting says nothing about how long a picture takes
 
     def _show(self, bar: Any) -> None:
-        known = self._recorded + len(self._arrivals)
+        known = self._handled + len(self._arrivals)
         if known != bar.total:
             bar.total = known
             bar.refresh()
-        bar.update(self._recorded - bar.n)
+        bar.update(self._handled - bar.n)
 
     def _take(self, name: str, identity: Identity) -> None:
         """Do one picture, record and report it."""
@@ -132,7 +132,7 @@ class Watch:
         if identity_of(job.source) != identity:
             return None
         self._ledger.done(name, identity, dict(zip(draft.outputs(), job.outputs(), strict=True)))
-        self._recorded += 1
+        self._handled += 1
         self._broken.clear()
         return replace(done, job=job)
 
@@ -158,14 +158,20 @@ class Watch:
     def _failure(
         self, name: str, identity: Identity, job: Job, error: AllfocusError
     ) -> Failure | None:
-        """What to report. Only what is wrong with the picture itself is recorded."""
+        """What to report. Only what is wrong with the picture itself is recorded.
+
+        What a limit refuses would be refused again until the next start, which may have another.
+        """
         if not isinstance(error, InputError | NotNowError | BackendError):
             raise error
         if identity_of(job.source) != identity:
             return None
         if isinstance(error, InputError) and can_be_read(job.source):
-            self._ledger.failed(name, identity, str(error))
-            self._recorded += 1
+            if isinstance(error, LimitError):
+                self._ledger.refused(name, identity)
+            else:
+                self._ledger.failed(name, identity, str(error))
+            self._handled += 1
             return Failure(job, error)
         if isinstance(error, BackendError):
             self._broken.add(name)

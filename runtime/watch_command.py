@@ -38,9 +38,10 @@ from allfocus.runtime.work import (
 _ABOUT = """\
 Each picture is done once: OUT/.allfocus-watch remembers it, also where its output was taken away.
 A picture that is replaced is done again; a damaged one is reported, and not tried again until it is
-replaced. Hidden files are passed over, and what stands in OUT where that is within DIR. Ctrl-C and
-SIGTERM end after the picture in hand, a second one at once. Whatever kills the program, the next
-start goes on where it was, and no output is ever half-written.
+replaced, one that --memory or --max-pixels refuses is tried again at the next start. Hidden files
+are passed over, and what stands in OUT where that is within DIR. Ctrl-C and SIGTERM end after the
+picture in hand, a second one at once. Whatever kills the program, the next start goes on where it
+was, and no output is ever half-written.
 """
 
 

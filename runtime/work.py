@@ -93,14 +93,15 @@ def check_maps(naming: Naming, deblur: Deblurrer) -> None:
 def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     """Read a picture, make it sharp, and write all outputs of `job`.
 
-    Raises InputError for a picture that cannot be read, processed or encoded, and AllfocusError
-    where the engine fails or an output cannot be written.
+    Raises InputError for a picture that cannot be read, processed or encoded (LimitError where it
+    is only larger than is allowed), and AllfocusError where the engine fails or an output cannot be
+    written.
     """
     picture = read_image(job.source, max_pixels=max_pixels)
     try:
         sharp, blur, result = _sharpen(deblur, picture)
     except InputError as error:
-        raise InputError(f"{job.source}: {error}") from error
+        raise type(error)(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
     planes = {"blur": blur, "trust": result.trust}
     _write_maps(job, picture, planes, deblur.spec.max_radius or 1.0)

@@ -79,7 +79,7 @@ def test_resume_does_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     words = ["batch", str(folder), "-o", str(out), *OPTIONS, "--workers", "1", "--json"]
     assert cli.main(words) == 0
     (out / "2.png").unlink()
-    (out / ".2-a1b2c3d4.png").write_bytes(b"half")
+    (out / ".2-allfocus-a1b2c3d4.png").write_bytes(b"half")
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("[0-9].png")}
     capsys.readouterr()
     assert cli.main(words) == 2  # something is there
@@ -90,6 +90,19 @@ def test_resume_does_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     after = {p.name: p.stat().st_mtime_ns for p in out.glob("[0-9].png")}
     assert {name: after[name] for name in before} == before
     assert sorted(p.name for p in out.iterdir()) == [f"{n}.png" for n in range(4)]
+
+
+@pytest.mark.parametrize("limit", [("--max-pixels", "1k"), ("--memory", "10kB")])
+def test_resume_tries_again_what_a_limit_refused(
+    tmp_path: Path, limit: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photos(tmp_path / "in", 1), tmp_path / "out"
+    words = ["batch", str(folder), "-o", str(out), *OPTIONS, "--workers", "1", "--json"]
+    assert cli.main([*words, *limit]) == 1
+    (failed,) = json.loads(capsys.readouterr().out)["failed"]
+    assert failed["kind"] == "LimitError"
+    assert cli.main([*words, "--resume"]) == 0
+    assert (out / "0.png").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -195,6 +208,17 @@ def test_a_picture_with_its_map_is_done_when_both_are_there(tmp_path: Path) -> N
     for name in ("0.png", "0-defocus.png", "1.png"):
         (out / name).write_bytes(b"")
     assert [job.source.name for job in remaining(todo)] == ["1.png"]
+
+
+def test_resume_removes_what_was_half_written_and_nothing_else(tmp_path: Path) -> None:
+    folder, out = photos(tmp_path / "in", 1), tmp_path / "out"
+    (folder / "0.png").rename(folder / "img[1].png")
+    out.mkdir()
+    kept = [".img[1]-original.png", ".img[1]-a1b2c3d4.png", ".img1-allfocus-a1b2c3d4.png"]
+    for name in (*kept, ".img[1]-allfocus-a1b2c3d4.png"):
+        (out / name).touch()
+    assert len(remaining(jobs(folder, out))) == 1
+    assert sorted(p.name for p in out.iterdir()) == sorted(kept)
 
 
 def test_a_ray_cluster_of_this_machine_makes_the_same(

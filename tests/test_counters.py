@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from allfocus.runtime.streams.counters import Counters
+from allfocus.runtime.streams.counters import Counters, Snapshot
 
 
 def counted(latencies: list[float], fps: float = 10.0) -> Counters:
@@ -74,3 +78,24 @@ def test_the_text_for_prometheus() -> None:
     assert ["allfocus_fps", "gauge"] in kinds
     assert {name for name, _ in kinds} == set(values)
     assert "allfocus_step_name" not in values  # no number
+
+
+_KINDS = {"int": st.integers(0, 10**15), "float": st.floats(0, 1e12)}
+_NUMBERS = {
+    field.name: _KINDS[str(field.type)] for field in fields(Snapshot) if field.type in _KINDS
+}
+
+
+@given(st.fixed_dictionaries(_NUMBERS))
+def test_no_digit_is_lost_on_the_way_to_prometheus(numbers: dict[str, float]) -> None:
+    lines = replace(Counters().snapshot(), **numbers).prometheus().splitlines()
+    values = dict(line.split() for line in lines if not line.startswith("#"))
+    for name, number in numbers.items():
+        text = values.get(f"allfocus_{name}") or values[f"allfocus_{name}_total"]
+        assert float(text) == number
+        assert not isinstance(number, int) or text == str(number)
+
+
+def test_numbers_of_numpy_are_numbers_for_prometheus() -> None:
+    shown = replace(Counters().snapshot(), trust=np.float64(0.25)).prometheus()
+    assert "allfocus_trust 0.25\n" in shown

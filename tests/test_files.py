@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.files import publish
+from allfocus.runtime.files import publish, remove_drafts
 
 
 def listing(folder: Path) -> list[str]:
@@ -128,3 +131,43 @@ def test_a_writer_that_makes_private_files_changes_nothing(tmp_path: Path) -> No
     (tmp_path / "plain").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("x", "plain")}
     assert len(modes) == 1
+
+
+def killed(path: Path) -> Path:
+    """The draft that a `publish` of `path` leaves when its process is killed."""
+    with publish(path) as temporary:
+        pass
+    path.unlink()
+    temporary.write_text("half")
+    return temporary
+
+
+_STEMS = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40)
+_NAMES = st.tuples(_STEMS, st.sampled_from([".jpg", ".png", ".tif"])).map("".join)
+
+
+@given(_NAMES, _NAMES)
+def test_drafts_of_a_killed_process_are_removed_and_nothing_else(name: str, other: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        draft = killed(path)
+        kept = {path.with_name(f".{path.stem}-{word}{path.suffix}") for word in ("original", "1")}
+        if other != name:
+            kept.add(killed(path.with_name(other)))
+        for each in kept:
+            each.touch()
+        remove_drafts([path])
+        assert not draft.exists()
+        assert set(path.parent.iterdir()) == kept
+
+
+def test_drafts_in_a_folder_that_is_not_there_are_none(tmp_path: Path) -> None:
+    remove_drafts([tmp_path / "none" / "a.png"])
+
+
+def test_a_draft_that_cannot_be_removed_is_told(tmp_path: Path) -> None:
+    draft = killed(tmp_path / "a.png")
+    draft.unlink()
+    draft.mkdir()
+    with pytest.raises(AllfocusError, match=r"cannot remove half-written files from .*--out"):
+        remove_drafts([tmp_path / "a.png"])

@@ -20,7 +20,7 @@ from allfocus.runtime import flows
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.errors import ArtefactError, InputError, UsageError
+from allfocus.runtime.errors import ArtefactError, LimitError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, REACH, Choice
@@ -221,13 +221,13 @@ def test_an_engine_of_one_size_does_larger_frames_in_tiles(opened: Any) -> None:
 
 def test_an_engine_too_small_for_tiles_says_what_to_export(opened: Any) -> None:
     deblur = opened("didanet-tiny", shape=Size(16, 16))
-    with pytest.raises(InputError, match=r"at most 16x16.*--size 48x40"):
+    with pytest.raises(LimitError, match=r"at most 16x16.*--size 48x40"):
         deblur(photo(40, 45))
 
 
 def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any) -> None:
     deblur = opened("jdrl-unet-tiny", pixels=100)
-    with pytest.raises(InputError, match=r"too small for one tile .* at least \d+ MiB are needed"):
+    with pytest.raises(LimitError, match=r"too small for one tile .* at least \d+ MiB are needed"):
         deblur(photo(300, 300))
     assert deblur._backend.calls == 0
 
@@ -237,7 +237,7 @@ def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
     deblur = opened("didanet-tiny", pixels=2000)
     frame = photo(300, 300)
     with pytest.raises(
-        InputError, match=r"budget of 2 MiB .*: at least (\d+) MiB are needed"
+        LimitError, match=r"budget of 2 MiB .*: at least (\d+) MiB are needed"
     ) as told:
         deblur(frame)
     needed = re.search(r"at least (\d+) MiB", str(told.value))
@@ -249,7 +249,33 @@ def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
 def test_a_net_that_pools_over_the_picture_is_not_cut_without_its_phases(opened: Any) -> None:
     deblur = opened("sftnet-tiny", pixels=10_000)
     deblur._phases = None
-    with pytest.raises(InputError, match="averages over the whole picture"):
+    with pytest.raises(LimitError, match="averages over the whole picture"):
+        deblur(photo(300, 300))
+
+
+def test_a_graph_of_one_size_that_pools_says_what_to_export(opened: Any) -> None:
+    """No memory and no phases would help."""
+    deblur = opened("sftnet-tiny", shape=Size(64, 48))
+    with pytest.raises(LimitError) as told:
+        deblur(photo(65, 101))  # in its phases
+    export = "export it larger: `allfocus export --model sftnet-tiny"
+    assert str(told.value) == (
+        "sftnet-tiny-estimate.onnx averages over the whole picture, and takes at most 64x48, got "
+        f"104x68; {export} --phase estimate --size 104x68`"
+    )
+    deblur._phases = None
+    with pytest.raises(LimitError) as told:
+        deblur(photo(65, 101))
+    assert str(told.value) == (
+        "sftnet-tiny-whole.onnx averages over the whole picture, and takes at most 64x48, got "
+        f"104x68; {export} --size 104x68`"
+    )
+
+
+def test_a_phase_that_pools_is_not_advised_to_be_used(opened: Any) -> None:
+    deblur = opened("sftnet-tiny", pixels=10_000)
+    deblur._open_phases()[0].bytes_per_pixel = EACH
+    with pytest.raises(LimitError, match=r"raise the memory budget, or take a smaller frame$"):
         deblur(photo(300, 300))
 
 

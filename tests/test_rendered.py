@@ -5,11 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
@@ -155,11 +160,84 @@ def test_the_command_renders_without_a_photo(
         (("--jpeg-share", "1.5"), "--jpeg-share: expected 0 to 1"),
         (("--soft-share", "-0.1"), "--soft-share: expected 0 to 1, got -0.1"),
         (("--max-radius", "0"), "--max-radius: expected more than 0"),
+        (("--max-radius", "inf"), "--max-radius: expected .* up to 256, got inf"),
+        (("--max-radius", "nan"), "--max-radius: expected .* got nan"),
     ],
 )
 def test_wrong_numbers_are_refused(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         command(str(DEAD_LEAVES), "--out", str(tmp_path / "out"), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--seed", "--workers"])
+@pytest.mark.parametrize("word", ["-1", "1.5", "x"])
+def test_what_is_no_number_of_things_is_refused(
+    tmp_path: Path, option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command(str(DEAD_LEAVES), "--out", str(tmp_path / "out"), option, word)
+    assert stopped.value.code == 2
+    assert f"expected a whole number of at least 0, got '{word}'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seed", "workers"), [(-1, 0), (0, -1)])
+def test_a_callers_wrong_numbers_make_no_folder(tmp_path: Path, seed: int, workers: int) -> None:
+    samples = PhotoSamples([], SIDE, seed, RECIPE)
+    with pytest.raises(UsageError, match="expected a whole number of 0 or more, got -1"):
+        next(render_into(tmp_path / "new", samples, 1, workers))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out, message in (("file", "a file, where a folder was"), ("file/new", "cannot write")):
+        with pytest.raises(AllfocusError, match=rf"{out}.*{message}|{message}.*{out}.*--out"):
+            command(str(DEAD_LEAVES), "--out", str(tmp_path / out), "--workers", "0")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_disk_that_is_full_at_the_end_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(AllfocusError, match=r"rendered\.json: No space left"):
+        fill(tmp_path)
+    assert find_rendered(tmp_path) == []
+
+
+@given(st.floats(0.5, 256))
+def test_what_lies_beyond_a_radius_is_larger(radius: float) -> None:
+    """The generator of random numbers refuses to draw from a range that ends before it begins."""
+    assert rich(radius).beyond_radius > radius
+
+
+class Threads(PhotoSamples):
+    """Tells how many threads OpenCV has where samples are made."""
+
+    def __getitem__(self, index: int) -> Sample:
+        radius = np.full((SIDE, SIDE), cv2.getNumThreads(), np.float32)
+        return replace(super().__getitem__(index), radius=radius)
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_each_worker_has_one_thread(tmp_path: Path) -> None:
+    """More fight with each other, and a forked one waits for ever for its parent's."""
+    given: dict[str, Any] = {"samples": Threads([], SIDE, 3, RECIPE), "count": 4, "workers": 2}
+    assert len(list(render_into(tmp_path, **given))) == 4
+    assert np.unique(np.load(tmp_path / "radius.npy")).tolist() == [1]
 
 
 def test_what_is_rendered_already_is_not_rendered_again(folder: Path, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from engine_files import SPEC
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.errors import UsageError
@@ -64,10 +68,33 @@ def test_off_and_no_map_skip_nothing() -> None:
         skip_for(1.0, spec("apl-lite", 0.0), WITH_FOCUS)
 
 
-@pytest.mark.parametrize("choice", ["on", "", -1.0, float("nan"), float("inf"), True, None])
+_NO_RADII = [
+    -1,
+    -1.0,
+    np.float32(-1),
+    float("nan"),
+    np.float64("nan"),
+    float("inf"),
+    pytest.param(10**400, id="huge"),
+]
+
+
+@pytest.mark.parametrize("choice", ["on", "", *_NO_RADII, True, np.bool_(True), None, 1j, [1.0]])
 def test_what_is_no_choice_is_refused(choice: object) -> None:
     with pytest.raises(UsageError, match="expected auto, off or a blur radius in pixels"):
         check(choice)  # type: ignore[arg-type]
+
+
+_KINDS = (int, float, Fraction, np.int64, np.uint8, np.float16, np.float32, np.float64)
+
+
+@given(st.integers(0, 100), st.sampled_from(_KINDS))
+def test_a_radius_is_a_real_number_of_any_kind(number: int, kind: Callable[[int], float]) -> None:
+    found = check(kind(number))
+    assert type(found) is float
+    assert found == number
+    name = spec("didanet-lite")
+    assert skip_for(kind(number), name, DEBLUR) == skip_for(float(number), name, DEBLUR)
 
 
 def test_a_command_lines_word() -> None:

@@ -72,7 +72,18 @@ def test_what_is_not_trusted_falls_back(deblur: Deblurrer) -> None:
     assert [int(found[row].mean()) for row in (5, 15, 25, 60)] == [0, 100, 200, 200]
 
 
-@pytest.mark.parametrize("fallback", [0, -0.5, 1.5, float("nan"), True, "0.5"])
+@given(st.floats(2**-10, 1, width=16), st.sampled_from([float, np.float16, np.float32, np.float64]))
+def test_a_fallback_is_a_real_number_of_any_kind(number: float, kind: Any) -> None:
+    found = check_fallback(kind(number))
+    assert type(found) is float
+    assert found == number
+    assert check_fallback(np.int64(1)) == 1.0
+    assert check_fallback(None) is None
+
+
+@pytest.mark.parametrize(
+    "fallback", [0, -0.5, 1.5, float("nan"), np.float32(1.5), True, np.bool_(True), "0.5"]
+)
 def test_what_is_no_trust_is_refused(fallback: Any) -> None:
     with pytest.raises(UsageError, match="expected a trust above 0, up to 1, got"):
         check_fallback(fallback)

@@ -97,6 +97,40 @@ def test_a_corrupt_picture_fails_once(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown() == ["a.png", "b.png"]
 
 
+class Hungry(Inverted):
+    """Says that it takes much memory."""
+
+    bytes_per_pixel = 1e5
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        (("--max-pixels", "50"), "in/a.png: 9x6 is 54 pixels, the limit is 50"),
+        (("--memory", "1MiB"), "in/a.png: a memory budget of 1 MiB is too small"),
+    ],
+)
+def test_what_a_limit_refuses_is_done_when_the_next_start_allows_it(
+    limit: Sequence[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load(model: str, *, memory: str, **_: Any) -> Deblurrer:
+        return Deblurrer(Hungry(Path(model), Options()), memory=memory)
+
+    monkeypatch.setattr(model_options, "load", load)
+    save("in/a.png", 10)
+    for _ in range(2):  # each start says so
+        assert once(*limit, "--json") == 1
+        said = capsys.readouterr()
+        assert said.err.count(reason) == 1
+        assert json.loads(said.out)["kind"] == "LimitError"
+        assert shown() == []
+    assert once() == 0
+    assert value_of("out/a.png") == 245
+
+
 def test_json_has_a_line_for_each_picture(capsys: pytest.CaptureFixture[str]) -> None:
     save("in/a.png")
     Path("in/b.png").write_bytes(b"")

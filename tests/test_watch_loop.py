@@ -16,7 +16,7 @@ from watched import KEPT, enter, shown
 from allfocus.runtime import arrivals as arriving
 from allfocus.runtime import watch as watching
 from allfocus.runtime.arrivals import look
-from allfocus.runtime.errors import AllfocusError, BackendError, InputError
+from allfocus.runtime.errors import AllfocusError, BackendError, InputError, LimitError
 from allfocus.runtime.jobs import Job, Naming
 from allfocus.runtime.ledger import Identity, Ledger
 from allfocus.runtime.watch import Plan, Watch
@@ -237,6 +237,23 @@ def test_what_cannot_be_read_for_now_is_not_given_up(
     world.at(20, lambda: setattr(world, "error", None))
     world.run(60)
     assert [type(outcome) for _, outcome in world.outcomes] == [Failure, Done]
+
+
+def test_what_a_limit_refuses_is_left_alone_until_it_is_replaced_or_the_next_start(
+    world: World,
+) -> None:
+    for name in "ab":
+        write(f"{name}.png", name)()
+    world.error = LimitError("larger than is allowed")
+    world.at(200, lambda: setattr(world, "error", None))
+    world.at(200, write("b.png", "smaller"))
+    watch = world.run(400)
+    assert [text for _, text in world.works] == ["a", "b", "smaller"]
+    assert watch.failures == 2
+    assert shown() == ["b.png"]
+    world.run(800)
+    assert [text for _, text in world.works] == ["a", "b", "smaller", "a"]
+    assert shown() == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize("settle", [0.0, 1.0, 50.0])

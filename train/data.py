@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from allfocus.runtime.errors import InputError
 from allfocus.train.datasets import LAYOUTS, recognise
@@ -24,6 +21,7 @@ from allfocus.train.photo_samples import PhotoSamples
 from allfocus.train.rendered import Rendered, RenderedSamples, find_rendered
 from allfocus.train.synthetic import Image, Recipe, Sample
 from allfocus.train.tint import Tinted
+from allfocus.train.workers import loader
 
 __all__ = [
     "Batch",
@@ -119,19 +117,9 @@ def batches(
     samples: Samples | Tinted, *, start: int, stop: int, batch: int, max_radius: float, workers: int
 ) -> Iterator[Batch]:
     """Batches of the steps `start` up to `stop`; step k holds the samples k*batch ... ."""
-    if workers:
-        _one_thread(0)  # a forked process would wait for ever for threads it has no copy of
-    dataset: Dataset[Sample] = samples
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_size=batch,
-        sampler=range(start * batch, stop * batch),
-        num_workers=workers,
-        collate_fn=_Collate(max_radius, samples.has_map),
-        worker_init_fn=_one_thread,
-        prefetch_factor=4 if workers else None,
-    )
-    return iter(loader)
+    numbers = range(start * batch, stop * batch)
+    collate = _Collate(max_radius, samples.has_map)
+    return iter(loader(samples, numbers, workers, ahead=4, batch=batch, collate=collate))
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,3 @@ def _stack_all(images: list[Image | None]) -> Tensor | None:
 
 def _stack(images: list[Image]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)  # workers are the parallelism; more threads fight with the training step

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from allfocus.runtime.command import DONE, positive
+from allfocus.runtime.command import DONE, not_negative, positive
 from allfocus.runtime.errors import UsageError
 from allfocus.train.synthetic import Recipe, rich
+
+_WIDEST = 256.0  # pixels of radius: a crop's surroundings, which are drawn too, grow with it
 
 _ABOUT = """\
 DIR holds sharp photos, or is `dead-leaves` for generated scenes. `train.py --data FOLDER` then
@@ -32,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--side", type=positive, default=192, help="pixels of a sample's side (default %(default)s)"
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=not_negative, default=0)
     add("--max-radius", type=float, default=8.0, help="pixels; a share lies beyond (%(default)s)")
     add("--jpeg-share", type=float, default=0.3, help="pictures that are JPEGs (%(default)s)")
     add("--sharp-share", type=float, default=0.2, help="scenes all in focus (%(default)s)")
     add("--soft-share", type=float, default=0.65, help="photos that are enlarged (%(default)s)")
     add("--views", action="store_true", help="dual-pixel views too")
     add("--misaligned", action="store_true", help="a displaced sharp picture too")
-    add("--workers", type=int, default=2, help="processes (default %(default)s)")
+    add("--workers", type=not_negative, default=2, help="processes (default %(default)s)")
     add("--json", action="store_true", help="print the result as JSON")
 
 
@@ -70,7 +72,9 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     for name, share in shares.items():
         if not 0 <= share <= 1:
             raise UsageError(f"--{name.replace('_', '-')}: expected 0 to 1, got {share}")
-    if not args.max_radius > 0:
-        raise UsageError(f"--max-radius: expected more than 0 pixels, got {args.max_radius}")
+    if not 0 < args.max_radius <= _WIDEST:
+        raise UsageError(
+            f"--max-radius: expected more than 0 pixels, up to {_WIDEST:g}, got {args.max_radius}"
+        )
     drawn = rich(args.max_radius, views=args.views, misaligned=args.misaligned)
     return replace(drawn, **shares)

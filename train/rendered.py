@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.train.pair_samples import mirror
 from allfocus.train.photo_samples import PhotoSamples, turn
 from allfocus.train.synthetic import PICTURES, Sample
+from allfocus.train.workers import loader
 
 ABOUT = "rendered.json"
 _RADIUS = "radius"
@@ -95,20 +97,15 @@ class RenderedSamples(Dataset[Sample]):
 def render_into(folder: Path, samples: PhotoSamples, count: int, workers: int) -> Iterator[int]:
     """Fill `folder` with the first `count` of `samples`; yields how many are done.
 
-    Raises UsageError where something is there already, AllfocusError where the disk is full.
+    Raises UsageError where something is there already or a number cannot be meant, AllfocusError
+    where the folder cannot be written or the disk is full.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder}: not empty; choose another folder, or empty it")
-    folder.mkdir(parents=True, exist_ok=True)
-    loader: DataLoader[Sample] = DataLoader(
-        samples,
-        batch_size=None,
-        sampler=range(count),
-        num_workers=workers,
-        prefetch_factor=8 if workers else None,
-    )
+    if samples.seed < 0:  # a sample's own generator would refuse it, after the folder was made
+        raise UsageError(f"seed: expected a whole number of 0 or more, got {samples.seed}")
+    drawn = loader(samples, range(count), workers, ahead=8)
+    _make_empty(folder)
     arrays: dict[str, NDArray[Any]] = {}
-    for index, sample in enumerate(loader):
+    for index, sample in enumerate(drawn):
         arrays = arrays or _allocate(folder, sample, count)
         for name, array in arrays.items():
             value = np.asarray(getattr(sample, name))
@@ -116,7 +113,30 @@ def render_into(folder: Path, samples: PhotoSamples, count: int, workers: int) -
         yield index + 1
     about = {"count": count, "side": samples.side, "seed": samples.seed}
     text = json.dumps({**about, "recipe": asdict(samples.recipe)}, indent=1)
-    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    with _writing(folder / ABOUT):
+        (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+
+
+def _make_empty(folder: Path) -> None:
+    """See that `folder` is there, with nothing in it."""
+    with _writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder}: a file, where a folder was expected; choose another --out")
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder}: not empty; choose another folder, or empty it")
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into an error for the person who reads it."""
+    try:
+        yield
+    except OSError as error:
+        raise AllfocusError(
+            f"cannot write {path}: {error.strerror or error}; free some space, choose another "
+            "--out, or a smaller --count"
+        ) from error
 
 
 def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any]]:
@@ -131,15 +151,10 @@ def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any
     arrays: dict[str, NDArray[Any]] = {}
     for name, (shape, kind) in shapes.items():
         path = folder / f"{name}.npy"
-        try:
+        with _writing(path):
             arrays[name] = open_memmap(path, "w+", np.dtype(kind), shape)
             with path.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            raise AllfocusError(
-                f"cannot write {path}: {error.strerror or error}; free some space, choose another "
-                "place, or a smaller --count"
-            ) from error
     return arrays
 
 

@@ -59,6 +59,7 @@ def rich(max_radius: float = 8.0, *, views: bool = False, misaligned: bool = Fal
     """Everything there is: all blur shapes, dead leaves, thin lenses."""
     return Recipe(
         max_radius=max_radius,
+        beyond_radius=max(16.0, 2 * max_radius),
         shapes=SHAPES,
         graphics_share=0.08,
         soft_share=0.65,

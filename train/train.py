@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 try:
-    from allfocus.runtime.command import positive, script
+    from allfocus.runtime.command import not_negative, positive, script
     from allfocus.runtime.errors import UsageError
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[train]"')
@@ -46,14 +46,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_length(parser)
     _add_rates(parser)
     _add_choices(parser)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=not_negative, default=0)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of autocast")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make samples")
+    parser.add_argument(
+        "--workers", type=not_negative, default=1, help="processes that make samples"
+    )
     parser.add_argument("--val-crops", type=positive, default=64)
     parser.add_argument("--tensorboard", action="store_true", help="events in OUT/tensorboard too")
     parser.add_argument(
-        "--pictures", type=int, default=1000, help="steps between OUT/samples/*.png; 0: none"
+        "--pictures",
+        type=not_negative,
+        default=1000,
+        help="steps between OUT/samples/*.png; 0: none",
     )
     parser.add_argument("--license", default="as the training data's", help="terms of the weights")
     parser.add_argument("--note", default="", help="a sentence for the weights' provenance")

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.runtime.errors import InputError
+from allfocus.runtime.errors import InputError, LimitError
 from allfocus.runtime.files import publish
 from allfocus.runtime.pictures import png, tiff
 from allfocus.runtime.pictures.formats import Format, format_for, format_of
@@ -62,8 +62,8 @@ class Picture:
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture as it is stored; the format comes from the content, not from the name.
 
-    Raises InputError where the file is missing, no picture, damaged, cut short, over `max_pixels`
-    (width times height), or of a kind that would not be read rightly.
+    Raises InputError where the file is missing, no picture, damaged, cut short, or of a kind that
+    would not be read rightly, and LimitError where only `max_pixels` (width times height) is less.
     """
     try:
         form, data = _read_bytes(path)
@@ -71,7 +71,7 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
         _check_size(header, max_pixels)
         pixels = _decode(tiff.for_opencv(data) if form.name == "TIFF" else data, header)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     return Picture(
         pixels=pixels,
         metadata=header.metadata,
@@ -146,10 +146,10 @@ def _check_size(header: Header, max_pixels: int) -> None:
     if header.width < 1 or header.height < 1:
         raise InputError(f"declares {size} pixels; get a whole copy of the file")
     if pixels > max_pixels:
-        advice = "cut it into parts"
-        if pixels <= OPENCV_MAX_PIXELS:
-            advice = f"if it is meant to be, allow it with --max-pixels {pixels}"
-        raise InputError(f"{size} is {pixels:,} pixels, the limit is {max_pixels:,}; {advice}")
+        said = f"{size} is {pixels:,} pixels, the limit is {max_pixels:,}"
+        if pixels > OPENCV_MAX_PIXELS:
+            raise InputError(f"{said}; cut it into parts")
+        raise LimitError(f"{said}; if it is meant to be, allow it with --max-pixels {pixels}")
 
 
 def _decode(data: bytes, header: Header) -> Pixels:

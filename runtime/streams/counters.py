@@ -59,11 +59,16 @@ class Snapshot:
             if isinstance(value, (int, float)):
                 kind = "counter" if field.name in _COUNTERS else "gauge"
                 name = f"allfocus_{field.name}" + ("_total" if kind == "counter" else "")
-                lines += [f"# TYPE {name} {kind}", f"{name} {value:g}"]
+                lines += [f"# TYPE {name} {kind}", f"{name} {_exactly(value)}"]
         return "\n".join(lines) + "\n"
 
 
 _COUNTERS = ("frames", "dropped", "damaged", "missed")
+
+
+def _exactly(value: int | float) -> str:
+    """All digits: of rounded ones the rate of a counter beyond a million would come out wrong."""
+    return str(value) if isinstance(value, int) else repr(float(value))  # NumPy's names its type
 
 
 class Counters:

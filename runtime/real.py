@@ -1,0 +1,15 @@
+"""Real numbers as callers give them: Python's own and NumPy's."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+
+def real(value: object) -> float | None:
+    """A number as a float; None for what is none, as True and False, or beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
