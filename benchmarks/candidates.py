@@ -5,6 +5,7 @@ Each takes a Pair's blurry picture and gives what it can: a picture, a map of ra
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,13 +89,26 @@ def deblurring() -> tuple[str, ...]:
     return tuple(name for name in packaged() if MODELS[name].signature("whole").deblurs)
 
 
+def labels(models: Sequence[str]) -> dict[str, str]:
+    """What each model of a `--model` is called in a table: an artefact by its file's name or, where
+    another one has that too, by the path that was given.
+    """
+    names_of = {model: Path(model).name for model in models}
+    seen = Counter(names_of.values())
+    return {model: name if seen[name] == 1 else model for model, name in names_of.items()}
+
+
 @contextmanager
-def open_model(model: str, backend: str, threads: int) -> Iterator[Candidate]:
+def open_model(
+    model: str, backend: str, threads: int, label: str | None = None
+) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
-    Raises UsageError for one that takes something else than one picture, and what loading raises.
+    It is called `label` or, without one, by its name or its file's. Raises UsageError for one that
+    takes something else than one picture, and what loading raises.
     """
     signature = _signature(model, backend)
+    name = label or Path(model).name
     if tuple(signature.inputs) != ("image",):
         raise UsageError(
             f"{model} takes {', '.join(signature.inputs)}: expected a model of single pictures, "
@@ -102,10 +116,10 @@ def open_model(model: str, backend: str, threads: int) -> Iterator[Candidate]:
         )
     if signature.deblurs:
         with allfocus.load(model, backend=backend, color="rgb", threads=threads) as deblur:
-            yield _candidate(model, deblur, lambda _, given: _result(deblur(given)))
+            yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
     else:
         with allfocus.load_model(model, backend=backend, color="rgb", threads=threads) as loaded:
-            yield _candidate(model, loaded, lambda _, given: _named(loaded(image=given)))
+            yield _candidate(name, loaded, lambda _, given: _named(loaded(image=given)))
 
 
 def _signature(model: str, backend: str) -> Signature:
@@ -133,11 +147,11 @@ def open_classical(name: str, model: str | None, backend: str, threads: int) -> 
 
 
 def _candidate(
-    model: str, loaded: Deblurrer | Model, run: Callable[[Pair, Given], Output]
+    name: str, loaded: Deblurrer | Model, run: Callable[[Pair, Given], Output]
 ) -> Candidate:
     spec = loaded.spec
     return Candidate(
-        name=Path(model).name,
+        name=name,
         kind="model",
         run=run,
         backend=loaded.backend,

@@ -1,7 +1,8 @@
 """What a model is judged on: blurry pictures with their truth, in a folder or made here.
 
 The layouts are those `allfocus train` knows, read without torch, so that models can be judged where
-only their engine is installed. Where a data set is split, its test part is taken.
+only their engine is installed. Where a data set is split, its test part is taken; with a note, its
+val part where there is no test part, and its train part where there is nothing else.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
         names = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
         raise UsageError(f"{folder}: no pairs in it (found {names or 'nothing'}); {_EXPECTED}")
     files = found.pairs("test")
-    notes: tuple[str, ...] = ()
+    notes = _split_notes(found.split_for("test"))
     if any(pair.sharp is None for pair in files):
         lacking = [pair for pair in files if pair.defocus is None]
         if lacking:
@@ -132,9 +133,20 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
                 f"{lacking[0].blurry}: neither a sharp picture nor a mask to judge by; take a data "
                 "set with one of them"
             )
-        notes = ("no sharp pictures here: judged is only what is called in focus",)
+        notes += ("no sharp pictures here: judged is only what is called in focus",)
     makers = tuple(partial(_read_pair, pair, map_radius) for pair in files)
     return DataSet(f"{found.name}, {folder}", makers, notes)
+
+
+def _split_notes(split: str | None) -> tuple[str, ...]:
+    if split == "val":
+        return ("no test split here: judged is the val split",)
+    if split == "train":
+        return (
+            "no test split here: judged is the train split, which says nothing of models that were "
+            "trained on it",
+        )
+    return ()
 
 
 def _read_pair(files: pairs.Pair, map_radius: float) -> Pair:

@@ -30,7 +30,7 @@ from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime.catalogue import BASELINES, MODELS
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError, UsageError
-from allfocus.runtime.files import publish
+from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
 
@@ -102,14 +102,13 @@ def _field(args: argparse.Namespace, has_maps: bool, notes: list[str]) -> Iterat
             notes.append(
                 "no classical baselines: the data have no maps, and no model here gives any"
             )
-    for model in models:
-        yield open_model(model, args.backend, args.threads or 0)
+    yield from _detectors(args)
 
 
 def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
     """The models alone: neither the input nor a baseline tells what is in focus."""
-    for model in _models(args.model):
-        yield open_model(model, args.backend, args.threads or 0)
+    for model, label in candidates.labels(_models(args.model)).items():
+        yield open_model(model, args.backend, args.threads or 0, label)
 
 
 def _check_detects(candidate: Candidate, pair: Pair) -> None:
@@ -189,12 +188,14 @@ def _radius(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Judge, print and write."""
     _models(args.model)
+    if args.out is not None:
+        check_folder(args.out)
     data = open_data(args.data, args.map_radius).limited(args.limit, args.size)
     report, sheet = evaluate(args, data)
     text = render(report, args.by_radius)
-    if args.out is not None:
+    print(encode(report) if args.json else text, end="" if args.json else "\n", flush=True)
+    if args.out is not None:  # last: minutes of work are shown even where they cannot be written
         write(report, text, sheet, args.out)
-    print(encode(report) if args.json else text, end="" if args.json else "\n")
     return DONE
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.errors import AllfocusError, UsageError
 
 _MARK = "-allfocus-"  # tells a draft from a hidden file of somebody else, such as .a-original.jpg
 # After the mark come mkstemp's characters, then the suffix of `path`.
@@ -40,6 +40,15 @@ def publish(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_folder(out: Path) -> None:
+    """Raise UsageError where the folder `--out` is, or would lie in, a file."""
+    above = next(path for path in (out, *out.parents) if path.exists())
+    if not above.is_dir():
+        raise UsageError(
+            f"--out {out}: {above} is a file, where a folder was expected; give another --out"
+        )
 
 
 def remove_drafts(paths: Iterable[Path]) -> None:

@@ -134,6 +134,24 @@ def test_dpdd_pairs_by_order_and_has_views(tmp_path: Path) -> None:
     assert len(find(tmp_path, "test")) == 2
 
 
+def test_pairing_by_order_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dpdd(tmp_path / "dpdd")
+    ded(tmp_path / "ded")
+    assert main(["data", "check", str(tmp_path / "dpdd")]) == 0
+    assert "places in order, since names and numbers differ: train, val, test" in (
+        capsys.readouterr().out
+    )
+    assert main(["data", "check", str(tmp_path / "ded")]) == 0
+    assert "places in order" not in capsys.readouterr().out
+
+
+def test_a_view_without_its_picture_is_named(tmp_path: Path) -> None:
+    dpdd(tmp_path)
+    (tmp_path / "val_l/source/1P0A01.png").rename(tmp_path / "val_l/source/1P0A09.png")
+    with pytest.raises(InputError, match=r"val_c/source/1P0A01\.png, val_l/source/1P0A09\.png"):
+        recognise(tmp_path)
+
+
 def test_a_mirror_exchanges_the_views(tmp_path: Path) -> None:
     for name in ("train_c/source", "train_c/target", "train_l/source", "train_r/source"):
         put(tmp_path / name, "a.png", height=32)
@@ -172,7 +190,7 @@ def test_masks_that_are_white_where_blurred_are_seen_to_be(tmp_path: Path) -> No
         cv2.imwrite(str(path), 255 - cv2.imread(str(path)))
     found = recognise(tmp_path)
     assert found is not None
-    assert found.pairs("")[0].white == "blurred"
+    assert found.every[0].white == "blurred"
 
 
 def test_a_16_bit_map_is_in_256ths_of_a_pixel(tmp_path: Path) -> None:
@@ -216,6 +234,34 @@ def test_pairs_of_different_size_are_named(
     said = check(tmp_path, capsys)
     assert "sharp_0.jpg 32x40" in said
     assert "1 problems" in said
+
+
+def test_sizes_are_compared_where_all_files_have_one_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, (height, width) in (
+        ("blurry", (200, 300)),
+        ("sharp", (180, 280)),
+        ("defocus", (100, 100)),
+    ):
+        (tmp_path / folder).mkdir()
+        cv2.imwrite(str(tmp_path / folder / "0.png"), np.full((height, width), 200, np.uint8))
+    said = check(tmp_path, capsys)
+    for listed in ("blurry/0.png 300x200", "sharp/0.png 280x180", "defocus/0.png 100x100"):
+        assert listed in said
+
+
+def test_only_a_test_split_is_judged_on_but_not_trained_on(tmp_path: Path) -> None:
+    sdd(tmp_path)
+    (tmp_path / "train_patches").rename(tmp_path / "train")
+    assert [item.blurry.parents[1].name for item in find(tmp_path) if isinstance(item, Pair)] == [
+        "train",
+        "train",
+    ]
+    (tmp_path / "train").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="SDD, but only its test part, which is for judging"):
+        find(tmp_path)
+    assert len(find(tmp_path, "test")) == len(find(tmp_path, "val")) == 2
 
 
 def test_corrupt_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

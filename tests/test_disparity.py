@@ -58,6 +58,13 @@ def test_what_is_no_disparity_is_refused(tmp_path: Path, wrong: np.ndarray) -> N
         read_disparity(tmp_path / "a.npy")
 
 
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01", b"PK\x03\x04 no archive", b"words"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npy: not a disparity map that can be read"):
+        read_disparity(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".pfm"])
 def test_a_folder_of_photos_with_disparity_trains(tmp_path: Path, suffix: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)

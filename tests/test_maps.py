@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import cv2
@@ -89,8 +91,54 @@ def test_the_command_writes_maps_that_training_finds(
     samples = make_samples(find(tmp_path), 32, 0, Recipe())
     assert samples.has_map
     assert 0 < samples[0].radius.max() < 9
-    assert main(["data", "make-maps", str(tmp_path)]) == 2
-    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, 3)
+    (tmp_path / "defocus").mkdir()
+    kept = tmp_path / "defocus" / "1.png"
+    cv2.imwrite(str(kept), np.full((SIDE, SIDE), 640, np.uint16))
+    command = ["data", "make-maps", str(tmp_path), "--max-radius", "2"]
+    assert main(command) == 0
+    assert "2 maps" in (said := capsys.readouterr().out)
+    assert "1 were there already, --overwrite" in said
+    assert (read_map(kept, 8.0, "blurred") == 2.5).all()
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["made"], told["there"]) == (0, 3)
+    (tmp_path / "defocus" / "0.png").unlink()
+    assert main([*command, "--overwrite", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["made"], told["there"]) == (3, 0)
+    assert (read_map(kept, 8.0, "blurred") != 2.5).any()
+
+
+@pytest.mark.parametrize(
+    ("blurry", "sharp", "beside", "why"),
+    [
+        ("source", "target", "source", "has no folder for maps"),
+        ("image", "sharp", "filtered", "it looks in .*/filtered"),
+    ],
+)
+def test_maps_where_training_does_not_look_need_a_folder(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    blurry: str,
+    sharp: str,
+    beside: str,
+    why: str,
+) -> None:
+    write(tmp_path, 1)
+    (tmp_path / "blurry").rename(tmp_path / blurry)
+    (tmp_path / "sharp").rename(tmp_path / sharp)
+    (tmp_path / beside).mkdir(exist_ok=True)
+    command = ["data", "make-maps", str(tmp_path), "--max-radius", "2"]
+    assert main(command) == 2
+    assert re.search(why + r".*\. Give --out", capsys.readouterr().err)
+    assert main([*command, "--out", str(tmp_path / "maps")]) == 0
+    assert (tmp_path / "maps" / "0.png").exists()
 
 
 def test_pairs_that_cannot_be_done_are_named(

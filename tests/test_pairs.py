@@ -94,6 +94,25 @@ def test_a_picture_without_its_partner_is_refused(tmp_path: Path) -> None:
         open_data(str(folder), 8.0)
 
 
+def dpdd(folder: Path, *splits: str) -> Path:
+    for split in splits:
+        fill(folder, f"{split}_c/source", f"{split}_c/target", count=len(split))
+    return folder
+
+
+def test_what_is_judged_is_not_what_was_trained_on(tmp_path: Path) -> None:
+    whole = open_data(str(dpdd(tmp_path / "whole", "train", "val", "test")), 8.0)
+    assert (len(whole), whole.notes) == (4, ())
+    part = open_data(str(dpdd(tmp_path / "part", "train", "val")), 8.0)
+    assert len(part) == 3
+    assert part.notes == ("no test split here: judged is the val split",)
+    trained = open_data(str(dpdd(tmp_path / "trained", "train")), 8.0)
+    assert len(trained) == 5
+    (note,) = trained.notes
+    assert "judged is the train split" in note
+    assert "trained on it" in note
+
+
 def test_bad_pictures_are_named(tmp_path: Path) -> None:
     folder = fill(tmp_path, "blurry", "sharp")
     (folder / "sharp" / "0.png").write_bytes(b"no picture")
@@ -102,3 +121,54 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
     cv2.imwrite(str(folder / "sharp" / "0.png"), np.zeros((20, 31, 3), np.uint8))
     with pytest.raises(InputError, match=r"0\.png: sizes differ"):
         list(open_data(str(folder), 8.0))
+
+
+def matched(folder: Path, blurry: list[str], sharp: list[str]) -> tuple[dict[str, str], bool]:
+    """Partners by stem, and whether a note says that only the order told them."""
+    for name, stems in (("blurry", blurry), ("sharp", sharp)):
+        (folder / name).mkdir(exist_ok=True)
+        for old in (folder / name).iterdir():
+            old.unlink()
+        for stem in stems:
+            (folder / name / f"{stem}.png").touch()
+    found = recognise(folder)
+    assert found is not None
+    partners = {b.blurry.stem: b.sharp.stem for b in found.pairs() if b.sharp is not None}
+    return partners, any("order" in note for note in found.notes)
+
+
+def test_numbers_are_compared_as_numbers(tmp_path: Path) -> None:
+    plain, padded = [f"{i}" for i in range(1, 13)], [f"{i:02}" for i in range(1, 13)]
+    found, by_order = matched(tmp_path, plain, padded)
+    assert found == dict(zip(plain, padded, strict=True))
+    assert not by_order
+    found, _ = matched(tmp_path, [f"{i}_blurry" for i in plain], [f"gt{i}" for i in padded])
+    assert found == {f"{i}_blurry": f"gt{int(i):02}" for i in plain}
+
+
+def test_what_is_missing_on_both_sides_is_named(tmp_path: Path) -> None:
+    images = [f"image_{i:03}" for i in range(1, 8) if i != 5]
+    sharps = [f"sharp_{i:03}" for i in range(1, 8) if i != 3]
+    with pytest.raises(InputError, match=r"blurry/image_003\.png, sharp/sharp_005\.png; give"):
+        matched(tmp_path, images, sharps)
+
+
+def test_what_all_names_have_around_their_own_does_not_matter(tmp_path: Path) -> None:
+    found, by_order = matched(tmp_path, ["cat_1", "dog_1"], ["gt_cat_1_sharp", "gt_dog_1_sharp"])
+    assert found == {"cat_1": "gt_cat_1_sharp", "dog_1": "gt_dog_1_sharp"}
+    assert not by_order
+    with pytest.raises(InputError, match=r"with several: blurry/20\.png, sharp/2\.png; give"):
+        matched(tmp_path, ["1", "20"], ["1", "2"])  # a number is not cut
+
+
+def test_a_number_of_several_files_pairs_none_of_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"with several: blurry/b_1\.png, sharp/c_1\.png"):
+        matched(tmp_path, ["a_1", "b_1"], ["a_1", "c_1"])
+
+
+def test_the_order_tells_where_nothing_else_does(tmp_path: Path) -> None:
+    found, by_order = matched(tmp_path, ["1", "2", "10"], ["101", "102", "110"])
+    assert found == {"1": "101", "2": "102", "10": "110"}
+    assert by_order
+    with pytest.raises(InputError, match="3 blurry, 2 sharp"):
+        matched(tmp_path, ["1", "2", "10"], ["101", "102"])

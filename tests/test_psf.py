@@ -48,3 +48,36 @@ def test_the_gaussian_spreads_as_the_disc_does() -> None:
 def test_an_impossible_radius_is_refused(radius: float) -> None:
     with pytest.raises(ValueError, match="radius"):
         Aperture().kernel(radius)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.sampled_from(SHAPES),
+    radius=st.floats(0, 40),
+    blades=st.integers(5, 9),
+    angle=st.floats(0, 2 * math.pi),
+)
+def test_both_halves_are_as_bright_as_the_whole(
+    shape: Shape, radius: float, blades: int, angle: float
+) -> None:
+    lens = Aperture(shape=shape, blades=blades, angle=angle)
+    left, right = (lens.half(radius, left=side) for side in (True, False))
+    for half in (left, right):
+        assert half.sum(dtype=np.float64) == pytest.approx(1, abs=1e-5)
+        assert half.min() >= 0
+    np.testing.assert_allclose((left + right) / 2, lens.kernel(radius), atol=1e-7)
+
+
+def test_an_even_lens_is_halved_in_its_middle() -> None:
+    lens = Aperture(shape="disc")
+    whole, left = lens.kernel(6.0), lens.half(6.0, left=True)
+    middle = whole.shape[1] // 2
+    np.testing.assert_array_equal(left[:, :middle], 2 * whole[:, :middle])
+    np.testing.assert_array_equal(left[:, middle], whole[:, middle])
+    assert not left[:, middle + 1 :].any()
+
+
+def test_a_polygon_of_odd_blades_is_halved_to_equal_brightness() -> None:
+    lens = Aperture(shape="polygon", blades=5)
+    for side in (True, False):
+        assert lens.half(6.0, left=side).sum() == pytest.approx(1, abs=1e-5)

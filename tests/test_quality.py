@@ -20,6 +20,7 @@ from allfocus.benchmarks.quality_sheet import Sheet, most_different
 from allfocus.benchmarks.quality_text import tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.cachedir import cache_dir
+from allfocus.runtime.errors import AllfocusError
 from allfocus.train.metrics import psnr
 
 SIZE = (24, 32)
@@ -190,6 +191,50 @@ def test_a_model_that_fails_ends_it_with_its_name(
     assert "didanet on photo0: no memory for (24, 32, 3)" in err
     assert out == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_told_before_any_work(
+    tiny: Exported, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(quality, "judge", lambda *_: pytest.fail("work began"))
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        words = (*without_baselines(tiny, folder), "--out", tmp_path / out)
+        status, _, err = evaluate(capsys, *words)
+        assert status == 2
+        assert "file is a file, where a folder was expected" in err
+
+
+def test_the_table_is_shown_even_where_it_cannot_be_written(
+    tiny: Exported, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(*_: object) -> None:
+        raise AllfocusError("cannot write")
+
+    monkeypatch.setattr(quality, "write", full)
+    words = (*without_baselines(tiny, folder), "--out", tmp_path / "out")
+    status, out, err = evaluate(capsys, *words)
+    assert status == 1
+    assert "cannot write" in err
+    assert f"| `{tiny.frame.name}` | " in out
+
+
+def test_files_of_one_name_are_told_apart(
+    tiny: Exported,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.onnx").write_bytes(tiny.frame.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    words = ("--model", "x/m.onnx,y/m.onnx", "--data", folder, "--backend", "cpu", "--json")
+    status, out, _ = evaluate(capsys, *words, "--no-baselines")
+    assert status == 0
+    names = [row.name for row in decode(QualityReport, out).rows]
+    assert names == ["input", "x/m.onnx", "y/m.onnx"]
 
 
 def test_a_picture_that_cannot_be_read_ends_it_with_its_name(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,9 +10,12 @@ from hypothesis import strategies as st
 
 from allfocus.runtime.errors import UsageError
 from allfocus.train.data import Batch
+from allfocus.train.models import build
 from allfocus.train.models.didanet import Config, DidANet
-from allfocus.train.recipe import Plan
+from allfocus.train.recipe import Options, Plan
+from allfocus.train.recipes import recipe_of
 from allfocus.train.recipes.didanet import parts
+from allfocus.train.recipes.plain import PlainRecipe
 
 TINY = Config(map_features=4, map_blocks=1, features=8, blocks=3)
 
@@ -100,8 +106,71 @@ def test_without_maps_there_is_no_map_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch": 0}, {"scale": -1.0}, {"epochs": (1, 2)}, {"depths": (0,)}]
+    "wrong",
+    [
+        {"batch": 0},
+        {"scale": -1.0},
+        {"epochs": (1, 2)},
+        {"depths": (0,)},
+        {"warmup": -5},
+        *({name: math.inf} for name in ("scale", "learning_rate", "offset")),
+        {"offset": math.nan},
+    ],
 )
 def test_a_plan_without_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
         Plan(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "crop", "said"),
+    [
+        ("jdrl-unet-tiny", 50, "multiples of 4 pixels, got 50; give --crop 48 or 52"),
+        ("defocusgan-tiny", 5, "multiples of 16 pixels, got 5; give --crop 16"),
+    ],
+)
+def test_a_crop_the_net_cannot_take_is_refused(model: str, crop: int, said: str) -> None:
+    net = build(model)
+    with pytest.raises(UsageError, match=said):
+        recipe_of(model, net, "plain")(model, net, replace(PlainRecipe.paper, crop=crop), Options())
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs", "maps", "sharp"),
+    [
+        ("didanet-tiny", (0, 1), False, True),
+        ("didanet-tiny", (1, 1), True, True),
+        ("didanet-tiny", (1, 0), True, False),
+        ("apl-detect-tiny", (0, 1), True, False),
+        ("jdrl-reblur-tiny", (0, 1), False, True),
+    ],
+)
+def test_the_plain_recipe_refuses_data_without_its_truth(
+    model: str, epochs: tuple[int, int], maps: bool, sharp: bool
+) -> None:
+    plan = replace(PlainRecipe.paper, epochs=epochs)
+    one = PlainRecipe(model, build(model), plan, Options())
+    one.check_data("folder", has_map=maps, has_sharp=sharp)
+    if maps:
+        with pytest.raises(UsageError, match=r"folder: no maps.*allfocus data make-maps"):
+            one.check_data("folder", has_map=False, has_sharp=True)
+    if sharp:
+        with pytest.raises(UsageError, match="folder: no sharp pictures"):
+            one.check_data("folder", has_map=True, has_sharp=False)
+
+
+@pytest.mark.parametrize("model", ["didanet", "sftnet", "jdrl-unet", "defocusgan", "dualpixel-map"])
+def test_the_papers_deblurrers_need_sharp_pictures(model: str) -> None:
+    net = build(f"{model}-tiny")
+    kind = recipe_of(f"{model}-tiny", net)
+    one = kind(f"{model}-tiny", net, kind.paper, Options())
+    with pytest.raises(UsageError, match="no sharp pictures"):
+        one.check_data("folder", has_map=True, has_sharp=False)
+
+
+def test_apl_takes_data_without_sharp_pictures(caplog: pytest.LogCaptureFixture) -> None:
+    net = build("apl-tiny")
+    kind = recipe_of("apl-tiny", net)
+    one = kind("apl-tiny", net, kind.paper, Options())
+    one.check_data("folder", has_map=False, has_sharp=False)
+    assert "folder: no sharp pictures" in caplog.text

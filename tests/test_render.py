@@ -58,7 +58,7 @@ def test_the_halves_of_a_lens_make_the_whole(shape: Shape) -> None:
     left, right = (lens.half(5.3, left=side) for side in (True, False))
     np.testing.assert_allclose((left + right) / 2, lens.kernel(5.3), atol=1e-7)
     assert left[:, left.shape[1] // 2 + 1 :].max() == 0
-    assert left.sum() == pytest.approx(1, abs=0.12)  # a polygon's halves differ
+    assert left.sum() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("radius", [5.0, -5.0, np.linspace(-4, 5, SIDE, dtype=np.float32)])

@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
+from allfocus.runtime.errors import AllfocusError, CheckpointError, InputError, UsageError
 from allfocus.train import checkpoint, loop
 from allfocus.train.models import build
 from allfocus.train.models.didanet import DidANet
@@ -82,6 +83,109 @@ def test_resuming_with_other_settings_is_refused(
     assert "learning_rate: 0.0001 then, 0.5 now" in capsys.readouterr().err
 
 
+def pairs(folder: Path, count: int = 4, side: int = 48) -> Path:
+    """Pairs of blurry and sharp pictures, without maps."""
+    rng = np.random.default_rng(side)
+    for name in ("blurry", "sharp"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (side, side, 3), np.uint8)
+            assert cv2.imwrite(str(folder / name / f"{i}.png"), pixels)
+    return folder
+
+
+def test_a_continued_run_keeps_its_precision_its_files_and_what_it_is_validated_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = pairs(tmp_path / "data"), tmp_path / "out"
+    val, other = pairs(tmp_path / "val", 1), pairs(tmp_path / "other", 1, 52)
+    given = command(data, out, "--val", str(val))
+    assert main(given) == 0
+    for more, said in (
+        (["--precision", "bf16"], "precision: 'fp32' then, 'bf16' now"),
+        (["--val", str(other)], "val: 'val' then, 'other' now"),
+    ):
+        assert main([*given, *more]) == CheckpointError.exit_code
+        assert said in capsys.readouterr().err
+    data.rename(tmp_path / "place")
+    pairs(data, 5)
+    assert main(given) == CheckpointError.exit_code
+    assert "data_files: " in capsys.readouterr().err
+
+
+def test_a_state_without_those_settings_goes_on(photos: Path, tmp_path: Path) -> None:
+    assert main(command(photos, tmp_path)) == 0
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    for name in ("precision", "val", "data_files", "val_files"):
+        del state["run"][name]
+    torch.save(state, tmp_path / "state.pt")
+    assert main(command(photos, tmp_path)) == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "words", "other"])
+def test_a_damaged_state_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({"weights": torch.zeros(2000)}, path)
+    whole = path.read_bytes()
+    contents = {"cut": whole[:800], "empty": b"", "words": b"hello, no state", "other": whole}
+    path.write_bytes(contents[damage])
+    assert main(command(photos, tmp_path)) == CheckpointError.exit_code
+    assert "state.pt: not the state of a run, damaged or cut short" in capsys.readouterr().err
+
+
+def test_an_error_in_a_worker_is_told_in_its_own_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pairs(tmp_path / "data")
+    for i in range(1, 4):
+        assert cv2.imwrite(str(data / "sharp" / f"{i}.png"), np.zeros((60, 48, 3), np.uint8))
+    assert main(command(data, tmp_path / "out", "--workers", "1")) == InputError.exit_code
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "allfocus: " in line)
+    assert "sizes differ" in line
+
+
+def test_a_file_in_place_of_the_runs_folder_is_told_first(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("work began"))
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        assert main(command(photos, tmp_path / out, "--init", "some.pth")) == UsageError.exit_code
+        assert "file is a file, where a folder was expected" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").mkdir()
+    assert main(command(photos, tmp_path)) == AllfocusError.exit_code
+    assert f"cannot write {tmp_path / 'report.json'}" in capsys.readouterr().err
+
+
+def test_apl_on_pictures_with_masks_reports_losses_and_no_psnr(tmp_path: Path) -> None:
+    data = pairs(tmp_path / "data")
+    for old, new in (("blurry", "image"), ("sharp", "gt")):  # as CUHK has them
+        (data / old).rename(data / new)
+        for path in sorted((data / new).iterdir()):
+            path.rename(path.with_name(f"out_of_focus{path.name}"))
+    out = tmp_path / "out"
+    given = [*command(data, out, "--model", "apl-tiny"), "--epochs", "1,1,1,0,0,0,0"]
+    assert main(given) == 0
+    validation = json.loads((out / "report.json").read_text())["validation"]
+    assert set(validation) == {"losses", "line"}
+
+
+def test_a_warmup_below_zero_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(command(photos, tmp_path, "--warmup", "-5"))
+    assert stopped.value.code == UsageError.exit_code
+
+
 def test_fine_tuning_starts_from_given_weights(photos: Path, tmp_path: Path) -> None:
     first = tmp_path / "first"
     assert main(command(photos, first)) == 0
@@ -123,6 +227,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         (["--model", "didant"], "did you mean 'didanet'"),
         (["--device", "quantum"], "expected auto, cpu"),
         (["--scale", "0"], "scale: expected more than 0"),
+        (["--scale", "inf"], "scale: expected a finite number"),
+        (["--crop", "50"], "give --crop 48 or 52"),
     ],
 )
 def test_wrong_use_is_told(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.datasets import LAYOUTS, recognise
+from allfocus.train.datasets import LAYOUTS, Use, recognise
 from allfocus.train.pair_samples import PairSamples
 from allfocus.train.pairs import Pair, list_images, read_rgb
 from allfocus.train.photo_samples import PhotoSamples
@@ -72,11 +72,12 @@ Samples = PhotoSamples | PairSamples | RenderedSamples
 Items = list[Path] | list[Pair] | list[Rendered]
 
 
-def find(folder: Path, split: str = "train") -> Items:
-    """The pairs of a data set's `split`, or the photos of `folder`.
+def find(folder: Path, use: Use = "train") -> Items:
+    """The pairs of a data set that are for `use`, or the photos of `folder`.
 
     `dead-leaves`, where no such folder is, stands for generated scenes. Raises InputError, naming
-    the layouts, where there is nothing.
+    the layouts, where there is nothing, and where there are only pairs to judge on and `use` is
+    "train".
     """
     if folder == DEAD_LEAVES and not folder.exists():
         return [DEAD_LEAVES] * _GENERATED
@@ -84,7 +85,13 @@ def find(folder: Path, split: str = "train") -> Items:
         raise InputError(f"{folder}: not a folder; {LAYOUT}")
     found = recognise(folder)
     items: Items = find_rendered(folder)
-    items = items or (found.pairs(split) if found else list_images(folder))
+    if found and not items and not found.split_for(use):
+        raise InputError(
+            f"{folder}: {found.name}, but only its {', '.join(found.splits)} part, which is for "
+            "judging. Expected its train part too; to train on these all the same, give them as "
+            "pairs without splits, in `blurry/` and `sharp/`"
+        )
+    items = items or (found.pairs(use) if found else list_images(folder))
     if not items:
         raise InputError(f"{folder}: no pictures in it; {LAYOUT}")
     return items

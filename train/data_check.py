@@ -85,22 +85,22 @@ def _check(name: str, pairs: list[Pair]) -> Part:
 
 def _check_pair(pair: Pair, part: Part) -> float:
     """Count a pair in `part`; the lightest value of its map, or -1. Raises InputError."""
-    sizes = {}
+    sizes: dict[Path, str] = {}  # by path: a pair's files often share one name
     for path in (p for p in pair.files if p != pair.defocus):
         height, width = read_rgb(path).shape[:2]
-        sizes[path.name] = f"{width}x{height}"
+        sizes[path] = f"{width}x{height}"
         part.depths[f"picture {_bits(path)} bits"] += 1
-    part.sizes[sizes[pair.blurry.name]] += 1
+    part.sizes[sizes[pair.blurry]] += 1
     lightest = -1.0
     if pair.defocus is not None:
         plane = read_map(pair.defocus, 255.0, "blurred")
-        sizes[pair.defocus.name] = f"{plane.shape[1]}x{plane.shape[0]}"
+        sizes[pair.defocus] = f"{plane.shape[1]}x{plane.shape[0]}"
         bits = _bits(pair.defocus)
         part.depths[f"map {bits} bits"] += 1
         lightest = float(plane.max()) if bits == 8 else 255.0
     if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise InputError(f"{pair.blurry.parent}: sizes differ: {listed}; a pair has one size")
+        listed = ", ".join(f"{p.parent.name}/{p.name} {size}" for p, size in sizes.items())
+        raise InputError(f"{pair.blurry}: sizes differ: {listed}; a pair has one size")
     return lightest
 
 

@@ -15,14 +15,15 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.files import publish
 from allfocus.runtime.work import MAP_UNITS
 from allfocus.train.camera import Image
-from allfocus.train.datasets import recognise
+from allfocus.train.datasets import Found, recognise
 from allfocus.train.maps import Search, estimate
 from allfocus.train.pairs import Pair, read_rgb
 
 _ABOUT = f"""\
 Writes NAME.png, 16-bit grey, the blur radius in pixels times {MAP_UNITS}, for each blurry picture
-NAME into DIR/defocus (or --out), where training finds it. Where a picture and its sharp one do not
-lie over one another to the pixel, no map is right: align them before.
+NAME into DIR/defocus (or --out), where training finds it beside `blurry/` or `image/` and `sharp/`.
+Maps that are there are kept, so that an interrupted run is gone on with. Where a picture and its
+sharp one do not lie over one another to the pixel, no map is right: align them before.
 """
 
 
@@ -32,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _ABOUT
     add = parser.add_argument
     add("folder", type=Path, metavar="DIR", help="blurry and sharp pictures, in a known layout")
-    add("--out", type=Path, help="folder of the maps (default DIR/defocus)")
+    add(
+        "--out",
+        type=Path,
+        help="folder of the maps (default DIR/defocus; needed where training would not look there)",
+    )
     add("--max-radius", type=float, default=12.0, help="largest blur tried, pixels (%(default)s)")
     add("--window", type=positive, default=11, help="L of eq. 8, pixels, odd (%(default)s)")
     add("--overwrite", action="store_true", help="replace maps that are there")
@@ -47,8 +52,11 @@ def run(args: argparse.Namespace) -> int:
         search = Search(max_radius=args.max_radius, window=args.window)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    out: Path = args.out or args.folder / "defocus"
-    jobs = _jobs(args.folder, out, args.overwrite)
+    found = _pairs_in(args.folder)
+    out: Path = args.out or _where_training_looks(args.folder, found)
+    every = _jobs(args.folder, found.every, out)
+    jobs = [job for job in every if args.overwrite or not job[1].exists()]
+    there = len(every) - len(jobs)
     failed, confident = [], []
     for pair, target in tqdm(jobs, "maps", leave=False, disable=None):
         try:
@@ -56,27 +64,46 @@ def run(args: argparse.Namespace) -> int:
         except InputError as error:
             failed.append(str(error))
     share = float(np.mean(confident)) if confident else 0.0
-    result = {"made": len(confident), "confidence": round(share, 3), "failed": failed}
+    result = {
+        "made": len(confident),
+        "there": there,
+        "confidence": round(share, 3),
+        "failed": failed,
+    }
     text = f"{len(confident)} maps in {out}, mean confidence {share:.2f}"
+    if there:
+        text += f"; {there} were there already, --overwrite makes them anew"
     print(json.dumps(result) if args.json else "\n".join((text, *map("failed: {}".format, failed))))
     return FAILED if failed else DONE
 
 
-def _jobs(folder: Path, out: Path, overwrite: bool) -> list[tuple[Pair, Path]]:
-    """Pairs, and where the map of each goes; raises where it would go over another file."""
-    found = recognise(folder)
-    pairs = [pair for pair in found.pairs("") if pair.sharp is not None] if found else []
-    if not pairs:
-        raise InputError(
-            f"{folder}: no blurry/sharp pairs; expected `blurry/` and `sharp/` with pictures of "
-            "the same names, or a data set that `allfocus data check` knows"
-        )
+def _pairs_in(folder: Path) -> Found:
+    """What `folder` holds, but for its maps: some may be missing, which is why one comes here."""
+    found = recognise(folder, with_maps=False)
+    if found and all(pair.sharp is not None for pair in found.every):
+        return found
+    raise InputError(
+        f"{folder}: no blurry/sharp pairs; expected `blurry/` and `sharp/` with pictures of "
+        "the same names, or a data set that `allfocus data check` knows"
+    )
+
+
+def _where_training_looks(folder: Path, found: Found) -> Path:
+    out = folder / "defocus"
+    if found.maps == out:
+        return out
+    looks = f"it looks in {found.maps}" if found.maps else f"{found.name} has no folder for maps"
+    raise UsageError(
+        f"{folder}: training would not find maps in {out.name}/: {looks}. Give --out; it finds "
+        f"them beside `blurry/` and `sharp/`, in `{out.name}/`, where no `filtered/` is"
+    )
+
+
+def _jobs(folder: Path, pairs: list[Pair], out: Path) -> list[tuple[Pair, Path]]:
+    """Pairs, and where the map of each goes; raises where two would go to one place."""
     targets = [out / f"{pair.blurry.stem}.png" for pair in pairs]
     if len(set(targets)) < len(targets):
         raise InputError(f"{folder}: several blurry pictures of one name; give one split's folder")
-    there = [target for target in targets if target.exists()]
-    if there and not overwrite:
-        raise UsageError(f"{there[0]} is there already; --overwrite replaces it")
     return list(zip(pairs, targets, strict=True))
 
 

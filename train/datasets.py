@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,7 +18,14 @@ import numpy as np
 from allfocus.runtime.errors import InputError
 from allfocus.train.pairs import Pair, White, list_images, match, read_rgb
 
-Splits = dict[str, list[Pair]]
+Splits = dict[str, list[Pair]]  # "train", "val", "test", or "all" where a folder is not split
+Use = Literal["train", "val", "test"]
+_SPLITS_FOR: dict[Use, tuple[str, ...]] = {  # the first that is there is taken
+    "train": ("train", "all"),
+    "val": ("val", "test", "all", "train"),
+    "test": ("test", "val", "all", "train"),
+}
+_OWN_MAPS = ("filtered", "defocus")
 _LOOKED_AT = 12  # masks that are compared with their pictures to see what white means
 
 
@@ -27,10 +36,21 @@ class Found:
     name: str
     splits: Splits
     notes: tuple[str, ...] = field(default=())
+    maps: Path | None = None  # the folder where maps are looked for, if this layout has one
 
-    def pairs(self, split: str = "train") -> list[Pair]:
-        """Those of `split`; all of them where the folder is not split so."""
-        return self.splits.get(split) or [p for pairs in self.splits.values() for p in pairs]
+    @property
+    def every(self) -> list[Pair]:
+        """Those of all splits."""
+        return [pair for pairs in self.splits.values() for pair in pairs]
+
+    def split_for(self, use: Use) -> str | None:
+        """The split to take; None where there is none: what is judged on is not trained on."""
+        return next((name for name in _SPLITS_FOR[use] if name in self.splits), None)
+
+    def pairs(self, use: Use = "train") -> list[Pair]:
+        """Those of `split_for`; none where that is None."""
+        split = self.split_for(use)
+        return self.splits[split] if split else []
 
 
 @dataclass(frozen=True)
@@ -38,21 +58,29 @@ class Layout:
     """A data set's folders: what they look like, how that is known, and what reads them.
 
     `read` gives nothing where a folder is not of this layout; it raises InputError where it is, and
-    something is wrong.
+    something is wrong. `maps`: names of the folder of maps, where pairs have such; `without_maps`
+    reads what `read` does but for them.
     """
 
     name: str
     shape: str
     source: str
     read: Callable[[Path], Splits]
+    without_maps: Callable[[Path], Splits] | None = None
+    maps: tuple[str, ...] = ()
 
 
-def recognise(folder: Path) -> Found | None:
-    """The data set in `folder`, or None; raises InputError where one is there and incomplete."""
+def recognise(folder: Path, *, with_maps: bool = True) -> Found | None:
+    """The data set in `folder`, or None; raises InputError where one is there and incomplete.
+
+    Not `with_maps`, maps beside blurry and sharp pictures are not looked at, and may be missing.
+    """
     for layout in LAYOUTS:
-        splits = {name: pairs for name, pairs in layout.read(folder).items() if pairs}
+        read = layout.read if with_maps else layout.without_maps or layout.read
+        splits = {name: pairs for name, pairs in read(folder).items() if pairs}
         if splits:
-            return _measured(Found(_name(layout, splits), splits))
+            maps = _first(folder, *layout.maps) or (folder / "defocus" if layout.maps else None)
+            return _measured(Found(_name(layout, splits), splits, _order_note(splits), maps))
     return None
 
 
@@ -71,8 +99,9 @@ def _dpdd(folder: Path) -> Splits:
         names = ("blurry", "sharp", "left views", "right views")[: 2 + len(views)]
         rows = match(folder, names, _pictures(base / "source"), _pictures(base / "target"), *views)
         splits[split] = [
-            Pair(row[0], row[1], None, *((row[2], row[3]) if views else (None, None)))
-            for row in rows
+            Pair(row[0], row[1], None, left, right, by_order=rows.by_order)
+            for row in rows.files
+            for left, right in [row[2:] or (None, None)]
         ]
     return splits
 
@@ -144,19 +173,22 @@ def _source_target(folder: Path) -> Splits:
     return {"all": _plain(folder, folder / "source", folder / "target")}
 
 
-def _own(folder: Path) -> Splits:
+def _own(folder: Path, *, with_maps: bool = True) -> Splits:
     """DED's folders, and the names a user's own pairs may have."""
     blurry, sharp = _first(folder, "image", "blurry", "blur"), _first(folder, "sharp", "gt")
     if not blurry or not sharp:
         return {}
-    maps = _first(folder, "filtered", "defocus")
+    maps = _first(folder, *_OWN_MAPS) if with_maps else None
     names, lists = ("blurry", "sharp pictures", "maps"), [list_images(blurry), list_images(sharp)]
     rows = (
         match(folder, names, *lists, list_images(maps))
         if maps
         else match(folder, names[:2], *lists)
     )
-    return {"all": [Pair(row[0], row[1], row[2] if maps else None) for row in rows]}
+    found = [
+        Pair(row[0], row[1], row[2] if maps else None, by_order=rows.by_order) for row in rows.files
+    ]
+    return {"all": found}
 
 
 LAYOUTS = (
@@ -204,6 +236,8 @@ LAYOUTS = (
         "image + sharp + filtered (the maps), names ending in one number",
         "DID-ANet's public data set",
         _own,
+        partial(_own, with_maps=False),
+        _OWN_MAPS,
     ),
 )
 _COUNTS = {"RealDOF": {50}, "DED": {1012, 100, 1112}}  # pairs that a folder of this name has
@@ -217,14 +251,25 @@ def _name(layout: Layout, splits: Splits) -> str:
     return "Realistic" if count == 22 else f"pairs in {layout.name}'s layout"
 
 
+def _order_note(splits: Splits) -> tuple[str, ...]:
+    ordered = [name for name, pairs in splits.items() if any(pair.by_order for pair in pairs)]
+    if not ordered:
+        return ()
+    return (
+        f"paired by their places in order, since names and numbers differ: {', '.join(ordered)}; "
+        "right only where none is missing",
+    )
+
+
 def _measured(found: Found) -> Found:
     """With what white means in detection masks: seen from the pictures, since papers differ."""
-    masked = [p for p in found.pairs("") if p.sharp is None]
+    masked = [p for p in found.every if p.sharp is None]
     if not masked:
         return found
     white: White = "sharp" if _white_is_sharp(masked) else "blurred"
     splits = {n: [replace(p, white=white) for p in pairs] for n, pairs in found.splits.items()}
-    return Found(found.name, splits, (f"white in the masks is {white}, going by the detail there",))
+    note = f"white in the masks is {white}, going by the detail there"
+    return replace(found, splits=splits, notes=(*found.notes, note))
 
 
 def _white_is_sharp(pairs: list[Pair]) -> bool:
@@ -243,12 +288,12 @@ def _white_is_sharp(pairs: list[Pair]) -> bool:
 
 def _plain(folder: Path, blurry: Path, sharp: Path) -> list[Pair]:
     rows = match(folder, ("blurry", "sharp"), list_images(blurry), list_images(sharp))
-    return [Pair(row[0], row[1], None) for row in rows]
+    return [Pair(row[0], row[1], None, by_order=rows.by_order) for row in rows.files]
 
 
 def _masked(folder: Path, images: list[Path], masks: list[Path]) -> list[Pair]:
     rows = match(folder, ("pictures", "masks"), images, masks)
-    return [Pair(image, None, mask) for image, mask in rows]
+    return [Pair(image, None, mask, by_order=rows.by_order) for image, mask in rows.files]
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,7 @@ def read_disparity(path: Path) -> Image:
     Raises InputError where it cannot be read, is no plane, or holds nothing known.
     """
     try:
-        loaded = np.load(path) if path.suffix == ".npy" else cv2.imread(str(path), -1)
+        loaded = _load(path) if path.suffix == ".npy" else cv2.imread(str(path), -1)
     except (OSError, ValueError, cv2.error) as error:
         raise InputError(f"{path}: not a disparity map that can be read: {error}") from None
     if loaded is None or loaded.ndim != 2 or loaded.dtype.kind not in "fiu":
@@ -42,6 +43,12 @@ def read_disparity(path: Path) -> Image:
     if not known.any():
         raise InputError(f"{path}: no finite disparity in it; remove it or compute it anew")
     return fill(plane, known)
+
+
+def _load(path: Path) -> np.ndarray[Any, Any]:
+    """The array of a .npy; unlike np.load, a ValueError for all that is none, empty files too."""
+    with path.open("rb") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def fill(plane: Image, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Image:

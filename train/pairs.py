@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import digits
 from typing import Any, Literal
 
 import cv2
@@ -16,6 +20,7 @@ from allfocus.runtime.work import MAP_UNITS
 from allfocus.train.camera import Image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
+_DIGITS = re.compile("[0-9]+")
 WIDEST = 64.0  # pixels: a 16-bit map with larger radii is in some other unit
 White = Literal["blurred", "sharp"]  # what white means in a map
 
@@ -26,6 +31,7 @@ class Pair:
 
     `defocus` is a map of radii, or a mask of what is in focus; `white` says what white means in it.
     Data sets for detection have no `sharp`. `left` and `right` are the blurry dual-pixel views.
+    `by_order`: their names do not tell that the files belong together, only their places do.
     """
 
     blurry: Path
@@ -34,6 +40,7 @@ class Pair:
     left: Path | None = None
     right: Path | None = None
     white: White = "blurred"
+    by_order: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -89,35 +96,121 @@ def _decode(path: Path, flags: int) -> NDArray[Any]:
     return image
 
 
-def match(folder: Path, names: tuple[str, ...], *lists: list[Path]) -> list[tuple[Path, ...]]:
-    """Rows of files that belong together: those of one name, or else those of one place in order.
+_Key = Callable[[Path], str | None]
 
-    `names` says what each list holds. Raises InputError, naming what lacks its partner.
+
+@dataclass(frozen=True)
+class Rows:
+    """Files that belong together; `by_order` where only their places in order tell so."""
+
+    files: list[tuple[Path, ...]]
+    by_order: bool
+
+
+def match(folder: Path, names: tuple[str, ...], *lists: list[Path]) -> Rows:
+    """Rows of files that belong together: each of the first list with one of every other.
+
+    Those of one name, which may stand within what all names of a list have around it, such as
+    `cat_gt` and `dog_gt`; else those of one last number. Where there are as many of each, and no
+    name and no number in common, as in DPDD: those of one place in order. `names` says what each
+    list holds. Raises InputError, naming what lacks its partner.
     """
-    stems = [{p.stem: p for p in files} for files in lists]
-    common = set.intersection(*(set(s) for s in stems))
-    if all(len(s) == len(common) for s in stems) and all(
-        len(s) == len(files) for s, files in zip(stems, lists, strict=True)
-    ):
-        return [tuple(s[stem] for s in stems) for stem in sorted(common)]
-    even = len({len(files) for files in lists}) == 1
-    if even and len(common) <= len(lists[0]) / 2:  # another name on each side, as in DPDD
-        return list(zip(*lists, strict=True))
-    counts = ", ".join(f"{len(f)} {n}" for f, n in zip(lists, names, strict=True))
-    keys = [{_number(p): p for p in files} for files in lists] if not common else stems
-    shared = set.intersection(*(set(k) for k in keys))
-    lonely = sorted(
-        str(p.relative_to(folder)) for k in keys for n, p in k.items() if n not in shared
-    )
-    raise InputError(
-        f"{folder}: {counts}; each blurry picture needs one of each. Without a partner: "
-        + ", ".join(lonely[:5] or ["cannot tell by the names"])
-        + (f" and {len(lonely) - 5} more" if len(lonely) > 5 else "")
+    first, *others = lists
+    ordered = [_only_order_tells(first, other) for other in others]
+    partners = [
+        _by_order(first, other) if order else _by_name(first, other)
+        for other, order in zip(others, ordered, strict=True)
+    ]
+    lonely = {path for partner in partners for path in first if path not in partner}
+    for other, partner in zip(others, partners, strict=True):
+        lonely |= set(other) - set(partner.values())
+    if lonely:
+        counts = ", ".join(f"{len(f)} {n}" for f, n in zip(lists, names, strict=True))
+        raise InputError(_lonely_text(folder, counts, lonely))
+    rows = [(p, *(partner[p] for partner in partners)) for p in sorted(first, key=_stem)]
+    return Rows(rows, any(ordered))
+
+
+def _lonely_text(folder: Path, counts: str, lonely: set[Path]) -> str:
+    listed = sorted(str(path.relative_to(folder)) for path in lonely)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return (
+        f"{folder}: {counts}; each blurry picture needs one of each. Without a partner, or with "
+        f"several: {', '.join(listed[:5])}{more}; give what belongs together one name"
     )
 
 
-def _number(path: Path) -> str:
-    """The digits at the end of a name, or all of it: `sharp_007` and `image_007` are one scene."""
-    stem = path.stem
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return digits or stem
+def _only_order_tells(ours: list[Path], theirs: list[Path]) -> bool:
+    if not ours or len(ours) != len(theirs):
+        return False
+    return all(
+        not ({mine(p) for p in ours} & {other(p) for p in theirs}) - {None}
+        for mine, other in _keys(ours, theirs)
+    )
+
+
+def _by_order(ours: list[Path], theirs: list[Path]) -> dict[Path, Path]:
+    return dict(zip(sorted(ours, key=_natural), sorted(theirs, key=_natural), strict=True))
+
+
+def _by_name(ours: list[Path], theirs: list[Path]) -> dict[Path, Path]:
+    """The partner of each of `ours` that has just one by its name, or else by its number."""
+    partner: dict[Path, Path] = {}
+    for of_ours, of_theirs in _keys(ours, theirs):
+        mine, other = _unique(ours, of_ours), _unique(theirs, of_theirs)
+        taken = set(partner.values())
+        for name in mine.keys() & other.keys():
+            if mine[name] not in partner and other[name] not in taken:
+                partner[mine[name]] = other[name]
+    return partner
+
+
+def _keys(ours: list[Path], theirs: list[Path]) -> list[tuple[_Key, _Key]]:
+    """What files that belong together may have in common, the surest first."""
+    return [(_stem, _stem), (_bare(ours), _bare(theirs)), (_number, _number)]
+
+
+def _bare(files: list[Path]) -> _Key:
+    """A name without what all of `files` have before and behind it; None where nothing is left.
+
+    A number is not cut: its first or last digits may be all the same.
+    """
+    stems = [path.stem for path in files]
+    head = _beginning(stems).rstrip(digits)
+    tail = _beginning([stem[len(head) :][::-1] for stem in stems])[::-1].lstrip(digits)
+    return lambda path: path.stem[len(head) :].removesuffix(tail) or None
+
+
+def _beginning(texts: list[str]) -> str:
+    """What all of `texts` begin with: the first and the last in order differ the soonest."""
+    first, last = min(texts, default=""), max(texts, default="")
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((i for i, (a, b) in pairs if a != b), len(first))]
+
+
+def _unique(files: list[Path], key: _Key) -> dict[str, Path]:
+    """Those whose key is there and no other file's."""
+    keys = [key(path) for path in files]
+    counts = Counter(keys)
+    return {
+        name: path
+        for name, path in zip(keys, files, strict=True)
+        if name is not None and counts[name] == 1
+    }
+
+
+def _stem(path: Path) -> str:
+    return path.stem
+
+
+def _number(path: Path) -> str | None:
+    """The last number in a name, if any: `sharp_007`, `image_7` and `7_blurry` are one scene."""
+    runs = _DIGITS.findall(path.stem)
+    return str(int(runs[-1])) if runs else None
+
+
+def _natural(path: Path) -> list[tuple[str, int]]:
+    """Sorts by the numbers in a name, 2 before 10."""
+    parts = _DIGITS.split(path.stem)
+    runs = [int(run) for run in _DIGITS.findall(path.stem)]
+    return list(zip(parts, [*runs, 0], strict=True))

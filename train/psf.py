@@ -65,14 +65,21 @@ class Aperture:
     def half(self, radius: float, *, left: bool) -> Kernel:
         """The blur [K, K] that one half of the lens makes, its sum 1: a dual-pixel view's.
 
-        `left` keeps the kernel's left half. The two halves' mean is `kernel(radius)`.
+        `left` keeps what is left of the upright line that halves the kernel's light: its middle,
+        or, for a polygon of odd `blades`, nearly. The two halves' mean is `kernel(radius)`.
         """
         whole = self.kernel(radius)
-        reach = whole.shape[1] // 2
-        side = np.sign(np.arange(-reach, reach + 1, dtype=np.float32))  # the middle column: both
-        share = 1 - side if left else 1 + side
-        half: Kernel = (whole * share).astype(np.float32)
+        share = 2 * _left_of_the_median(whole)
+        half: Kernel = whole * (share if left else 2 - share).astype(np.float32)
         return half
+
+
+def _left_of_the_median(kernel: Kernel) -> _Grid:
+    """Of each column [K], the share that is left of the line that halves the kernel's sum."""
+    columns = kernel.sum(axis=0, dtype=np.float64)
+    before = np.cumsum(columns) - columns
+    share: _Grid = (columns.sum() / 2 - before) / np.maximum(columns, 1e-12)  # empty ones: 0 or 1
+    return share.clip(0, 1)
 
 
 def butterworth(

@@ -58,6 +58,11 @@ class Plan:
         for name in ("batch", "crop", "learning_rate", "scale", "epoch_samples"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        for name in ("learning_rate", "scale", "offset"):
+            if not math.isfinite(getattr(self, name)):
+                raise UsageError(f"{name}: expected a finite number, got {getattr(self, name)}")
+        if self.warmup < 0:
+            raise UsageError(f"warmup: expected 0 steps or more, got {self.warmup}")
         if any(depth < 1 for depth in self.depths):
             raise UsageError(f"depths: expected at least 1 block, got {self.depths}")
         if len(self.epochs) != self.stages:
@@ -150,6 +155,7 @@ class Recipe(ABC):
                 f"{', '.join(sorted(unknown - self.knows))}: this recipe has no such option; "
                 f"it knows {', '.join(sorted(self.knows)) or 'none'}"
             )
+        _check_crop(name, plan.crop, net.multiple)
         self.plan, self.options = plan, options
         self.nets: dict[str, Net] = {name: net}  # registered ones that are trained
         self.helpers: dict[str, nn.Module] = {}  # trained too, but of no use afterwards
@@ -157,6 +163,7 @@ class Recipe(ABC):
         self.max_radius = net.max_radius or RADIUS  # pixels: a Batch's map is 1 there
         self.blur = RADIUS  # pixels: most of the blur to be drawn lies under it
         self.views = self.misaligned = False  # what the data must have besides
+        self.needs_maps, self.needs_sharp = False, True  # without them nothing true is learnt
         self.remark = ""  # what the weights' provenance should say
 
     @property
@@ -173,6 +180,20 @@ class Recipe(ABC):
     def saved(self) -> dict[str, Net]:
         """What a run is made for, by registered name."""
         return self.nets
+
+    def check_data(self, name: str, *, has_map: bool, has_sharp: bool) -> None:
+        """Refuse data, called `name`, that lacks a truth this recipe learns from: UsageError."""
+        if self.needs_sharp and not has_sharp:
+            raise UsageError(
+                f"{name}: no sharp pictures, only blurry ones with masks, so there is nothing to "
+                "learn deblurring from; give pairs or sharp photos, or train a model that detects "
+                "(apl-detect)"
+            )
+        if self.needs_maps and not has_map:
+            raise UsageError(
+                f"{name}: no maps, which this recipe learns from; make them by `allfocus data "
+                "make-maps`, or give sharp photos, which are blurred by maps that are known"
+            )
 
     def stage(self, step: int) -> int:
         """The stage of `step`, counted from 1."""
@@ -209,3 +230,15 @@ def in_focus(batch: Batch, max_radius: float) -> Tensor:
 
 def _given(plan: Plan, name: str) -> bool:
     return bool(getattr(plan, name) != getattr(Plan, name))
+
+
+def _check_crop(name: str, crop: int, multiple: int) -> None:
+    """Raise UsageError for crops that the net `name` cannot take."""
+    if crop % multiple == 0:
+        return
+    below = crop - crop % multiple
+    near = " or ".join(str(side) for side in (below, below + multiple) if side)
+    raise UsageError(
+        f"crop: {name} takes sides that are multiples of {multiple} pixels, got {crop}; give "
+        f"--crop {near}"
+    )

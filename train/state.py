@@ -6,6 +6,9 @@ Random numbers need none: samples depend on (seed, index), a step's own on (seed
 from __future__ import annotations
 
 import errno
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,10 @@ from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.train.average import Average
 from allfocus.train.recipe import Options, Plan, Recipe
+
+_HELD = frozenset({"nets", "optimizers", "step", "run"})  # what every state has
+_ADDED = ("precision", "val", "data_files", "val_files")  # settings that older states do not name
+_Files = Iterable[Path]
 
 
 def save_state(
@@ -43,9 +50,9 @@ def save_state(
 def load_state(path: Path, recipe: Recipe, average: Average | None, run: dict[str, Any]) -> int:
     """Load a state into the recipe's nets and optimizers, and the average; returns the next step.
 
-    Raises CheckpointError where the state was written by a run with other settings.
+    Raises CheckpointError where the state was written by a run with other settings, or is damaged.
     """
-    state = _current(torch.load(path, map_location="cpu", weights_only=True), recipe)
+    state = _current(path, _read(path), recipe)
     _check_settings(path, state["run"], run)
     for name, net in recipe.modules.items():
         net.load_state_dict(state["nets"][name])
@@ -57,14 +64,59 @@ def load_state(path: Path, recipe: Recipe, average: Average | None, run: dict[st
     return step
 
 
-def settings(model: str, data: Path, kind: str, recipe: Recipe, start: str) -> dict[str, Any]:
-    """What must not change between a run and its continuation, as plain values."""
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged one can raise any: KeyError, UnpicklingError ...
+        first = str(error).partition("\n")[0]
+        raise _damaged(path, f"{type(error).__name__}: {first}") from None
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: not the state of a run, damaged or cut short ({why}); remove it to start the run "
+        "anew, or give another --out"
+    )
+
+
+def settings(
+    model: str,
+    kind: str,
+    recipe: Recipe,
+    start: str,
+    *,
+    precision: str,
+    data: tuple[Path, _Files],
+    val: tuple[Path, _Files] | None,
+) -> dict[str, Any]:
+    """What must not change between a run and its continuation, as plain values.
+
+    `data` and `val` are folders with the files that are used of them.
+    """
     return {
         "model": model,
-        "data": data.name,
+        "data": data[0].name,
         "start": start,
+        "precision": precision,
+        "val": val[0].name if val else "",
+        "data_files": fingerprint(*data),
+        "val_files": fingerprint(*val) if val else "",
         **_plain(kind, recipe.plan, recipe.options),
     }
+
+
+def fingerprint(folder: Path, files: _Files) -> str:
+    """Of the files' names relative to `folder`, and their sizes; a moved folder keeps its own."""
+    lines = sorted(f"{os.path.relpath(file, folder)} {_size(file)}" for file in set(files))
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _size(file: Path) -> int:
+    """In bytes; -1 where it cannot be told, which is for whoever reads the file to report."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
 
 
 def _plain(kind: str, plan: Plan, options: Options) -> dict[str, Any]:
@@ -73,8 +125,9 @@ def _plain(kind: str, plan: Plan, options: Options) -> dict[str, Any]:
 
 
 def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """What a state of an earlier version does not name was at its default."""
-    then = {**_plain("paper", Plan(), Options()), **then}
+    """What a state of an earlier version does not name was at its default, or is not known."""
+    unknown = {name: now[name] for name in _ADDED if name in now}
+    then = {**_plain("paper", Plan(), Options()), **unknown, **then}
     different = [(k, then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)]
     if different:
         said = "; ".join(f"{k}: {old!r} then, {new!r} now" for k, old, new in different)
@@ -84,10 +137,13 @@ def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
         )
 
 
-def _current(state: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """A state of version 0.1, which trained one net by one optimizer, in today's form."""
-    if "net" not in state:
-        return state
-    (name,), (optimizer,) = recipe.modules, recipe.optimizers
-    new = {"nets": {name: state["net"]}, "optimizers": {optimizer: state["optimizer"]}}
-    return {**state, **new, "average": {}}
+def _current(path: Path, state: Any, recipe: Recipe) -> dict[str, Any]:
+    """A state in today's form; those of version 0.1 trained one net by one optimizer."""
+    if isinstance(state, Mapping) and {"net", "optimizer"} <= state.keys():
+        (name,), (optimizer,) = recipe.modules, recipe.optimizers
+        new = {"nets": {name: state["net"]}, "optimizers": {optimizer: state["optimizer"]}}
+        state = {**state, **new, "average": {}}
+    lacking = sorted(_HELD - set(state)) if isinstance(state, Mapping) else sorted(_HELD)
+    if lacking:
+        raise _damaged(path, f"without {', '.join(lacking)}")
+    return dict(state)

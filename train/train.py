@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 try:
     from allfocus.runtime.command import not_negative, positive, script
     from allfocus.runtime.errors import UsageError
+    from allfocus.runtime.files import check_folder, publish
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[train]"')
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from allfocus.train.loop import Watch
     from allfocus.train.models.base import Net
     from allfocus.train.recipe import Options, Plan, Recipe
-    from allfocus.train.tint import Tinted
+    from allfocus.train.split import Split
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of photos or pairs")
     tints = "share of the samples that get other colours and tones (none)"
     parser.add_argument("--tints", type=float, help=tints)
-    parser.add_argument("--val", type=Path, help="folder to validate on; default: one photo in ten")
+    parser.add_argument("--val", type=Path, help="folder to validate on; default: one scene in ten")
     parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
     _add_length(parser)
@@ -79,7 +80,7 @@ def _add_length(parser: argparse.ArgumentParser) -> None:
 def _add_rates(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, help="Adam's learning rate")
     parser.add_argument("--schedule", choices=("constant", "cosine", "halving"))
-    parser.add_argument("--warmup", type=int, help="steps of rising learning rate")
+    parser.add_argument("--warmup", type=not_negative, help="steps of rising learning rate")
     parser.add_argument(
         "--ema", type=float, help="average the weights, with this decay, such as 0.999"
     )
@@ -113,32 +114,34 @@ def run(args: argparse.Namespace) -> int:
 
     from allfocus.train.loop import fit, pick_device
     from allfocus.train.recipes import recipe_of
-    from allfocus.train.state import settings
+    from allfocus.train.split import open_split
 
+    args.out = args.out or Path("runs") / args.model
+    check_folder(args.out)
     torch.manual_seed(args.seed)
     net, start = _start(args)
     kind = recipe_of(args.model, net, args.recipe)
     recipe = kind(args.model, net, _plan(args, kind.paper), _options(args))
-    args.out = args.out or Path("runs") / args.model
-    samples, held_out = _open(args, recipe)
+    split = open_split(args.data, args.val, recipe)
     taken = fit(
         recipe,
-        samples,
+        split.samples,
         args.out,
-        run=settings(args.model, args.data, args.recipe, recipe, start),
+        run=_settings(args, recipe, start, split),
         device=pick_device(args.device),
         precision=args.precision,
         workers=args.workers,
-        watch=_watch(args, recipe, held_out),
+        watch=_watch(args, recipe, split.held_out),
     )
     summary = {
         **_save(args, recipe, start),
         "steps": recipe.steps,
         "seconds_of_this_go": round(taken.seconds, 1),
         "of_which_waiting_for_data": round(taken.waiting, 1),
-        "validation": _validate(recipe, held_out, args.val_crops),
+        "validation": _validate(recipe, split.held_out, args.val_crops),
     }
-    (args.out / "report.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with publish(args.out / "report.json") as draft:
+        draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(summary) if args.json else _line(summary))
     return 0
 
@@ -216,26 +219,21 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _open(args: argparse.Namespace, recipe: Recipe) -> tuple[Tinted, Samples]:
-    """Training samples, and held-out ones drawn with another seed."""
-    from allfocus.train.data import find, hold_out, make_samples
-    from allfocus.train.synthetic import Recipe as Drawn
-    from allfocus.train.tint import Tinted
+def _settings(
+    args: argparse.Namespace, recipe: Recipe, start: str, split: Split
+) -> dict[str, object]:
+    """What a continued run must share with this one."""
+    from allfocus.train.state import settings
 
-    plan = recipe.plan
-    drawn = Drawn(
-        max_radius=recipe.blur,
-        beyond_radius=2 * recipe.blur,
-        views=recipe.views,
-        misaligned=recipe.misaligned,
+    return settings(
+        args.model,
+        args.recipe,
+        recipe,
+        start,
+        precision=args.precision,
+        data=(args.data, split.files),
+        val=(args.val, split.held_files) if args.val else None,
     )
-    items = find(args.data)
-    if args.val:
-        held, side = find(args.val), max(plan.crop, 128)
-    else:
-        (items, held), side = hold_out(items), plan.crop
-    samples = Tinted(make_samples(items, plan.crop, plan.seed, drawn), plan.tints, plan.seed)
-    return samples, make_samples(held, side, plan.seed + 1, drawn)
 
 
 def _watch(args: argparse.Namespace, recipe: Recipe, held_out: Samples) -> Watch:
@@ -271,7 +269,7 @@ def _validate(recipe: Recipe, held_out: Samples, crops: int) -> dict[str, object
     from allfocus.train.validate import validate
 
     net = next(iter(recipe.nets.values()))
-    if isinstance(net, Deblurrer):
+    if isinstance(net, Deblurrer) and held_out.has_sharp:
         report = validate(net, held_out, crops)
         return {**asdict(report), "line": report.line()}
     losses = held_out_losses(recipe, held_out, crops)

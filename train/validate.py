@@ -36,12 +36,15 @@ class Band:
 
 @dataclass(frozen=True)
 class Report:
-    """PSNR over all pixels and by radius, and the map's mean absolute error."""
+    """PSNR over all pixels and by radius, and the map's mean absolute error.
+
+    Without true maps there is neither an error of the map nor a radius to tell bands by.
+    """
 
     crops: int
     map_mae: float | None  # in units of max_radius; None where the net estimates no radius
     whole: Band
-    bands: tuple[Band, ...]
+    bands: tuple[Band, ...] | None
 
     def line(self) -> str:
         """The report in one line."""
@@ -70,19 +73,23 @@ class _Pixels:
 
 def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
     """Run `net` over the first `crops` samples, output quantised to 8 bits."""
-    rows, errors = [], []
+    rows, errors, has_map = [], [], True
     scale = net.max_radius or _LARGEST
     for batch, sharp, defocus in _run(net, samples, crops, scale):
         out = torch.round(sharp.clamp(0, 1) * 255) / 255
-        if defocus is not None and net.max_radius:
+        has_map = has_map and batch.has_map
+        if defocus is not None and net.max_radius and batch.has_map:
             errors.append(float((defocus - batch.defocus).abs().mean()))
         radius = batch.defocus.flatten() * scale
         images = (image[0].flatten(1).T for image in (batch.blurry, out, batch.sharp))
         rows.append([tensor.numpy() for tensor in (*images, radius)])
     pixels = _Pixels(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
-    bands = tuple(pixels.band(low or 0.0, high) for low, high in itertools.pairwise(EDGES))
     map_mae = float(np.mean(errors)) if errors else None
-    return Report(crops, map_mae, pixels.band(0.0, None), bands)
+    return Report(crops, map_mae, pixels.band(0.0, None), _bands(pixels) if has_map else None)
+
+
+def _bands(pixels: _Pixels) -> tuple[Band, ...]:
+    return tuple(pixels.band(low or 0.0, high) for low, high in itertools.pairwise(EDGES))
 
 
 def _run(

@@ -16,6 +16,7 @@ masks with `labels`.
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -35,6 +36,7 @@ from allfocus.train.recipe import Options, Plan, Recipe, adam, in_focus
 
 SHARE = (0.6, 0.7)  # of a simulated picture that is blurred
 SIGMA = (0.1, 10.0)  # pixels
+_LOG = logging.getLogger("allfocus.train")
 _WINDOW = 15  # side of the Gaussian's, pixels
 
 
@@ -56,9 +58,20 @@ class AplRecipe(Recipe):
         super().__init__(name, net, plan, options)
         assert isinstance(net, Apl)
         self.name, self.net = name, net
+        self.needs_maps, self.needs_sharp = options.labels, False
         self.helpers["judge"] = self.judge = Discriminator(_judge(plan.crop, net.config))
         nets = {"judge": self.judge, "detector": net.detector, "restorer": net.restorer}
         self.optimizers = {n: adam(m.parameters(), plan.learning_rate) for n, m in nets.items()}
+
+    def check_data(self, name: str, *, has_map: bool, has_sharp: bool) -> None:
+        """See Recipe. Without sharp pictures it only warns: APL is meant for data without truth."""
+        super().check_data(name, has_map=has_map, has_sharp=has_sharp)
+        if not has_sharp:
+            _LOG.warning(
+                "%s: no sharp pictures; the blurry ones stand in for them, which teaches the "
+                "deblurrer little. Add sharp photos, or train apl-detect",
+                name,
+            )
 
     @property
     def saved(self) -> dict[str, Net]:
@@ -107,6 +120,7 @@ class DetectRecipe(Recipe):
         super().__init__(name, net, plan, options)
         assert isinstance(net, AplDetect)
         self.net = net
+        self.needs_maps, self.needs_sharp = options.labels, False
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002

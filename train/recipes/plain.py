@@ -54,6 +54,9 @@ class PlainRecipe(Recipe):
         if plan.stage_steps(1) and not _estimates(name):
             raise UsageError(f"{name} estimates no map first; leave stage 1 out: --epochs 0,1")
         self.net = net
+        detects = isinstance(net, AplDetect)
+        self.needs_maps = detects or bool(plan.stage_steps(1))
+        self.needs_sharp = not detects and bool(plan.stage_steps(2))
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002

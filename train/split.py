@@ -1,0 +1,122 @@
+"""What a run trains on and what it is validated on, opened; no picture is both."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, cast
+
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.pictures.formats import format_of
+from allfocus.train.data import DEAD_LEAVES, Items, Pair, Samples, find, hold_out, make_samples
+from allfocus.train.disparity import companion
+from allfocus.train.recipe import Recipe
+from allfocus.train.rendered import ABOUT, Rendered
+from allfocus.train.synthetic import Recipe as Drawn
+from allfocus.train.tint import Tinted
+
+_SIDE = 128  # pixels: validation crops of a --val folder are this wide where its pictures are
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples to train on and held-out ones, drawn with another seed, and the files of each.
+
+    `held_files` is empty where what is held out is a part of the training data.
+    """
+
+    samples: Tinted
+    held_out: Samples
+    files: set[Path]
+    held_files: set[Path]
+
+
+def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
+    """The pictures of `data`, and those of `val` or else one scene in ten, for `recipe`.
+
+    Raises UsageError where they lack what the recipe learns from or `val` is not apart from `data`,
+    InputError where nothing can be read.
+    """
+    plan, items = recipe.plan, find(data)
+    files = files_of(items)
+    if val:
+        held = find(val, "val")
+        _check_apart(data, files, val, files_of(held))
+        side = _side(held, plan.crop)
+    else:
+        (items, held), side = hold_out_scenes(items), plan.crop
+    drawn = Drawn(
+        max_radius=recipe.blur,
+        beyond_radius=2 * recipe.blur,
+        views=recipe.views,
+        misaligned=recipe.misaligned,
+    )
+    samples = Tinted(make_samples(items, plan.crop, plan.seed, drawn), plan.tints, plan.seed)
+    held_out = make_samples(held, side, plan.seed + 1, drawn)
+    recipe.check_data(str(data), has_map=samples.has_map, has_sharp=samples.has_sharp)
+    if val:
+        recipe.check_data(str(val), has_map=held_out.has_map, has_sharp=held_out.has_sharp)
+    held_out[0]  # what cannot be validated on is told now, not after the training
+    return Split(samples, held_out, files, files_of(held) if val else set())
+
+
+def hold_out_scenes(items: Items) -> tuple[Items, Items]:
+    """As `hold_out`, but of scenes: all pairs of one sharp picture stay together."""
+    scenes: dict[Path | int, list[Any]] = {}
+    for index, item in enumerate(items):
+        sharp = item.sharp if isinstance(item, Pair) else None
+        scenes.setdefault(index if sharp is None else sharp, []).append(item)
+    kept, held = hold_out(cast("Items", list(scenes.values())))
+    return _flat(kept), _flat(held)
+
+
+def _flat(scenes: Items) -> Items:
+    return cast("Items", list(chain.from_iterable(cast("list[list[Any]]", scenes))))
+
+
+def files_of(items: Items) -> set[Path]:
+    """All files that samples are made of; none of generated scenes."""
+    files: set[Path] = set()
+    for item in items:
+        if isinstance(item, Pair):
+            files.update(item.files)
+        elif isinstance(item, Path) and item != DEAD_LEAVES:
+            files.update(filter(None, (item, companion(item))))
+    for folder in {item.folder for item in items if isinstance(item, Rendered)}:
+        files.update((folder / ABOUT, *folder.glob("*.npy")))
+    return files
+
+
+def _check_apart(data: Path, files: set[Path], val: Path, held: set[Path]) -> None:
+    both = {file.resolve() for file in files} & {file.resolve() for file in held}
+    if both:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        raise UsageError(
+            f"--val {val}: {min(both)}{more} would be both trained on (--data {data}) and "
+            "validated on; give other pictures, or leave --val out: a tenth of --data is then "
+            "held out"
+        )
+
+
+def _side(held: Items, crop: int) -> int:
+    """Of validation crops, pixels: the training's where a picture is too small for larger ones."""
+    wanted = max(crop, _SIDE)
+    return wanted if wanted == crop or all(_smallest(item) >= wanted for item in held) else crop
+
+
+def _smallest(item: Path | Pair | Rendered) -> float:
+    """The shorter side of a picture, pixels; infinite for photos, which are enlarged as needed, and
+    for what cannot be read, which whoever reads it reports.
+    """
+    try:
+        if isinstance(item, Rendered):
+            return int(json.loads((item.folder / ABOUT).read_text(encoding="utf-8"))["side"])
+        if isinstance(item, Pair):
+            data = item.blurry.read_bytes()
+            header = format_of(data[:64]).inspect(data)
+            return min(header.width, header.height)
+    except (OSError, InputError):
+        pass
+    return float("inf")
