@@ -240,8 +240,6 @@ def _watch(args: argparse.Namespace, recipe: Recipe, held_out: Samples) -> Watch
     from allfocus.train.log import Sheets, can_show
     from allfocus.train.loop import Watch
 
-    if args.pictures < 0:
-        raise UsageError(f"--pictures: expected 0 or more steps, got {args.pictures}")
     net = next(iter(recipe.nets.values()))
     if not args.pictures or not can_show(net):
         return Watch(args.tensorboard)
