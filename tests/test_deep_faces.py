@@ -95,10 +95,18 @@ def test_so_it_does_in_the_exported_graph(tmp_path: Path, io: Io) -> None:
         np.testing.assert_array_equal(backend.infer(tensor).sharp, tensor)
 
 
+def partly_blurred(made: Graph) -> Array:
+    """The package's photo, the lower third out of focus, as the face has it."""
+    photo = samples.read_photo(SIZE)
+    below = 2 * SIZE.height // 3
+    photo[below:] = cv2.GaussianBlur(photo, (0, 0), 2.5)[below:]
+    return as_faces.given({"image": samples.planes(photo)}, made)["image"]
+
+
 def check_focused(made: Graph, tensor: Array, sharp: Array, defocus: Array) -> None:
     """What is in focus is as it came, and something else is not."""
     before, after = (as_frame("image", each, made.io)[0] for each in (tensor, sharp))
-    focused = defocus[0] * 8 <= 0.5
+    focused = defocus[0] * 8 <= 0.95  # of the one pixel up to which the net adds nothing
     assert 0.2 < focused.mean() < 0.95
     if made.io != "frame16":
         pairs = focused.reshape(48, 2, 64, 2).all((1, 3)).repeat(2, axis=1)  # interleaved chroma
@@ -112,8 +120,7 @@ def test_what_is_in_focus_stays_to_the_bit(io: Io) -> None:
     """didanet-lite adds nothing there."""
     net, _ = parse(None, "didanet-lite").load("didanet-lite")
     made = graph(io)
-    photo = {"image": samples.planes(samples.read_photo(SIZE))}
-    tensor = as_faces.given(photo, made)["image"]
+    tensor = partly_blurred(made)
     with torch.inference_mode():
         found = face(net.eval(), made)(torch.from_numpy(tensor))
     check_focused(made, tensor, *(each.numpy() for each in found))
@@ -123,8 +130,7 @@ def test_so_it_does_in_an_exported_graph_of_half_precision(tmp_path: Path) -> No
     """The net gets rounded colours, and what it does not change cancels all the same."""
     net, spec = parse(None, "didanet-lite").load("didanet-lite")
     made = graph("nv12", "fp16")
-    photo = {"image": samples.planes(samples.read_photo(SIZE))}
-    tensor = as_faces.given(photo, made)["image"]
+    tensor = partly_blurred(made)
     write(export(net.eval(), of_graph(spec, net, made), made), tmp_path / "lite.onnx")
     with OrtBackend(tmp_path / "lite.onnx", Options(threads=1)) as backend:
         outputs = backend.infer(tensor)
