@@ -42,6 +42,15 @@ def publish(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, advice: str) -> Iterator[None]:
+    """Turn an OSError into an error for the person who reads it: `advice` says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise AllfocusError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
 def check_folder(out: Path) -> None:
     """Raise UsageError where the folder `--out` is, or would lie in, a file."""
     above = next(path for path in (out, *out.parents) if path.exists())

@@ -20,14 +20,20 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.files import writing
 
 FOLDER = ".allfocus-watch"  # below OUT; hidden, so that no stage takes it for pictures
+_writing = partial(
+    writing,
+    advice="see that it is there, writable and not full, and start again, or choose another --out",
+)
 
 
 class Identity(NamedTuple):
@@ -187,15 +193,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into an error for the person who reads it."""
-    try:
-        yield
-    except OSError as error:
-        raise AllfocusError(
-            f"cannot write {path}: {error.strerror or error}; see that it is there, writable and "
-            "not full, and start again, or choose another --out"
-        ) from error

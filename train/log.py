@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allfocus.runtime.errors import AllfocusError, UsageError
-from allfocus.runtime.files import publish
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.files import publish, writing
 from allfocus.train.data import Samples, batches
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
 from allfocus.train.recipe import RADIUS
 
 SHOWN = 4  # held-out samples in a sheet
+_writing = partial(
+    writing,
+    advice="the last saved state is kept. Free some space and give the same command again",
+)
 
 
 class Log:
@@ -35,7 +38,7 @@ class Log:
     def __init__(self, out: Path, parts: tuple[str, ...], first: int, *, events: bool) -> None:
         self._parts, self._path = parts, out / "log.csv"
         self._events = _open_events(out / "tensorboard", first) if events else None
-        with _named(self._path):
+        with _writing(self._path):
             out.mkdir(parents=True, exist_ok=True)
             rows = _rows_before(self._path, first) if first else []
             self._file = self._path.open("w", newline="", encoding="utf-8", buffering=1)
@@ -46,7 +49,7 @@ class Log:
     def write(self, step: int, stage: int, loss: float, parts: dict[str, float]) -> None:
         """The row of a step, with the parts that its loss has."""
         figures = (f"{parts[c]:.6g}" if c in parts else "" for c in self._parts)
-        with _named(self._path):
+        with _writing(self._path):
             self._writer.writerow((step, stage, f"{loss:.6g}", *figures))
         if self._events is not None:
             for name, value in {"loss": loss, "stage": stage, **parts}.items():
@@ -54,7 +57,7 @@ class Log:
 
     def close(self) -> None:
         """Nothing is written after this."""
-        with _named(self._path):
+        with _writing(self._path):
             self._file.close()
         if self._events is not None:
             self._events.close()
@@ -120,14 +123,3 @@ def _open_events(folder: Path, first: int) -> Any:
             "same numbers"
         ) from None
     return module.SummaryWriter(str(folder), purge_step=first)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AllfocusError(
-            f"cannot write {path}: {error.strerror or error}; the last saved state is kept. Free "
-            "some space and give the same command again"
-        ) from error

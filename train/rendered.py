@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.files import writing
 from allfocus.train.pair_samples import mirror
 from allfocus.train.photo_samples import PhotoSamples, turn
 from allfocus.train.synthetic import PICTURES, Sample
@@ -29,6 +30,7 @@ from allfocus.train.workers import loader
 
 ABOUT = "rendered.json"
 _RADIUS = "radius"
+_writing = partial(writing, advice="free some space, choose another --out, or a smaller --count")
 
 
 @dataclass(frozen=True)
@@ -125,18 +127,6 @@ def _make_empty(folder: Path) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: not empty; choose another folder, or empty it")
         folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into an error for the person who reads it."""
-    try:
-        yield
-    except OSError as error:
-        raise AllfocusError(
-            f"cannot write {path}: {error.strerror or error}; free some space, choose another "
-            "--out, or a smaller --count"
-        ) from error
 
 
 def _allocate(folder: Path, sample: Sample, count: int) -> dict[str, NDArray[Any]]:
