@@ -15,7 +15,8 @@ from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.form import form_of
 from allfocus.runtime.spec import Graph, Size
-from allfocus.runtime.streams import yuv
+from allfocus.runtime.streams import ffmpeg, yuv
+from allfocus.runtime.ycbcr import P010_STEP
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class _Kind:
 _EIGHT = ("yuv420p", "yuvj420p", "nv12")
 _KINDS = {
     "nv12": _Kind("yuv420p", np.dtype(np.uint8), 1, _EIGHT),
-    "p010": _Kind("yuv420p10le", np.dtype("<u2"), 64, (*_EIGHT, "yuv420p10le", "p010le")),
+    "p010": _Kind("yuv420p10le", np.dtype("<u2"), P010_STEP, (*_EIGHT, "yuv420p10le", "p010le")),
 }
 
 
@@ -52,14 +53,12 @@ def check(what: str, form: str, size: Size, colours: tuple[int, int], graph: Gra
             f"{what}: {graph.io} takes even sizes, and this is {size}: crop it, or take a model "
             "without --io"
         )
-    found = yuv.named(*colours)
-    wanted = (graph.matrix, graph.range)
-    if any(here not in (None, there) for here, there in zip(found, wanted, strict=True)):
-        told = " ".join(here or there for here, there in zip(found, wanted, strict=True))
-        matrix, limits = told.split()
+    said, wanted = yuv.named(*colours), (graph.matrix, graph.range)
+    matrix, limits = said[0] or graph.matrix, said[1] or graph.range
+    if (matrix, limits) != wanted:
         raise UsageError(
-            f"{what} holds {told}, and the model takes {graph.matrix} {graph.range}: export it "
-            f"with `--io {graph.io} --matrix {matrix} --range {limits}`"
+            f"{what} holds {matrix} {limits}, and the model takes {graph.matrix} {graph.range}: "
+            f"export it with `--io {graph.io} --matrix {matrix} --range {limits}`"
         )
 
 
@@ -80,12 +79,10 @@ def taken(decoded: Any, graph: Graph) -> Array:
 
 def given_back(decoded: Any, image: Array, graph: Graph) -> Any:
     """The inverse for a result of the same size: an `av.VideoFrame` with the tags of `decoded`."""
-    import av
-
     kind = _KINDS[graph.io]
     (luma, _), (chroma, _) = form_of("image", graph.io).parts(image)
     height, width = luma.shape
-    frame = av.VideoFrame(width, height, kind.format)
+    frame = ffmpeg.load().VideoFrame(width, height, kind.format)
     for plane, part in zip(frame.planes, (luma, chroma[..., 0], chroma[..., 1]), strict=True):
         _samples(plane, kind, part.shape)[...] = part // kind.factor
     for name in ("colorspace", "color_range"):
