@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 
 import pytest
 import torch
@@ -46,6 +48,25 @@ def test_didanet_costs_what_the_papers_text_adds_up_to() -> None:
     net = build("didanet")
     assert count_parameters(net) == sum(p for p, _ in layers) == 4_069_444
     assert count_macs(net, torch.zeros(1, 3, 400, 600, device="meta")) == sum(m for _, m in layers)
+
+
+def _systems() -> dict[str, list[str]]:
+    """Of each module of nets, the names of its nets."""
+    found: dict[str, list[str]] = {}
+    for name in names():
+        found.setdefault(type(build(name)).__module__, []).append(name)
+    return found
+
+
+def test_the_counts_that_the_modules_tell_are_those_of_their_nets() -> None:
+    told = 0
+    for module, nets in _systems().items():
+        text = " ".join((sys.modules[module].__doc__ or "").split())
+        counts = {f"{count_parameters(build(name)):,}" for name in nets}
+        for number in re.findall(r"\b\d{1,3}(?:,\d{3}){1,2}(?= (?:parameters|and \d))", text):
+            assert number in counts, f"{module}: {number}, counted {sorted(counts)}"
+            told += 1
+    assert told >= 10
 
 
 def test_didanet_released_costs_what_the_public_codes_layers_add_up_to() -> None:
