@@ -7,14 +7,13 @@ import torch
 from allfocus.export import as_faces, samples
 from allfocus.runtime import canary
 from allfocus.runtime.canary import Canary
-from allfocus.runtime.layout import multiple_in
 from allfocus.runtime.spec import Graph
 from allfocus.train.models.base import Net
 
 
 def answers(net: Net, graph: Graph) -> str:
     """Of the float32 `net`, in eval mode, in the face of `graph`, as text."""
-    size = canary.size_for(graph, multiple_in(graph.io, net.multiple_of(graph.phase)))
+    size = canary.size_for(graph, samples.multiple(net, graph))
     arrays = canary.draw(graph, size, net.context)
     with torch.inference_mode():
         outputs = net.run(graph.phase, *as_faces.seen(arrays, graph).values())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import allfocus
+from allfocus.runtime.layout import multiple_in
 from allfocus.runtime.signature import KINDS, Signature
 from allfocus.runtime.spec import Graph, Size
 from allfocus.train.models.base import Net
@@ -33,6 +34,11 @@ def read_photo(size: Size) -> NDArray[np.uint8]:
     top, left = (grown.shape[0] - size.height) // 2, (grown.shape[1] - size.width) // 2
     cut = grown[top : top + size.height, left : left + size.width]
     return np.ascontiguousarray(cut, dtype=np.uint8)
+
+
+def multiple(net: Net, graph: Graph) -> int:
+    """What height and width are multiples of in `graph`: its phase of `net`, in its face."""
+    return multiple_in(graph.io, net.multiple_of(graph.phase))
 
 
 def inputs(net: Net, signature: Signature, size: Size) -> Tensors:

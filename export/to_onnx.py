@@ -48,7 +48,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     """
     import torch
 
-    from allfocus.export import faces, golden, ops
+    from allfocus.export import faces, golden, ops, samples
 
     with _quiet():
         program = torch.onnx.export(
@@ -57,7 +57,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
             dynamo=True,
             input_names=graph.signature.inputs,
             output_names=graph.signature.outputs,
-            dynamic_shapes=_dynamic_axes(graph, net.multiple_of(graph.phase)),
+            dynamic_shapes=_dynamic_axes(graph, samples.multiple(net, graph)),
             custom_translation_table=ops.translations(),
             verbose=False,
         )
@@ -74,13 +74,14 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
 def of_graph(spec: Spec, net: Net, graph: Graph) -> Spec:
     """The Spec of one graph of `net`: the halo, multiple and work of its phase, the parameters of
     the whole net."""
+    from allfocus.export import samples
     from allfocus.train.models.base import phase_macs
 
     return replace(
         spec,
         halo=net.halos[graph.phase],
         macs_per_pixel=phase_macs(spec.name, net, graph.phase),
-        multiple=multiple_in(graph.io, net.multiple_of(graph.phase)),
+        multiple=samples.multiple(net, graph),
     )
 
 
@@ -139,13 +140,14 @@ def _example_size(graph: Graph, multiple: int) -> Size:
     """The size the net is traced at; where sizes are free, any but the special cases 0 and 1."""
     if graph.shapes is not None and graph.shapes.is_static:
         return graph.shapes.opt
-    side = multiple_in(graph.io, multiple)
-    return Size(24 * side, 16 * side)
+    return Size(24 * multiple, 16 * multiple)
 
 
 def _examples(graph: Graph, net: Net) -> list[NDArray[Any]]:
     """Inputs of zeros, which the net is traced with."""
-    size = _example_size(graph, net.multiple_of(graph.phase))
+    from allfocus.export import samples
+
+    size = _example_size(graph, samples.multiple(net, graph))
     layouts = [layout(name, graph.io) for name in graph.signature.inputs]
     return [np.zeros(each.shape(size, net.context), each.dtype) for each in layouts]
 
@@ -156,11 +158,10 @@ def _dynamic_axes(graph: Graph, multiple: int) -> tuple[tuple[dict[int, Any], ..
 
     if graph.shapes is not None and graph.shapes.is_static:
         return None
-    factor = multiple_in(graph.io, multiple)
     dims = {
-        "H": _times(factor, Dim("h")),
-        "W": _times(factor, Dim("w")),
-        "3H/2": _times(3 * factor // 2, Dim("h")),
+        "H": _times(multiple, Dim("h")),
+        "W": _times(multiple, Dim("w")),
+        "3H/2": _times(3 * multiple // 2, Dim("h")),
     }
     axes = [enumerate(layout(name, graph.io).axes) for name in graph.signature.inputs]
     return (tuple({i: dims[str(a)] for i, a in each if a in dims} for each in axes),)

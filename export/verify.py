@@ -24,7 +24,7 @@ from allfocus.export.tolerance import tolerance
 from allfocus.runtime.backend import Options
 from allfocus.runtime.errors import ParityError
 from allfocus.runtime.frame import peak
-from allfocus.runtime.layout import as_frame, multiple_in
+from allfocus.runtime.layout import as_frame
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Size
@@ -58,8 +58,8 @@ def verify(
     from allfocus.export import as_faces, samples
 
     size = graph.shapes.opt if graph.shapes else ANY_SIZE
-    multiple = multiple_in(graph.io, net.multiple_of(graph.phase))
-    given = as_faces.given(samples.inputs(net, graph.signature, size.padded(multiple)), graph)
+    size = size.padded(samples.multiple(net, graph))
+    given = as_faces.given(samples.inputs(net, graph.signature, size), graph)
     with torch.inference_mode():
         outputs = net.run(graph.phase, *as_faces.seen(given, graph).values())
     expected = dict(zip(graph.signature.outputs, outputs, strict=True))

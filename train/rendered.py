@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.files import writing
+from allfocus.runtime.files import check_folder, writing
 from allfocus.train.pair_samples import mirror
 from allfocus.train.photo_samples import PhotoSamples, turn
 from allfocus.train.synthetic import PICTURES, Sample
@@ -121,9 +121,8 @@ def render_into(folder: Path, samples: PhotoSamples, count: int, workers: int) -
 
 def _make_empty(folder: Path) -> None:
     """See that `folder` is there, with nothing in it."""
+    check_folder(folder)
     with _writing(folder):
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder}: a file, where a folder was expected; choose another --out")
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder}: not empty; choose another folder, or empty it")
         folder.mkdir(parents=True, exist_ok=True)
