@@ -30,7 +30,10 @@ def measure(path: Path) -> float:
 
 
 def write_down(path: Path) -> None:
-    """Measure the ONNX file `path` and put the figure into its metadata."""
+    """Measure the ONNX file `path` and put the figure into its metadata, where this system tells
+    what a process holds; without psutil some do not."""
+    if resident() is None:
+        return
     model = onnx.load(str(path), load_external_data=False)
     model.metadata_props.add(key=MEMORY_KEY, value=f"{measure(path):.0f}")
     path.write_bytes(model.SerializeToString(deterministic=True))

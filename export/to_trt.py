@@ -202,14 +202,17 @@ def _kept(plan: Plan, net: Net) -> tuple[str, ...]:
 
 
 def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict[str, float]:
-    """Write the ONNX file and compare it with PyTorch: the figures."""
-    from allfocus.export import to_onnx
+    """Write the ONNX file, compare it with PyTorch, measure its memory: the figures of parity."""
+    from allfocus.export import footprint, to_onnx
     from allfocus.export.verify import verify
 
     with steps("parity"):
         to_onnx.write(source.onnx, path)
         limit = entry(plan.model).fp16_db
-        return verify(path, source.net, plan.graph, fp16_db=limit, kept=source.kept)
+        figures = verify(path, source.net, plan.graph, fp16_db=limit, kept=source.kept)
+    with steps("memory"):
+        footprint.write_down(path)
+    return figures
 
 
 def _options(args: argparse.Namespace) -> Options:

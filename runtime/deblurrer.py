@@ -13,7 +13,7 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.flows import Direct, Flow, Phased
+from allfocus.runtime.flows import Direct, Flow, Phased, check_room
 from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
@@ -97,6 +97,7 @@ class Deblurrer(Closing):
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
         self._skip = skip_for(skip, backend.spec, backend.graph.signature)
+        self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
             raise UsageError(
                 f"skip={skip:g}: the map must come before the rest, which takes files of both "
@@ -125,7 +126,7 @@ class Deblurrer(Closing):
         [H, W] or [H, W, 1]; [H, W, 4], whose alpha is carried over. With `--io frame16`, the same
         of uint16 alone; with `--io nv12` or `p010`, [3H/2, W] as a decoder gives it (see
         `runtime.form`), whatever `color` is. A frame in GPU memory goes to a TensorRT engine as it
-        is. Raises InputError for anything else.
+        is, and as a whole: no part is passed through. Raises InputError for anything else.
         """
         with self._lanes.one() as lane:
             self._backend.check_open()
@@ -194,7 +195,11 @@ class Deblurrer(Closing):
         given = checked(frame, self.graph.io)
         form = form_of("image", self.graph.io)
         image = form.opened(given)
-        drawn = self._flow(form.size(image), lane).draw(image, clock)
+        size = form.size(image)
+        flow = self._flow(size, lane)
+        judge = lane.checker if self._checker is not None else None
+        check_room(flow.frames(size) + (judge.frames(size) if judge else []))
+        drawn = flow.draw(image, clock)
         sharp, trusted = self._judged(image, drawn.sharp, lane, clock)
         result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
@@ -265,6 +270,12 @@ class Deblurrer(Closing):
             raise InputError(
                 "frame on a GPU: outputs are checked in host memory; give frames from there, or "
                 "load the model without check"
+            )
+        if self._asked_to_skip or self._coarse_map:
+            raise InputError(
+                "frame on a GPU: it passes its engine as a whole, with nothing left out and no "
+                'coarser map; give frames from host memory, or leave skip at "auto" and take no '
+                "variant"
             )
         order = self.graph.color
         if order != self.color and self.graph.io not in YUV:

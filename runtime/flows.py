@@ -12,7 +12,6 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
-from allfocus.runtime.errors import LimitError
 from allfocus.runtime.regions import fading, windows
 from allfocus.runtime.skip import REACH, Skip
 from allfocus.runtime.spec import Size
@@ -36,6 +35,10 @@ class Flow(ABC):
     """One way through a model."""
 
     @abstractmethod
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """The graphs that a picture of `size` passes, each with the size that it is grown to."""
+
+    @abstractmethod
     def draw(self, image: Array, clock: Clock) -> Drawn:
         """Deblur a picture, which lies in its array as the graph's `Form` says."""
 
@@ -50,11 +53,12 @@ class Direct(Flow):
         """Whether a frame of `size` passes without being cut."""
         return self._stage.fits(self._stage.grown(size))
 
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow."""
+        return [(self._stage, self._stage.grown(size))]
+
     def draw(self, image: Array, clock: Clock) -> Drawn:
-        """See Flow. Raises LimitError where a net that pools over the picture would be cut."""
-        frame = self._stage.grown(self._stage.form.size(image))
-        if self._stage.backend.spec.global_context and not self._stage.fits(frame):
-            raise LimitError(self._stage.whole_needed(frame))
+        """See Flow."""
         found = everywhere(self._stage, {"image": image}, clock)
         return Drawn(found["sharp"], found.get("defocus"), found.get("focus"))
 
@@ -70,8 +74,14 @@ class Phased(Flow):
         self._skip = skip
         self._coarse_map = coarse_map
 
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow."""
+        frame = self._restore.grown(self._estimate.grown(size))
+        looked_at = self._estimate.grown(self._half(frame)) if self._coarse_map else frame
+        return [(self._estimate, looked_at), (self._restore, frame)]
+
     def draw(self, image: Array, clock: Clock) -> Drawn:
-        """See Flow. Raises LimitError where what is pooled needs more memory than there may be."""
+        """See Flow."""
         form = self._restore.form
         size = form.size(image)
         frame, real = self._restore.grown(self._estimate.grown(size)), Window.whole(size)
@@ -92,9 +102,6 @@ class Phased(Flow):
     def _look(self, grown: Array, clock: Clock) -> Arrays:
         """What the first graph gives for a grown frame: planes [H, W], vectors [1, K, 1, 1]."""
         frame = self._estimate.form.size(grown)
-        pooled = "context" in self._estimate.backend.graph.signature.outputs
-        if pooled and not self._estimate.fits(frame):
-            raise LimitError(self._estimate.whole_needed(frame))
         tiles = self._estimate.tiles(Window.whole(frame), frame)
         return _computed(self._estimate, tiles, {"image": grown}, frame, clock)
 
@@ -105,7 +112,7 @@ class Phased(Flow):
         """
         form = self._estimate.form
         frame = form.size(grown)
-        half = form.fitting(Size(-(-frame.width // 2), -(-frame.height // 2)))
+        half = self._half(frame)
         small = form.grown(form.resized(grown, half), self._estimate.grown(half))
         seen = self._look(small, clock)
         for name in _PLANES:
@@ -114,6 +121,10 @@ class Phased(Flow):
                 plane = cv2.resize(cut, (frame.width, frame.height))
                 seen[name] = np.asarray(2 * plane if name == "defocus" else plane)
         return seen
+
+    def _half(self, frame: Size) -> Size:
+        """What the map is estimated on where it is coarse, before it is grown."""
+        return self._estimate.form.fitting(Size(-(-frame.width // 2), -(-frame.height // 2)))
 
     def _where_blurred(
         self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock
@@ -139,6 +150,15 @@ class Phased(Flow):
         clock.lap("post")
         kept = sum(_area_in(tile.kept, real) for tile in tiles)
         return out, 1 - kept / real.area
+
+
+def check_room(frames: list[tuple[Stage, Size]]) -> None:
+    """Raise LimitError, before anything has run, where a graph cannot do its frame.
+
+    That of the graph that needs the most comes first: with what it tells, all of them can.
+    """
+    for stage, frame in sorted(frames, key=lambda each: -each[0].least_bytes(each[1])):
+        stage.tiles(Window.whole(frame), frame)
 
 
 def everywhere(stage: Stage, pictures: Arrays, clock: Clock) -> Arrays:

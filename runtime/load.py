@@ -53,11 +53,12 @@ def load(
     `threads` too.
     `memory`: what runs may take beside the model and whole frames, maps and results, of all streams
     together, such as "2GiB" or bytes. Larger frames are done in tiles, and give what they would
-    give at once. On a GPU an engine has taken its memory when it was loaded: there, what is larger
-    than the engine's size is done in tiles of it.
+    give at once; what no tile is small enough for raises LimitError before any work. A graph that
+    was exported for one size takes what that takes, and on a GPU an engine has taken its memory
+    when it was loaded: there, what is larger is done in tiles of their size.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
-    its two phases only; see `Result.skipped`.
+    its two phases only, and not of frames in GPU memory; see `Result.skipped`.
     `check`: blur every output again by `jdrl-reblur` and compare it with its input; see
     `Result.trust`. It takes two to three times as long as didanet-lite.
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the

@@ -16,7 +16,7 @@ from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, MEMORY_KEY, SPEC_KEY, G
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
 _ARENA = 1.5  # its arena grows in large pieces: at most by so much more than a run needs, as seen
-_SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")  # a run's option: give back afterwards
+_SHRINK = "memory.enable_memory_arena_shrinkage"  # a run's option: which give back afterwards
 _TYPES = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 
 
@@ -54,9 +54,27 @@ class OrtBackend(Backend):
         return self._read_contract()
 
     def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return self._outputs_of(inputs, None)
+
+    def release(self) -> None:
+        """See Backend. ONNX Runtime does so at the end of a run only: here one on a few pixels.
+
+        A graph of one size keeps what it has: giving it back would cost a whole frame's work.
+        """
+        self.check_open()
+        shapes = self.graph.shapes
+        if shapes is not None and shapes.is_static:
+            return
+        options = self._ort.RunOptions()
+        options.add_run_config_entry(_SHRINK, self._arenas())
+        size = self.size_for(Size(1, 1)) if shapes is None else shapes.min
+        self._outputs_of(self.blank(size), options)
+
+    def _outputs_of(self, inputs: dict[str, Array], options: Any) -> dict[str, Array]:
+        """One run, with options of ONNX Runtime's; raises BackendError."""
         names = self.graph.signature.outputs
         try:
-            values = self._session.run(list(names), inputs)
+            values = self._session.run(list(names), inputs, options)
         except (*self._errors, RuntimeError) as error:
             raise BackendError(
                 f"{self.artefact}: {self.name}: cannot run on {_shapes(inputs)} "
@@ -64,14 +82,9 @@ class OrtBackend(Backend):
             ) from error
         return dict(zip(names, values, strict=True))
 
-    def release(self) -> None:
-        """See Backend. ONNX Runtime does so at the end of a run only: here one on a few pixels."""
-        self.check_open()
-        options = self._ort.RunOptions()
-        options.add_run_config_entry(*_SHRINK)
-        shapes = self.graph.shapes
-        size = self.size_for(Size(1, 1)) if shapes is None else shapes.min
-        self._session.run(None, self.blank(size), options)
+    def _arenas(self) -> str:
+        """Those that `release` is about, in ONNX Runtime's words."""
+        return "cpu:0"
 
     def blank(self, size: Size) -> dict[str, Array]:
         """Inputs of zeros for a picture of `size`."""
@@ -161,6 +174,14 @@ class OrtCudaBackend(OrtBackend):
             ("CUDAExecutionProvider", {"device_id": self.options.device}),
             "CPUExecutionProvider",
         ]
+
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        outputs = super()._run(inputs)
+        self.copies = len(inputs) + len(outputs)  # the same in every run, whichever thread asks
+        return outputs
+
+    def _arenas(self) -> str:
+        return f"cpu:0;gpu:{self.options.device}"
 
 
 def _shapes(inputs: dict[str, Array]) -> str:

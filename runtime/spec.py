@@ -117,6 +117,11 @@ class Size:
             raise UsageError(f"size {text!r}: expected WIDTHxHEIGHT in pixels, such as 600x400")
         return cls(int(parts[0]), int(parts[1]))
 
+    @property
+    def area(self) -> int:
+        """Its pixels."""
+        return self.width * self.height
+
     def padded(self, multiple: int) -> Size:
         """The smallest size not under this one whose sides are multiples of `multiple`."""
         return Size(-(-self.width // multiple) * multiple, -(-self.height // multiple) * multiple)

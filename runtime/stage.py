@@ -71,10 +71,37 @@ class Stage:
     @property
     def pixels(self) -> int | None:
         """How many a run may have at most; None where nothing limits it."""
-        shapes, each = self.backend.graph.shapes, self.backend.bytes_per_pixel
-        if shapes is not None:
-            return shapes.max.width * shapes.max.height
-        return None if each is None else int(self.memory / self._streams / (each + _FACE_BYTES))
+        shapes, most = self.backend.graph.shapes, self._affordable
+        if shapes is None:
+            return most
+        return shapes.max.area if most is None else min(most, shapes.max.area)
+
+    @property
+    def _affordable(self) -> int | None:
+        """How many pixels the memory suffices for in each stream; None where that is not known, or
+        where a graph takes one size only: then that is what it takes."""
+        shapes = self.backend.graph.shapes
+        if self._each is None or (shapes is not None and shapes.is_static):
+            return None
+        return int(self.memory / self._streams / self._each)
+
+    @property
+    def _each(self) -> float | None:
+        """Bytes that a pixel takes; None where they are not known."""
+        each = self.backend.bytes_per_pixel
+        return None if each is None else each + _FACE_BYTES
+
+    def least_bytes(self, frame: Size) -> float:
+        """What the smallest tiles of a grown frame take, in all streams; 0 where nothing is known.
+
+        Of a net that pools over the picture: what all of the frame takes.
+        """
+        pixels = (
+            frame.area
+            if self._pools
+            else least_pixels(frame, self.grain, self.backend.graph.shapes)
+        )
+        return pixels * (self._each or 0.0) * self._streams
 
     @property
     def _pools(self) -> bool:
@@ -93,23 +120,30 @@ class Stage:
 
     def fits(self, size: Size) -> bool:
         """Whether a frame that was grown to `size` can go in at once."""
-        shapes, pixels = self.backend.graph.shapes, self.pixels
-        if shapes is None:
-            return pixels is None or size.width * size.height <= pixels
-        return size.width <= shapes.max.width and size.height <= shapes.max.height
+        return not self._beyond(size) and (self.pixels is None or size.area <= self.pixels)
+
+    def _beyond(self, size: Size) -> bool:
+        """Whether the graph takes nothing so wide or so high."""
+        shapes = self.backend.graph.shapes
+        return shapes is not None and (
+            size.width > shapes.max.width or size.height > shapes.max.height
+        )
 
     def tiles(self, region: Window, frame: Size, grain: Grain | None = None) -> list[Tile]:
         """What must be run for `region` of a grown frame.
 
         `grain`: how much is looked at around `region`, where that is less than all that has a
         part in it; what is computed then is cut into tiles without a further change.
-        Raises LimitError where no tile that is small enough computes anything.
+        Raises LimitError where no tile that is small enough computes anything, and where a net
+        that pools over the picture would be cut.
         """
         seen = (grain or self.grain).around(region, frame)
         shapes = self.backend.graph.shapes
         if shapes is not None:  # at least the smallest that it takes, which the frame is grown to
             seen = seen.at_least(shapes.min, frame)
-        tile = seen.size if self._pools and self.fits(seen.size) else self._tile(seen.size)
+        if self._pools and not self.fits(seen.size):
+            raise LimitError(self._whole_needed(frame))
+        tile = seen.size if self._pools else self._tile(seen.size)
         if tile is None:
             raise LimitError(self._too_little(seen.size))
         parts = cover(region.seen_from(seen), seen.size, tile, self.grain)
@@ -118,7 +152,7 @@ class Stage:
     @contextmanager
     def room(self, tiles: Sequence[Tile]) -> Iterator[None]:
         """While `tiles` are run: the memory that they need, if need be that of the other graphs."""
-        pixels = self.pixels
+        pixels = self._affordable
         largest = max((tile.seen.area for tile in tiles), default=0)
         alone = pixels is not None and largest > pixels // self._graphs
         if alone:
@@ -165,26 +199,32 @@ class Stage:
             return need
         if shapes is None:
             return self._tile_within(need, pixels)
-        width, height = min(need.width, shapes.max.width), min(need.height, shapes.max.height)
+        largest = Size(min(need.width, shapes.max.width), min(need.height, shapes.max.height))
+        if self._keeps_nothing(need, largest):
+            return None
+        return largest if largest.area <= pixels else self._tile_within(need, pixels)
+
+    def _keeps_nothing(self, need: Size, tile: Size) -> bool:
+        """Whether tiles of a size are all margin along an axis on which `need` must be cut."""
         least = 2 * self.grain.margin
-        too_small = (width < need.width and width <= least) or (
-            height < need.height and height <= least
+        return (tile.width < need.width and tile.width <= least) or (
+            tile.height < need.height and tile.height <= least
         )
-        return None if too_small else Size(width, height)
 
     def _tile_within(self, need: Size, pixels: int) -> Size | None:
         """The best tile within this graph's share; one that takes all memory where that pays."""
-        most, own = (best_tile(need, self.grain, n) for n in (pixels, pixels // self._graphs))
+        shapes, shares = self.backend.graph.shapes, (pixels, pixels // self._graphs)
+        most, own = (best_tile(need, self.grain, share, shapes) for share in shares)
         if own is None or most is None:
             return most
         pays = work(need, own, self.grain) > _ANEW * work(need, most, self.grain)
         return most if pays else own
 
-    def whole_needed(self, frame: Size) -> str:
+    def _whole_needed(self, frame: Size) -> str:
         """What to say where it averages over the picture, and one of `frame` does not fit."""
         graph, spec, name = self.backend.graph, self.backend.spec, self.backend.artefact.name
         pools = f"{name} averages over the whole picture, and"
-        if graph.shapes is not None:
+        if graph.shapes is not None and self._beyond(frame):
             return f"{pools} takes at most {graph.shapes.max}, got {frame}; {self._advice(frame)}"
         advice = "raise the memory budget, or take a smaller frame"
         if graph.phase == "whole":
@@ -200,17 +240,20 @@ class Stage:
         return f"export it larger: `{command}`"
 
     def _too_little(self, need: Size) -> str:
-        spec, shapes = self.backend.spec, self.backend.graph.shapes
-        if shapes is not None:
+        spec, shapes, name = (
+            self.backend.spec,
+            self.backend.graph.shapes,
+            self.backend.artefact.name,
+        )
+        if shapes is not None and self._keeps_nothing(need, shapes.max):
             return (
-                f"{self.backend.artefact.name} takes at most {shapes.max}, of which a margin of "
-                f"{self.grain.margin} pixels on each side is lost: frames of {need} cannot be done "
-                f"in tiles of it; {self._advice(need)}"
+                f"{name} takes at most {shapes.max}, of which a margin of {self.grain.margin} "
+                f"pixels on each side is lost: frames of {need} cannot be done in tiles of it; "
+                f"{self._advice(need)}"
             )
-        each = (self.backend.bytes_per_pixel or 0.0) + _FACE_BYTES
-        wanted = least_pixels(need, self.grain) * each * self._streams
+        wanted = self.least_bytes(need)
         return (
             f"a memory budget of {format_bytes(self.memory)} is too small for one tile of "
-            f"{self.backend.artefact.name} (halo {spec.halo} pixels, {each:.0f} bytes a pixel): "
-            f"at least {format_bytes(wanted)} are needed here"
+            f"{name} (halo {spec.halo} pixels, {self._each or 0:.0f} bytes a pixel): at least "
+            f"{format_bytes(wanted)} are needed here"
         )

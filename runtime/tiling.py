@@ -16,7 +16,7 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import InputError
-from allfocus.runtime.spec import Size
+from allfocus.runtime.spec import Shapes, Size
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Window:
     @property
     def area(self) -> int:
         """Its pixels."""
-        return self.width * self.height
+        return self.width * self.height  # may be empty, as no Size is
 
     @classmethod
     def whole(cls, size: Size) -> Window:
@@ -150,19 +150,20 @@ def cover(region: Window, frame: Size, tile: Size, grain: Grain) -> list[Tile]:
 
 
 @lru_cache(maxsize=256)  # asked for each frame, and a stream's are of one size
-def best_tile(need: Size, grain: Grain, pixels: int) -> Size | None:
+def best_tile(need: Size, grain: Grain, pixels: int, shapes: Shapes | None = None) -> Size | None:
     """The tile of at most `pixels` pixels that covers `need` with the least work; None: too few.
 
     `need` is what must be seen altogether, a multiple. Of equal work, the fewest tiles.
+    `shapes`: of the tile, where only some are possible.
     """
-    if need.width * need.height <= pixels:
+    if need.area <= pixels and _possible(need, shapes):
         return need
     widths, heights = (_lengths(length, grain) for length in (need.width, need.height))
+    sizes = ((c * r, Size(width, height)) for c, width in widths for r, height in heights)
     found = [
-        (columns * rows * width * height, columns * rows, Size(width, height))
-        for columns, width in widths
-        for rows, height in heights
-        if width * height <= pixels
+        (count * size.area, count, size)
+        for count, size in sizes
+        if size.area <= pixels and _possible(size, shapes)
     ]
     return min(found)[2] if found else None
 
@@ -177,10 +178,12 @@ def work(need: Size, tile: Size, grain: Grain) -> int:
     return tiles * tile.width * tile.height
 
 
-def least_pixels(need: Size, grain: Grain) -> int:
+def least_pixels(need: Size, grain: Grain, shapes: Shapes | None = None) -> int:
     """Of the smallest tile that `best_tile` can give for `need`."""
     smallest = 2 * grain.margin + grain.multiple
-    return min(need.width, smallest) * min(need.height, smallest)
+    least = Size(1, 1) if shapes is None else shapes.min
+    width, height = max(smallest, least.width), max(smallest, least.height)
+    return min(need.width, width) * min(need.height, height)
 
 
 def blended(part: Array, under: Array, weight: Array, step: int = 1) -> Array:
@@ -222,6 +225,13 @@ def _walk(first: int, last: int, total: int, length: int, margin: int) -> Iterat
         until = last if stop >= end else stop - margin
         yield _Span(start, first, until)
         first = until
+
+
+def _possible(size: Size, shapes: Shapes | None) -> bool:
+    return shapes is None or (
+        shapes.min.width <= size.width <= shapes.max.width
+        and shapes.min.height <= size.height <= shapes.max.height
+    )
 
 
 def _lengths(need: int, grain: Grain) -> list[tuple[int, int]]:

@@ -123,7 +123,7 @@ class TrtBackend(Backend):
             return {name: array.copy() for name, array in waiting.items()}
 
     def infer_device(self, frame: Any) -> Outputs:
-        """Deblur a frame in GPU memory, of any size: nothing is copied to the host.
+        """Deblur a frame in GPU memory, of any size up to the engine's: nothing goes to the host.
 
         `frame` is uint8 [H, W, 3] in the graph's colour order, or what `frame_layout` tells of the
         graph's face; with or without a leading 1, which the outputs then have too. Its rows may

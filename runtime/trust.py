@@ -20,7 +20,7 @@ from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import everywhere
 from allfocus.runtime.form import form_of
 from allfocus.runtime.real import real
-from allfocus.runtime.spec import Graph
+from allfocus.runtime.spec import Graph, Size
 from allfocus.runtime.stage import Stage
 
 CHECKER = "jdrl-reblur"
@@ -40,6 +40,10 @@ class Checker:
         self._stage = stage
         self._judged = judged
         self._levels = stage.backend.graph.io == "frame"  # then it takes 8 bits only
+
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow: the reblurring net alone."""
+        return [(self._stage, self._stage.grown(size))]
 
     def trust(self, blurry: Array, sharp: Array, clock: Clock) -> Array:
         """float32 [H, W] in 0 to 1, of two pictures of one size and type: see `trust`."""

@@ -273,6 +273,21 @@ def test_gpu_frames_are_not_swapped() -> None:
         deblur(OnGpu())
 
 
+@pytest.mark.parametrize("quicker", [{"skip": 1.0}, {"coarse_map": True}])
+def test_gpu_frames_are_not_taken_where_parts_of_them_would_count(quicker: dict[str, Any]) -> None:
+    """A ladder's quicker step would cost what the best one does, and nobody would know."""
+
+    def phases() -> tuple[Backend, Backend]:
+        raise AssertionError
+
+    backend = GpuBackend(Path("fake"), Options())
+    with (
+        Deblurrer(backend, phases=phases) as deblur,
+        pytest.raises(InputError, match="as a whole, with nothing left out and no coarser map"),
+    ):
+        deblur.variant(**quicker)(OnGpu())
+
+
 def test_gpu_frames_need_an_engine_that_takes_them(by_frame: Deblurrer) -> None:
     with pytest.raises(InputError, match=r"OnGpu.*'cpu'.*host"):
         by_frame(OnGpu())

@@ -25,6 +25,7 @@ from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, REACH, Choice
 from allfocus.runtime.spec import Shapes, Size
+from allfocus.runtime.tiling import Window
 from allfocus.train.models import build
 
 Array = NDArray[Any]
@@ -44,9 +45,10 @@ EACH = 1000.0  # bytes a pixel, in these tests
 def opened(floats: Floats, tmp_path: Path) -> Iterator[Any]:
     """Make a Deblurrer of a tiny model, closed at the end; `pixels`: of the largest tile."""
 
-    def static(name: str, phase: Phase, shape: Size) -> Path:
+    def sized(name: str, phase: Phase, shape: Size | Shapes) -> Path:
         path = tmp_path / f"{name}-{phase}.onnx"
-        graph = graph_of(name, phase, "float", "fp32", Shapes.static(shape))
+        shapes = Shapes.static(shape) if isinstance(shape, Size) else shape
+        graph = graph_of(name, phase, "float", "fp32", shapes)
         exported(name, graph, path)
         return path
 
@@ -57,10 +59,10 @@ def opened(floats: Floats, tmp_path: Path) -> Iterator[Any]:
             pixels: int = 10**9,
             skip: Choice = "off",
             halo: int | None = None,
-            shape: Size | None = None,
+            shape: Size | Shapes | None = None,
         ) -> Deblurrer:
             def load(phase: Phase) -> Backend:
-                path = floats.file(name, phase) if shape is None else static(name, phase, shape)
+                path = floats.file(name, phase) if shape is None else sized(name, phase, shape)
                 backend = OrtBackend(path, Options(threads=1))
                 pooled = "context" in backend.graph.signature.outputs
                 # A frame that fits at once is not cut, and what pools must see all of it.
@@ -229,6 +231,53 @@ def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any
     deblur = opened("jdrl-unet-tiny", pixels=100)
     with pytest.raises(LimitError, match=r"too small for one tile .* at least \d+ MiB are needed"):
         deblur(photo(300, 300))
+    assert deblur._backend.calls == 0
+
+
+def test_a_second_phase_without_room_is_refused_before_the_first_has_run(opened: Any) -> None:
+    deblur = opened("didanet-tiny")
+    estimate, restore = deblur._open_phases()
+    estimate.bytes_per_pixel, restore.bytes_per_pixel = 1e-3, 1e12
+    for coarse_map in (False, True):
+        with pytest.raises(LimitError, match="too small for one tile of didanet-tiny-restore"):
+            deblur.variant(skip=1.0, coarse_map=coarse_map)(photo(300, 300))
+    assert estimate.calls == restore.calls == deblur._backend.calls == 0
+
+
+def test_a_checker_without_room_is_refused_before_the_model_has_run(
+    opened: Any, floats: Floats
+) -> None:
+    whole = opened("jdrl-unet-tiny")
+    checker = OrtBackend(floats.file("jdrl-reblur-tiny", "whole"), Options(threads=1))
+    checker.bytes_per_pixel = 1e9
+    with (
+        Deblurrer(whole._backend, checker=checker, memory="1GB") as deblur,
+        pytest.raises(LimitError, match=r"too small for one tile of jdrl-reblur-tiny"),
+    ):
+        deblur(photo(100, 100))
+    assert whole._backend.calls == checker.calls == 0
+
+
+def test_a_graph_of_some_sizes_keeps_the_budget_too(opened: Any) -> None:
+    """Its tiles are within both."""
+    shapes = Shapes(Size(64, 64), Size(128, 128), Size(320, 320))
+    whole = opened("jdrl-unet-tiny")
+    tiled = opened("jdrl-unet-tiny", pixels=140 * 140, shape=shapes)
+    frame = photo(300, 310, np.float32)
+    np.testing.assert_allclose(tiled(frame).image, whole(frame).image, atol=1e-5)
+    stage = lane(tiled).direct._stage
+    sizes = {tile.seen.size for tile in stage.tiles(Window(0, 0, 312, 300), Size(312, 300))}
+    assert len(sizes) == 1
+    size = sizes.pop()
+    assert size.area <= 140 * 140
+    assert min(size.width, size.height) >= 64
+
+
+def test_a_graph_of_some_sizes_says_what_its_least_one_needs(opened: Any) -> None:
+    shapes = Shapes(Size(128, 128), Size(128, 128), Size(320, 320))
+    deblur = opened("jdrl-unet-tiny", pixels=100 * 100, shape=shapes)
+    with pytest.raises(LimitError, match=r"too small for one tile .* at least \d+ MiB are needed"):
+        deblur(photo(300, 310))
     assert deblur._backend.calls == 0
 
 
