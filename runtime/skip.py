@@ -17,7 +17,7 @@ from allfocus.runtime.spec import Spec
 
 AUTO, OFF = "auto", "off"
 RADIUS = 0.5  # pixels: under it a net that promises nothing is left out; see the README's figures
-FOCUS = 0.98  # the focus from which on a pixel is left out, where a model tells that instead
+FOCUS = 0.5  # the focus over which a pixel is left out, where a model tells that: rather in it
 FADE = 16  # pixels over which the result of such a net gives way to the input
 REACH = 24  # pixels seen around a part: what lies beyond changes one level in a few samples
 SPECK = 0.5  # pixels: a patch that nowhere exceeds the radius by so much is noise of the map

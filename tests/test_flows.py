@@ -23,10 +23,11 @@ from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import ArtefactError, LimitError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.skip import FADE, REACH, Choice
+from allfocus.runtime.skip import FADE, FOCUS, REACH, Choice
 from allfocus.runtime.spec import Shapes, Size
 from allfocus.runtime.tiling import Window
 from allfocus.train.models import build
+from allfocus.train.models.didanet import MAX_RADIUS
 
 Array = NDArray[Any]
 
@@ -162,7 +163,7 @@ def test_what_is_not_skipped_is_what_the_whole_frame_gives(opened: Any, name: st
         skip: Choice = float(np.median(plane))
         active = plane > skip
     else:
-        skip, active = "auto", plane < 0.98
+        skip, active = "auto", plane < FOCUS
     parts = opened(name, skip=skip)
     result = parts(frame)
     far = cv2.dilate(active.astype(np.uint8), np.ones((2 * FADE + 1,) * 2)) == 0
@@ -192,6 +193,23 @@ def test_what_lies_beyond_reach_changes_one_level_at_most(
         assert 0 < parts.skipped < 0.6
         largest[reach] = np.abs(parts.image.astype(int) - whole.image)[active].max()
     assert largest[REACH] <= 1 < largest[0]
+
+
+@pytest.mark.parametrize("name", ["didanet-lite", "sftnet-lite"])
+def test_no_seam_shows_where_a_photo_is_passed_through(name: str) -> None:
+    """On a photo, with trained weights and the usual choice: two pixels around every border."""
+    frame = cv2.imread(str(Path(allfocus.__file__).parent / "data" / "chelsea.png"))
+    frame[:, 330:] = cv2.GaussianBlur(frame, (0, 0), 4)[:, 330:]
+    with allfocus.load(name, skip="off") as deblur:
+        whole = deblur(frame)
+    with allfocus.load(name) as deblur:
+        parts, skip = deblur(frame), deblur._skip
+    assert skip is not None
+    assert whole.defocus is not None
+    active = skip.active(whole.defocus / MAX_RADIUS).astype(np.uint8)
+    around = cv2.dilate(active, np.ones((5, 5))) - cv2.erode(active, np.ones((5, 5))) > 0
+    assert 0 < parts.skipped < 1
+    assert np.abs(parts.image.astype(int) - whole.image)[around].max() <= 1
 
 
 def test_a_frame_that_is_all_in_focus_is_passed_through(opened: Any) -> None:
