@@ -19,12 +19,14 @@ import allfocus
 from allfocus.runtime import flows
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import MODELS
+from allfocus.runtime.clock import Clock
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import ArtefactError, LimitError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, FOCUS, REACH, Choice
 from allfocus.runtime.spec import Shapes, Size
+from allfocus.runtime.stage import Stage
 from allfocus.runtime.tiling import Window
 from allfocus.train.models import build
 from allfocus.train.models.didanet import MAX_RADIUS
@@ -414,3 +416,19 @@ def test_copies_between_host_and_gpu_are_counted(opened: Any) -> None:
     for backend in deblur._opened:
         backend.copies, backend.calls = 2, 0
     assert deblur(photo(157, 189)).copies == 2 * sum(b.calls for b in deblur._opened) > 4
+
+
+def test_what_checks_outputs_is_the_same_in_tiles(floats: Floats) -> None:
+    """The reblurring net, of two pictures."""
+    frames = {"sharp": photo(150, 203, np.float32), "blurry": photo(151, 203, np.float32)[:150]}
+    with OrtBackend(floats.file("jdrl-reblur-tiny", "whole"), Options(threads=1)) as backend:
+        backend.bytes_per_pixel = EACH
+        side = 2 * backend.spec.halo + 40
+        found = [
+            flows.everywhere(Stage(backend, "bgr", int(pixels * (EACH + 40))), frames, Clock())
+            for pixels in (10**9, side**2)
+        ]
+        assert side**2 < 150 * 203
+        assert backend.calls > 2
+    np.testing.assert_allclose(found[1]["reblurred"], found[0]["reblurred"], atol=1e-5)
+    assert np.abs(found[0]["reblurred"] - frames["sharp"]).max() > 0.01  # it does something
