@@ -52,6 +52,7 @@ class Candidate:
     weights_sha256: str | None = None
     max_radius: float = 0.0
     untrained: bool = False
+    estimates: bool = False  # a baseline can take its maps of blur radii
 
 
 def the_input() -> Candidate:
@@ -131,7 +132,9 @@ def _signature(model: str, backend: str) -> Signature:
 
 @contextmanager
 def open_classical(name: str, model: str | None, backend: str, threads: int) -> Iterator[Candidate]:
-    """The baseline `name` under the true map or, where `model` is given, under that model's."""
+    """The baseline `name` under the true map or, where `model` is given, under that of the model of
+    this name, or artefact of this path.
+    """
     from allfocus.benchmarks.baselines import open_baseline
 
     with open_baseline(
@@ -142,7 +145,7 @@ def open_classical(name: str, model: str | None, backend: str, threads: int) -> 
             radius = pair.radius if model is None else None
             return Output(image=baseline(given, radius).image)
 
-        under = "true map" if model is None else f"map of {model}"
+        under = "true map" if model is None else f"map of {Path(model).name}"
         yield Candidate(name=f"{name}, {under}", kind="classical", run=run)
 
 
@@ -150,6 +153,7 @@ def _candidate(
     name: str, loaded: Deblurrer | Model, run: Callable[[Pair, Given], Output]
 ) -> Candidate:
     spec = loaded.spec
+    maps = isinstance(loaded, Deblurrer) and "defocus" in loaded.graph.signature.outputs
     return Candidate(
         name=name,
         kind="model",
@@ -160,6 +164,7 @@ def _candidate(
         weights_sha256=spec.weights_sha256,
         max_radius=spec.max_radius,
         untrained=spec.untrained,
+        estimates=maps and spec.max_radius > 0,
     )
 
 

@@ -27,11 +27,11 @@ from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.command import DONE, script
 from allfocus.runtime.errors import BackendError, CheckpointError
-from allfocus.runtime.files import publish
 from allfocus.runtime.frame import to_color
 from allfocus.runtime.pictures.image import read_image
 from allfocus.runtime.pictures.metadata import orientation, upright
 from allfocus.runtime.spec import Size
+from allfocus.train.picture_file import write_picture as save
 
 TARGETS = "sm86,sm89,sm120"  # GeForce RTX 30, 40 and 50
 SIZE = Size(600, 400)  # of the engine's frames; larger photos are made to fit
@@ -116,10 +116,7 @@ def deblur(source: str, frame: Frame) -> Deblurred:
 
 def write_picture(path: Path, made: Deblurred) -> None:
     """Write the panels of `made` as a PNG; raises AllfocusError where that cannot be done."""
-    done, data = cv2.imencode(".png", compose(made.before, made.after, made.defocus))
-    assert done, "OpenCV encodes every uint8 picture as PNG"
-    with publish(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+    save(path, compose(made.before, made.after, made.defocus))
 
 
 def render(report: dict[str, Any], problem: str, made: Deblurred, picture: Path) -> str:

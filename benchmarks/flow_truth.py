@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from allfocus.train import dense_flow
+
 Picture = NDArray[np.float32]  # [H, W, 3], RGB in [0, 1]
 
 
@@ -20,12 +22,10 @@ def deformed(truth: Picture, output: Picture) -> Picture:
     The flow goes from `output` to `truth`, DIS at its medium preset on 8-bit luminance; the warp is
     bilinear, and beyond the border is the border's pixel. Figures against it lie over those against
     the truth itself even for aligned pairs, as what is wrong in shape is forgiven: compare them
-    only with figures that were made in the same way.
+    only with figures that were made in the same way. Raises InputError under 16x16 pixels.
     """
     height, width = truth.shape[:2]
-    start = np.zeros((height, width, 2), np.float32)
-    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = np.asarray(method.calc(_luminance(output), _luminance(truth), start), np.float32)
+    flow = dense_flow.search(_luminance(output), _luminance(truth))
     y, x = np.mgrid[:height, :width].astype(np.float32)
     warped = cv2.remap(
         np.ascontiguousarray(truth, np.float32),

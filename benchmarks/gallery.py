@@ -23,10 +23,11 @@ from allfocus.benchmarks.evaluation_scenes import load_photo
 from allfocus.benchmarks.pairs import Frame, Pair
 from allfocus.benchmarks.quality_sheet import column
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.errors import AllfocusError, UsageError
-from allfocus.runtime.files import publish
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.pictures.formats import format_for
 from allfocus.train.metrics import psnr
 from allfocus.train.pairs import list_images, read_rgb
+from allfocus.train.picture_file import write_picture
 
 CHELSEA = "chelsea"  # scikit-image's photo of a cat, with shallow focus
 _JPEG_QUALITY = 92
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run all models on all photos, write the picture, print how much was left as it was."""
+    format_for(args.out)  # told before minutes of work
     photos = {name: _reduced(image, args.width) for name, image in _open(args.photos).items()}
     for name, image in photos.items():
         if min(image.shape[:2]) < args.side:
@@ -56,10 +58,7 @@ def run(args: argparse.Namespace) -> int:
     windows = {name: _windows(name, image, outputs, args.side) for name, image in photos.items()}
     columns = {"input": photos, **outputs}
     picture = np.hstack([_column(head, made, windows) for head, made in columns.items()])
-    with publish(args.out) as draft:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        if not cv2.imwrite(str(draft), picture[..., ::-1], quality):
-            raise AllfocusError(f"cannot write {args.out}: OpenCV refused; use .jpg or .png")
+    write_picture(args.out, picture[..., ::-1], quality=_JPEG_QUALITY)
     kept = {
         model: {
             name: round(_unchanged(image, made[name], windows[name][1]), 2)

@@ -13,12 +13,12 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from allfocus.benchmarks import candidates
 from allfocus.benchmarks.candidates import Candidate, open_classical, open_model, the_input
 from allfocus.benchmarks.common import size
+from allfocus.benchmarks.deconvolution import MAX_RADIUS
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, Pair, open_data
 from allfocus.benchmarks.perceptual import open_lpips
@@ -27,12 +27,14 @@ from allfocus.benchmarks.quality_sheet import Sheet
 from allfocus.benchmarks.quality_text import render
 from allfocus.benchmarks.schema import encode
 from allfocus.benchmarks.scoring import Settings, judge
-from allfocus.runtime.catalogue import BASELINES, MODELS
+from allfocus.runtime.catalogue import BASELINES
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
+from allfocus.train.dense_flow import LEAST
+from allfocus.train.picture_file import write_picture
 
 NOTES = (
     "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
@@ -56,12 +58,12 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     first = next(iter(data))
     has_maps, has_sharp = first.radius is not None, first.sharp is not None
     notes = _notes(args, data, has_maps, missing)
+    if has_sharp:
+        _check_wishes(args, first)
+    estimator = _check_models(args, first)
     sheet, rows = Sheet(len(data)), []
-    for model in _models(args.model):  # what cannot be loaded is told before minutes of work
-        with open_model(model, args.backend, args.threads or 0) as candidate:
-            if not has_sharp:
-                _check_detects(candidate, first)
-    for opener in _field(args, has_maps, notes) if has_sharp else _detectors(args):
+    field = _field(args, has_maps, estimator, notes) if has_sharp else _detectors(args)
+    for opener in field:
         with opener as candidate:
             rows.append(_judge(candidate, data, settings, sheet))
             notes += _untrained(candidate)
@@ -89,19 +91,50 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
     return notes + [note for note, wanted in optional if wanted]
 
 
-def _field(args: argparse.Namespace, has_maps: bool, notes: list[str]) -> Iterator[Opener]:
-    """The input, the baselines, the models: each is opened when its turn comes."""
-    models = _models(args.model)
+def _check_wishes(args: argparse.Namespace, first: Pair) -> None:
+    """Refuse, before minutes of work, what would end them."""
+    height, width = first.blurry.shape[:2]
+    if args.deform and min(height, width) < LEAST:
+        raise UsageError(
+            f"--deform: optical flow needs pictures of at least {LEAST}x{LEAST} pixels, and "
+            f"{first.name} is {width}x{height}; give a larger --size, or leave --deform out"
+        )
+    own_maps = args.data != SYNTHETIC and first.radius is not None
+    if args.baselines and own_maps and args.map_radius > MAX_RADIUS:
+        raise UsageError(
+            f"--map-radius: the classical baselines take up to {MAX_RADIUS:g} pixels, got "
+            f"{args.map_radius:g}; leave them out with --no-baselines"
+        )
+
+
+def _check_models(args: argparse.Namespace, first: Pair) -> str | None:
+    """Open each model: what cannot be used is told before minutes of work. The first one that
+    estimates blur radii; None where none does.
+    """
+    estimators = []
+    for model in _models(args.model):
+        with open_model(model, args.backend, args.threads or 0) as candidate:
+            if candidate.estimates:
+                estimators.append(model)
+            if first.sharp is None:
+                _check_detects(candidate, first)
+    return next(iter(estimators), None)
+
+
+def _field(
+    args: argparse.Namespace, has_maps: bool, estimator: str | None, notes: list[str]
+) -> Iterator[Opener]:
+    """The input, the baselines under the true maps or else the estimator's, the models: each is
+    opened when its turn comes.
+    """
     yield nullcontext(the_input())
-    if args.baselines:
-        estimator = None if has_maps else next(filter(_estimates, models), None)
-        if has_maps or estimator is not None:
-            for name in BASELINES:
-                yield open_classical(name, estimator, args.backend, args.threads or 0)
-        else:
-            notes.append(
-                "no classical baselines: the data have no maps, and no model here gives any"
+    if args.baselines and (has_maps or estimator is not None):
+        for name in BASELINES:
+            yield open_classical(
+                name, None if has_maps else estimator, args.backend, args.threads or 0
             )
+    elif args.baselines:
+        notes.append("no classical baselines: the data have no maps, and no model here gives any")
     yield from _detectors(args)
 
 
@@ -131,11 +164,6 @@ def _models(text: str) -> list[str]:
     return candidates.names(text, candidates.packaged())
 
 
-def _estimates(model: str) -> bool:
-    """Whether the model of this name gives a map of blur radii."""
-    return model in MODELS and "defocus" in MODELS[model].signature("whole").outputs
-
-
 def _untrained(candidate: Candidate) -> list[str]:
     if not candidate.untrained:
         return []
@@ -147,9 +175,7 @@ def write(report: QualityReport, text: str, sheet: Sheet, folder: Path) -> None:
     for name, content in (("quality.json", encode(report)), ("quality.md", f"{text}\n")):
         with publish(folder / name) as draft:
             draft.write_text(content, encoding="utf-8")
-    with publish(folder / "quality.png") as draft:
-        if not cv2.imwrite(str(draft), sheet.draw()[..., ::-1]):
-            raise AllfocusError(f"cannot write {folder / 'quality.png'}: OpenCV refused")
+    write_picture(folder / "quality.png", sheet.draw()[..., ::-1])
     print(f"wrote quality.json, quality.md and quality.png to {folder}", file=sys.stderr)
 
 

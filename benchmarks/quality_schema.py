@@ -8,7 +8,6 @@ from typing import Literal
 from allfocus.benchmarks.schema import Machine
 
 QUALITY: Literal["allfocus/quality/1"] = "allfocus/quality/1"
-HIGHEST_PSNR = 99.0  # dB, of equal pixels: JSON has no infinity
 
 Kind = Literal["input", "classical", "model"]
 

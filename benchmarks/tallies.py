@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
-from numpy.typing import NDArray
 
 from allfocus.benchmarks.candidates import Given, Output
 from allfocus.benchmarks.pairs import Pair
-from allfocus.benchmarks.quality_schema import HIGHEST_PSNR, Detection, RadiusBand
+from allfocus.benchmarks.quality_schema import Detection, RadiusBand
 from allfocus.train import metrics
+from allfocus.train.bands import Band, Real, SquaresByRadius
 
-Real = NDArray[np.float32]  # [H, W, 3] or [H, W]
-EDGES = (0.0, 0.5, 2.0, 4.0, 8.0)  # pixels of blur radius; the last band has no upper end
 _RANGE = 8.0  # pixels: where focus is told from a radius, for a model that names no max_radius
 
 
@@ -26,54 +22,39 @@ class Bands:
     """Squared errors against truth and input, summed by blur radius over all pictures."""
 
     def __init__(self) -> None:
-        self._pixels = np.zeros(len(EDGES), np.int64)
-        self._squares = np.zeros((2, len(EDGES)))  # [to truth, to input][band]
-        self._by_radius = self._has_image = True
+        self._squares = SquaresByRadius(2)  # to truth, to input
+        self._by_radius = True
 
     def add(self, pair: Pair, image: Real | None) -> None:
         """Count one picture; `image` is None where none came out, or there is no sharp one."""
         self._by_radius &= pair.seen is not None
-        self._has_image &= image is not None
-        radius = np.zeros(pair.blurry.shape[:2]) if pair.seen is None else pair.seen
-        band = np.searchsorted(EDGES, radius.ravel(), side="right") - 1
-        self._pixels += np.bincount(band, minlength=len(EDGES))
-        if image is None:
-            return
-        assert pair.sharp is not None
-        for row, other in zip(self._squares, (pair.sharp, pair.blurry), strict=True):
-            square = (image.astype(np.float64) - real(other)) ** 2
-            row += np.bincount(band, square.mean(axis=2).ravel(), minlength=len(EDGES))
+        shape = pair.blurry.shape[:2]
+        radius = np.zeros(shape, np.float32) if pair.seen is None else pair.seen
+        pairs: list[tuple[Real, Real]] = []
+        if image is not None:
+            assert pair.sharp is not None
+            pairs = [(image, real(pair.sharp)), (image, real(pair.blurry))]
+        self._squares.add(radius, pairs)
 
     def each(self) -> tuple[RadiusBand, ...]:
-        """The bands of EDGES; none where a picture had no map."""
-        if not self._by_radius:
-            return ()
-        ends = itertools.pairwise((*EDGES, None))
-        return tuple(
-            self._band(low or 0.0, high, slice(i, i + 1)) for i, (low, high) in enumerate(ends)
-        )
+        """The bands of `train.bands`; none where a picture had no map."""
+        return tuple(map(_row, self._squares.each())) if self._by_radius else ()
 
     def whole(self) -> RadiusBand:
         """All bands together."""
-        return self._band(0.0, None, slice(None))
+        return _row(self._squares.whole())
 
-    def _band(self, low: float, high: float | None, part: slice) -> RadiusBand:
-        pixels = int(self._pixels[part].sum())
-        truth, unchanged = (
-            min(HIGHEST_PSNR, metrics.decibel(float(row[part].sum()) / pixels))
-            if pixels and self._has_image
-            else None
-            for row in self._squares
-        )
-        share = pixels / max(1, int(self._pixels.sum()))
-        return RadiusBand(
-            low=low,
-            high=high,
-            pixels=pixels,
-            share=share,
-            psnr_db=truth,
-            unchanged_db=unchanged,
-        )
+
+def _row(band: Band) -> RadiusBand:
+    truth, unchanged = band.psnr_db
+    return RadiusBand(
+        low=band.low,
+        high=band.high,
+        pixels=band.pixels,
+        share=band.share,
+        psnr_db=truth,
+        unchanged_db=unchanged,
+    )
 
 
 class Focus:

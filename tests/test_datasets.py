@@ -16,6 +16,8 @@ from allfocus.runtime.errors import InputError
 from allfocus.train.data import batches, find, make_samples
 from allfocus.train.datasets import recognise
 from allfocus.train.pairs import Pair, read_map
+from allfocus.train.photo_samples import PhotoSamples
+from allfocus.train.rendered import render_into
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Recipe
 
@@ -359,3 +361,96 @@ def test_corrupt_photos_are_left_out_too(tmp_path: Path) -> None:
     samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=1, beyond_radius=1))
     assert samples.skips.count == 1
     assert samples[0].blurry.shape == (16, 16, 3)
+
+
+def test_masks_of_16_bits_are_told_where_white_means_sharp(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuhk(tmp_path)
+    for path in (tmp_path / "gt").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(path), mask.astype(np.uint16) * 50)
+    assert "a mask of 16 bits, in which white means sharp; expected 8 bits" in check(
+        tmp_path, capsys
+    )
+
+
+def test_a_set_of_which_all_is_in_focus_is_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cuhk(tmp_path)
+    path = tmp_path / "gt" / "out_of_focus0001.png"
+    cv2.imwrite(str(path), np.full((24, 32), 255, np.uint8))
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "nothing wrong" in capsys.readouterr().out
+
+
+def test_the_disparity_of_photos_is_read_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path, "a.png", "b.png", "c.png")
+    np.save(tmp_path / "a.npy", np.zeros((24, 32), np.float32))
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "3 photos, 1 with disparity" in capsys.readouterr().out
+    np.save(tmp_path / "b.npy", np.zeros((32, 24), np.float32))
+    (tmp_path / "c.npy").write_bytes(b"")
+    said = check(tmp_path, capsys)
+    assert "b.npy: [32, 24] values for a picture of [24, 32]" in said
+    assert "c.npy: not a disparity map" in said
+    assert "2 problems" in said
+
+
+def test_rendered_samples_are_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = PhotoSamples([], 16, 0, Recipe(max_radius=1, beyond_radius=1.5, views=True))
+    assert len(list(render_into(tmp_path, samples, 3, 0))) == 3
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert "all: 3 samples, 3 maps, 3 with views; 16x16 (3)" in capsys.readouterr().out
+    (tmp_path / "sharp.npy").unlink()
+    assert "render it again" in check(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_masks_are_not_taken_for_sharp_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    masked(tmp_path / "image", tmp_path / "gt", ["1.jpg", "2.jpg"], suffix)
+    said = r"gt: black-and-white masks.*`images/` and `masks/`.*`sharp/`"
+    with pytest.raises(InputError, match=said):
+        find(tmp_path)
+    assert "black-and-white masks" in check(tmp_path, capsys)
+    (tmp_path / "image").rename(tmp_path / "images")
+    (tmp_path / "gt").rename(tmp_path / "masks")
+    assert not make_samples(find(tmp_path), 16, 0, Recipe()).has_sharp
+
+
+def test_sharp_pictures_in_gt_are_pictures(tmp_path: Path) -> None:
+    put(tmp_path / "image", "1.png", "2.png")
+    put(tmp_path / "gt", "1.png", "2.png")
+    grey = np.tile(np.arange(32, dtype=np.uint8) * 8, (24, 1))
+    cv2.imwrite(str(tmp_path / "gt" / "1.png"), grey)
+    assert make_samples(find(tmp_path), 16, 0, Recipe()).has_sharp
+    for path in (tmp_path / "gt").iterdir():
+        cv2.imwrite(str(path), np.where(grey > 9, np.uint8(255), np.uint8(0)))
+    (tmp_path / "gt").rename(tmp_path / "sharp")  # so whoever means it says so
+    assert make_samples(find(tmp_path), 16, 0, Recipe()).has_sharp
+
+
+def test_two_sets_in_one_folder_are_told(tmp_path: Path) -> None:
+    dut(tmp_path)
+    masked(tmp_path / "CUHK604S_Training", tmp_path / "CUHK604GT_Training", ["1.jpg"], ".bmp")
+    with pytest.raises(InputError, match=r"DUT600S_Training is not the only train part in it"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("make", [ded, lfdof, cuhk, realdof])
+def test_what_is_hidden_is_no_picture(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    pairs = find(tmp_path)
+    for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
+        (folder / ".0-allfocus-0123abcd.png").write_bytes(b"half")
+        (folder / "._out_of_focus0001.jpg").write_bytes(b"macOS")
+        (folder / ".thumbnails").mkdir()
+    assert find(tmp_path) == pairs
+    put(tmp_path / "photos", "a.png")
+    (tmp_path / "photos" / "._a.png").write_bytes(b"macOS")
+    assert find(tmp_path / "photos") == [tmp_path / "photos" / "a.png"]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from allfocus.runtime.errors import InputError
+from allfocus.train.dense_flow import LEAST, search
 from allfocus.train.flow import calibration_mask, deformed_loss, dis_flow, warp
 
 
@@ -67,3 +69,28 @@ def test_the_loss_sees_nothing_but_what_is_trusted_and_reaches_the_source() -> N
     assert source.grad is not None
     assert source.grad.flatten()[0] == 0  # no pixel of the target comes from there
     assert (source.grad.flatten()[1:] > 0).all()
+
+
+@pytest.mark.parametrize("size", [(1, 200), (12, 200), (15, 50), (200, 15)])
+def test_what_opencv_would_crash_on_is_refused(size: tuple[int, int]) -> None:
+    picture = np.zeros(size, np.uint8)
+    with pytest.raises(InputError, match=rf"at least 16x16 pixels, got {size[1]}x{size[0]}"):
+        search(picture, picture)
+    with pytest.raises(InputError, match="at least 16x16"):
+        dis_flow(torch.zeros(1, 3, *size), torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 200), (200, 16), (17, 45), (16, 46)])
+def test_the_least_size_gives_a_flow(size: tuple[int, int]) -> None:
+    assert min(size) >= LEAST
+    one, two = np.random.default_rng(0).integers(0, 256, (2, *size), np.uint8)
+    flow = search(one, two)
+    assert flow.shape == (*size, 2)
+    assert np.isfinite(flow).all()
+
+
+def test_a_flow_does_not_depend_on_its_neighbours_in_a_batch() -> None:
+    source = photo(40)
+    target = warp(source, constant(2, 1, 40))
+    pairs = torch.cat((source, target)), torch.cat((target, source))
+    torch.testing.assert_close(dis_flow(*pairs)[1:], dis_flow(target, source))

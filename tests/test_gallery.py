@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Exported
+from full_disk import full_after
 
 from allfocus import cli
 from allfocus.benchmarks.gallery import most
@@ -57,6 +58,7 @@ def test_a_sheet_has_two_windows_a_photo(
     [
         (("--side", "200"), "smaller than a window of 200"),
         (("--model", "apl-detect-tiny"), "apl-detect-tiny"),
+        (("--out", "g.gif"), "no picture format has this suffix"),
     ],
 )
 def test_wrong_use_is_told(
@@ -76,3 +78,17 @@ def test_an_empty_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     words = ["bench", "gallery", str(tmp_path / "empty"), "--out", str(tmp_path / "g.png")]
     assert cli.main(words) == 2
     assert "no pictures in it" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_picture(
+    tiny: Exported, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "g" / "gallery.png"
+    words = ["bench", "gallery", str(photo), "--model", str(tiny.frame), "--out", str(out)]
+    words += ["--side", str(SIDE), "--backend", "cpu"]
+    assert cli.main(words) == 0
+    whole = out.read_bytes()
+    with full_after(len(whole) - 1):  # a writer may hold the last byte back until it closes
+        assert cli.main(words) == 1
+    assert "gallery.png: File too large" in capsys.readouterr().err
+    assert [path.read_bytes() for path in out.parent.iterdir()] == [whole]

@@ -78,3 +78,9 @@ def test_both_nets_learn_and_both_are_saved() -> None:
         assert all(p.grad is not None for p in net.parameters())
     assert list(one.saved) == ["jdrl-unet-tiny", "jdrl-reblur-tiny"]
     assert list(recipe(Still(), reblur=False).saved) == ["jdrl-unet-tiny"]
+
+
+def test_crops_under_the_flows_least_size_are_refused() -> None:
+    net = build("jdrl-unet-tiny")
+    with pytest.raises(UsageError, match=r"crop: expected at least 16 pixels.* got 12; give"):
+        JdrlRecipe("jdrl-unet-tiny", net, replace(PLAN, crop=12), Options())

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from full_disk import full_after
 from recipe_runs import photos, train
 
 from allfocus.runtime.errors import AllfocusError, UsageError
@@ -52,6 +53,33 @@ def test_a_full_disk_is_named_and_the_state_kept(tmp_path: Path) -> None:
     with pytest.raises(AllfocusError, match=r"log\.csv: No space left.*last saved state is kept"):
         log.write(0, 1, 0.5, {})
     log.close()
+
+
+def filled(out: Path, count: int) -> bytes:
+    log = Log(out, ("deblur",), 0, events=False)
+    for step in range(count):
+        log.write(step, 1, 0.5, {"deblur": 0.25})
+    log.close()
+    return (out / "log.csv").read_bytes()
+
+
+def test_a_full_disk_costs_no_row_of_a_resumed_log(tmp_path: Path) -> None:
+    before = filled(tmp_path, 1000)
+    with full_after(4096), pytest.raises(AllfocusError, match=r"cannot write .*log\.csv"):
+        Log(tmp_path, ("deblur",), 900, events=False)
+    assert (tmp_path / "log.csv").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.parametrize("cut", ["12", "12,1", "12,1,0.5,0.2", "\0\0\0", "\0\0\n", "caf\udce9\n"])
+def test_a_row_that_was_cut_short_is_dropped(tmp_path: Path, cut: str) -> None:
+    whole = filled(tmp_path, 30)
+    with (tmp_path / "log.csv").open("a", errors="surrogateescape") as file:
+        file.write(cut)
+    log = Log(tmp_path, ("deblur",), 30, events=False)
+    log.write(30, 1, 0.5, {"deblur": 0.25})
+    log.close()
+    assert (tmp_path / "log.csv").read_bytes() == whole + b"30,1,0.5,0.25\r\n"
 
 
 class Events:
@@ -105,6 +133,16 @@ def test_a_sheet_shows_input_output_truth_and_maps(
     blurry = sheets.batches[0].blurry[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(sheet[:32, :32, ::-1] / 255, blurry, atol=1 / 255)
     assert net.training
+
+
+def test_a_full_disk_leaves_no_half_sheet(tmp_path: Path) -> None:
+    samples = make_samples(find(photos(tmp_path)), 32, 0, Recipe())
+    sheets = Sheets(build("didanet-tiny"), samples, tmp_path / "run")
+    whole = sheets.write(6)
+    last = whole.stat().st_size - 1  # which a writer may hold back until it closes the file
+    with full_after(last), pytest.raises(AllfocusError, match=r"cannot write .*0000007\.png"):
+        sheets.write(7)
+    assert list((tmp_path / "run" / "samples").iterdir()) == [whole]
 
 
 def test_nets_that_take_something_else_are_not_shown() -> None:

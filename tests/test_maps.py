@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from full_disk import full_after
 
 from allfocus.cli import main
+from allfocus.train.alone import alone
 from allfocus.train.camera import Image, clip, to_srgb
 from allfocus.train.data import find, make_samples
 from allfocus.train.maps import Search, estimate
@@ -74,7 +76,19 @@ def test_equal_pictures_are_in_focus() -> None:
     assert made.max() < 0.3
 
 
-@pytest.mark.parametrize("wrong", [{"window": 4}, {"window": 1}, {"step": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"window": 4},
+        {"window": 1},
+        {"step": 0.0},
+        {"step": 2.0},
+        {"max_radius": 0.2},
+        {"max_radius": 65.0},
+        {"max_radius": float("inf")},
+        {"max_radius": float("nan")},
+    ],
+)
 def test_an_impossible_search_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         Search(**wrong)  # type: ignore[arg-type]
@@ -157,3 +171,50 @@ def test_a_folder_without_pairs_is_refused(
     assert main(["data", "make-maps", str(tmp_path)]) == 1
     assert "blurry/" in capsys.readouterr().err
     assert main(["data", "make-maps", str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("word", ["0.2", "-3", "64.5", "100", "inf", "nan"])
+def test_a_largest_blur_that_training_refuses_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    write(tmp_path, 1)
+    assert main(["data", "make-maps", str(tmp_path), f"--max-radius={word}"]) == 2
+    said = capsys.readouterr().err
+    assert f"--max-radius: expected 0.5 to 64 pixels, got {float(word):g}" in said
+
+
+def test_a_window_that_is_even_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, 1)
+    assert main(["data", "make-maps", str(tmp_path), "--window", "4"]) == 2
+    assert "--window: expected an odd number from 3 on, got 4" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    command = ["data", "make-maps", str(tmp_path), "--max-radius", "2"]
+    with full_after(2048):
+        assert main(command) == 1
+    assert "0.png: File too large" in capsys.readouterr().err
+    assert not (tmp_path / "defocus").exists()  # where training would miss its maps
+    assert main(command) == 0
+    assert min(p.stat().st_size for p in (tmp_path / "defocus").iterdir()) > 2048
+
+
+def test_drafts_of_a_killed_run_are_removed_and_never_taken_for_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    (tmp_path / "defocus").mkdir()
+    draft = tmp_path / "defocus" / ".0-allfocus-0123abcd.png"
+    draft.write_bytes(b"half")
+    command = ["data", "make-maps", str(tmp_path), "--max-radius", "2"]
+    assert main(command) == 0
+    assert not draft.exists()
+    draft.write_bytes(b"half")
+    assert len(find(tmp_path)) == 2
+    with alone(tmp_path / "defocus", "data make-maps"):
+        assert main(command) == 2
+    assert draft.exists()
+    assert "another `allfocus data make-maps` writes there" in capsys.readouterr().err

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import re
+import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Exported
+from full_disk import full_after
 
 from allfocus import cli
 from allfocus.benchmarks import candidates, quality
@@ -24,6 +28,9 @@ from allfocus.runtime.errors import AllfocusError
 from allfocus.train.metrics import psnr
 
 SIZE = (24, 32)
+BLIND = candidates.Candidate(
+    name="blind", kind="model", run=lambda _, given: candidates.Output(image=given)
+)
 
 
 @pytest.fixture
@@ -47,6 +54,12 @@ def evaluate(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, s
     status = cli.main(["eval", *(str(word) for word in words)])
     said = capsys.readouterr()
     return status, said.out, said.err
+
+
+def parsed(*words: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    quality.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
 
 
 def without_baselines(tiny: Exported, folder: Path) -> tuple[object, ...]:
@@ -117,11 +130,66 @@ def test_without_maps_baselines_take_a_models_map(
     assert status == 0
     assert "| wiener, map of didanet-tiny | " in out
     assert "| `didanet-tiny` | " in out
-    status, out, _ = evaluate(capsys, *words[2:], "--model", tiny.frame)
-    assert "no classical baselines: the data have no maps" in out
+    status, out, _ = evaluate(capsys, *words[2:], "--model", tiny.frame)  # not by its name alone
+    assert status == 0
+    assert f"| wiener, map of {tiny.frame.name} | " in out
     status, _, err = evaluate(capsys, *words, "--by-radius")
     assert status == 2
     assert "has no maps" in err
+
+
+def test_without_any_map_there_are_no_baselines(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "defocus")
+    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(BLIND))
+    status, out, _ = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", folder)
+    assert status == 0
+    assert "no classical baselines: the data have no maps, and no model here gives any" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--deform", "--size", "200x12"), r"--deform: .* at least 16x16 pixels, .* is 32x12"),
+        (("--map-radius", "100", "--baselines"), "baselines take up to 64 pixels, got 100"),
+    ],
+)
+def test_what_would_end_the_work_is_told_before_it(
+    tiny: Exported,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr(quality, "judge", lambda *_: pytest.fail("work began"))
+    status, out, err = evaluate(capsys, *without_baselines(tiny, folder), *words)
+    assert (status, out) == (2, "")
+    assert re.search(said, err)
+
+
+def test_a_large_map_radius_is_for_models(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, _ = evaluate(capsys, *without_baselines(tiny, folder), "--map-radius", "100")
+    assert status == 0
+
+
+def test_a_full_disk_leaves_no_half_sheet(tiny: Exported, folder: Path, tmp_path: Path) -> None:
+    report, _ = quality.evaluate(
+        parsed(*without_baselines(tiny, folder)), open_data(str(folder), 8.0)
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (2, 200, 300, 3), np.uint8)
+    sheet = Sheet(1)
+    sheet.look("input", 0, Pair("noise", *noise, None, None), candidates.Output(image=noise[0]))
+    path = tmp_path / "quality.png"
+    quality.write(report, "text", sheet, tmp_path)
+    whole = path.read_bytes()
+    last = len(whole) - 1  # which a writer may hold back until it closes the file
+    with full_after(last), pytest.raises(AllfocusError, match=r"quality\.png: File too large"):
+        quality.write(report, "text", sheet, tmp_path)
+    assert path.read_bytes() == whole
 
 
 def test_a_detector_is_judged_by_what_is_in_focus(
@@ -363,10 +431,7 @@ def test_masks_are_in_focus_where_they_are_white(masks: Path) -> None:
 def test_a_model_without_a_map_cannot_be_judged_by_masks(
     masks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blind = candidates.Candidate(
-        name="blind", kind="model", run=lambda _, given: candidates.Output(image=given)
-    )
-    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(blind))
+    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(BLIND))
     status, _, err = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", masks)
     assert status == 2
     assert "blind gives no map" in err

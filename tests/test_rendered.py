@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -18,10 +19,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.train import store
 from allfocus.train.data import DEAD_LEAVES, find, hold_out, make_samples
 from allfocus.train.data_render import add_arguments, run
 from allfocus.train.photo_samples import PhotoSamples
-from allfocus.train.rendered import ABOUT, RenderedSamples, find_rendered, render_into
+from allfocus.train.rendered import RenderedSamples, find_rendered, render_into
+from allfocus.train.store import ABOUT
 from allfocus.train.synthetic import Recipe, Sample, rich
 
 RECIPE = replace(rich(4.0), beyond_radius=5.0)
@@ -99,14 +102,50 @@ def test_a_folder_that_is_not_empty_is_refused(folder: Path) -> None:
         next(render_into(folder, PhotoSamples([], SIDE, 3, RECIPE), 1, 0))
 
 
-def test_a_folder_broken_off_is_none(tmp_path: Path) -> None:
+def test_a_folder_broken_off_holds_nothing_and_can_be_filled(tmp_path: Path) -> None:
     steps = render_into(tmp_path, PhotoSamples([], SIDE, 3, RECIPE), COUNT, 0)
     next(steps)
+    assert len(list(tmp_path.iterdir())) == 3
     steps.close()
-    assert find_rendered(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+    fill(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["cut", "count", "missing", "about"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, InputError])
+def test_an_error_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    draw = PhotoSamples.__getitem__
+
+    def failing(samples: PhotoSamples, index: int) -> Sample:
+        if index == 2:
+            raise error
+        return draw(samples, index)
+
+    monkeypatch.setattr(PhotoSamples, "__getitem__", failing)
+    with pytest.raises(error):
+        fill(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_between_samples_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(made: Iterator[int], **_: object) -> Iterator[int]:
+        yield next(made)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allfocus.train.data_render.tqdm", interrupted)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt) as stopped:  # which holds on to all that was running
+        command(str(DEAD_LEAVES), "--out", str(out), "--side", "16", "--workers", "0")
+    assert list(out.iterdir()) == []
+    assert stopped.traceback
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "count", "missing", "about", "empty", "archive", "kind", "list", "word"]
+)
 def test_a_damaged_folder_is_named(tmp_path: Path, damage: str) -> None:
     fill(tmp_path)
     about = json.loads((tmp_path / ABOUT).read_text())
@@ -117,6 +156,16 @@ def test_a_damaged_folder_is_named(tmp_path: Path, damage: str) -> None:
         (tmp_path / ABOUT).write_text(json.dumps({**about, "count": COUNT + 1}))
     elif damage == "missing":
         (tmp_path / "radius.npy").unlink()
+    elif damage == "empty":
+        (tmp_path / "radius.npy").write_bytes(b"")
+    elif damage == "archive":
+        with (tmp_path / "radius.npy").open("wb") as file:
+            np.savez(file, radius=np.zeros((COUNT, SIDE, SIDE), np.float16))
+    elif damage == "kind":
+        np.save(tmp_path / "radius.npy", np.zeros((COUNT, SIDE, SIDE), np.float32))
+    elif damage in ("list", "word"):
+        text = "[]" if damage == "list" else json.dumps({**about, "count": "six"})
+        (tmp_path / ABOUT).write_text(text)
     else:
         (tmp_path / ABOUT).write_text("{")
     with pytest.raises(InputError, match=r"render it again"):
@@ -132,14 +181,45 @@ def test_a_full_disk_is_told_before_the_work(
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(AllfocusError, match=r"No space left.*smaller --count"):
         fill(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("count", ["99999999999999999999", "1000000000"])
+def test_more_than_a_disk_holds_is_refused_before_any_folder_is_made(
+    tmp_path: Path, count: str
+) -> None:
+    words = ("--out", str(tmp_path / "out"), "--count", count, "--side", "1000")
+    with pytest.raises(AllfocusError, match=r"samples of 1000x1000 pixels take .* GB are free"):
+        command(str(DEAD_LEAVES), *words, "--workers", "0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("views", "misaligned", "size"),
+    [(False, False, 8), (False, True, 11), (True, False, 14), (True, True, 17)],
+)
+def test_the_bytes_of_a_pixel_are_those_that_are_told(
+    tmp_path: Path, views: bool, misaligned: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = []
+    check = store.check_space
+    monkeypatch.setattr(store, "check_space", lambda *a: wanted.append(a[1]) or check(*a))
+    fill(tmp_path, replace(RECIPE, views=views, misaligned=misaligned))
+    arrays = store.open_store(tmp_path).arrays.values()
+    assert sum(array.nbytes for array in arrays) == size * COUNT * SIDE**2
+    assert wanted == [(size - 2) // 3]
+    told = parser().format_help()
+    assert "8 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned" in told
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser()
+    add_arguments(made)
+    return made
 
 
 def command(*words: str) -> int:
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return run(parser.parse_args(words))
+    return run(parser().parse_args(words))
 
 
 def test_the_command_renders_without_a_photo(
@@ -207,7 +287,7 @@ def test_a_disk_that_is_full_at_the_end_is_told(
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(AllfocusError, match=r"rendered\.json: No space left"):
         fill(tmp_path)
-    assert find_rendered(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @given(st.floats(0.5, 256))

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from recipe_runs import train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, InputError, UsageError
 from allfocus.train import checkpoint, loop
@@ -29,6 +30,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_NEAREST)
         assert cv2.imwrite(str(folder / f"{i}.png"), photo)
     return folder
+
+
+DEVICES = ("quantum", "mps", "xpu", "meta", "", "cpu:3", "cuda:-1", "cuda:x")  # none of ours
 
 
 def command(photos: Path, out: Path, *more: str) -> list[str]:
@@ -122,7 +126,7 @@ def test_a_state_without_those_settings_goes_on(photos: Path, tmp_path: Path) ->
     assert main(command(photos, tmp_path)) == 0
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "words", "other"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "words", "other", "old"])
 def test_a_damaged_state_is_told(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
 ) -> None:
@@ -130,7 +134,10 @@ def test_a_damaged_state_is_told(
     torch.save({"weights": torch.zeros(2000)}, path)
     whole = path.read_bytes()
     contents = {"cut": whole[:800], "empty": b"", "words": b"hello, no state", "other": whole}
-    path.write_bytes(contents[damage])
+    if damage == "old":
+        torch.save({"net": {}, "optimizer": {}, "step": 0, "run": {}}, path)
+    else:
+        path.write_bytes(contents[damage])
     assert main(command(photos, tmp_path)) == CheckpointError.exit_code
     assert "state.pt: not the state of a run, damaged or cut short" in capsys.readouterr().err
 
@@ -225,14 +232,78 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     ("more", "said"),
     [
         (["--model", "didant"], "did you mean 'didanet'"),
-        (["--device", "quantum"], "expected auto, cpu"),
+        *((["--device", name], "expected auto, cpu") for name in DEVICES),
+        (["--device", "cuda:9"], "torch sees no CUDA GPU; use --device cpu"),
         (["--scale", "0"], "scale: expected more than 0"),
         (["--scale", "inf"], "scale: expected a finite number"),
         (["--crop", "50"], "give --crop 48 or 52"),
     ],
 )
 def test_wrong_use_is_told(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    said: str,
 ) -> None:
-    assert main(command(photos, tmp_path, *more)) == UsageError.exit_code
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("allfocus.train.split.find", lambda *_: pytest.fail("data was read"))
+    assert main(command(photos, tmp_path / "out", *more)) == UsageError.exit_code
     assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:9", "cuda:1000", "cuda:99999999999999999999"])
+def test_a_gpu_that_is_not_there_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="sees 2 CUDA GPUs; expected cuda:0, cuda:1"):
+        loop.pick_device(name)
+    assert loop.pick_device("auto") == torch.device("cuda")
+    assert loop.pick_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_a_second_run_in_one_folder_is_refused(
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("allfocus.train.train._PATIENCE", 0.0)
+    real, codes = loop._step, []
+
+    def meanwhile(*args: object) -> object:
+        if not codes:
+            codes.append(train(photos, tmp_path, "didanet-tiny", "--seed", "1"))
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "_step", meanwhile)
+    assert train(photos, tmp_path, "didanet-tiny", steps=2) == 0
+    assert codes == [UsageError.exit_code]
+    assert "another `allfocus train` writes there" in capsys.readouterr().err
+    assert len(losses(tmp_path)) == 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_run_left_half_written_is_removed(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    drafts = [
+        tmp_path / f"{folder}.{name}-allfocus-0123abcd.{suffix}"
+        for folder, name, suffix in (
+            ("", "state", "pt"),
+            ("", "didanet-tiny", "safetensors"),
+            ("", "log", "csv"),
+            ("", "report", "json"),
+            ("samples/", "0000002", "png"),
+        )
+    ]
+    for path in drafts:
+        path.write_bytes(b"half")
+    assert train(photos, tmp_path, "didanet-tiny", "--pictures", "2", steps=2) == 0
+    assert not [path for path in drafts if path.exists()]
+
+
+def test_data_that_are_not_there_leave_no_folder(tmp_path: Path) -> None:
+    assert main(command(tmp_path / "none", tmp_path / "out")) == InputError.exit_code
+    assert not (tmp_path / "out").exists()

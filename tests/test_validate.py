@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from allfocus.train.data import find, make_samples
+from allfocus.train.data import batches, find, make_samples
+from allfocus.train.metrics import psnr
 from allfocus.train.models.base import Deblurrer
 from allfocus.train.synthetic import Recipe
 from allfocus.train.validate import validate
@@ -63,3 +65,41 @@ def test_a_net_that_paints_grey_loses(samples) -> None:  # type: ignore[no-untyp
     changed = report.bands[0].changed
     assert changed is not None
     assert changed < 20
+
+
+def test_bands_are_the_pixels_of_their_radius(samples) -> None:  # type: ignore[no-untyped-def]
+    report = validate(Constant(grey=True), samples, 5)
+    (batch, *more) = batches(samples, start=0, stop=5, batch=1, max_radius=8, workers=0)
+    radius = torch.stack([b.defocus[0, 0] for b in (batch, *more)]).numpy() * 8
+    blurry, sharp = (
+        torch.stack([getattr(b, name)[0] for b in (batch, *more)]).permute(0, 2, 3, 1).numpy()
+        for name in ("blurry", "sharp")
+    )
+    grey = np.full_like(sharp, 128 / 255)
+    assert report.bands
+    for band in report.bands:
+        inside = (radius >= band.low) & (radius < (band.high or np.inf))
+        assert band.share == pytest.approx(inside.mean())
+        pairs = ((blurry, sharp), (grey, sharp), (grey, blurry))
+        for found, (image, truth) in zip(
+            (band.before, band.after, band.changed), pairs, strict=True
+        ):
+            if not inside.any():
+                assert found is None
+                continue
+            assert found == pytest.approx(min(99, psnr(image[inside], truth[inside])), abs=1e-4)
+
+
+def test_more_crops_take_no_more_memory(samples, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def peak(crops: int) -> int:
+        tracemalloc.start()
+        try:
+            validate(Constant(grey=False), samples, crops)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    first = samples[0]  # as often as it is asked for: drawing takes memory too
+    monkeypatch.setattr(type(samples), "__getitem__", lambda *_: first)
+    peak(1)
+    assert peak(40) < 1.5 * peak(2)

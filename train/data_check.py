@@ -13,11 +13,15 @@ from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.pairs import Pair, list_images, read_map, read_rgb
+from allfocus.train.store import ABOUT, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
 _DARK = 26  # of 255: maps that never get lighter are in some other range
+_PHOTOS, _SAMPLES = "sharp photos", "rendered samples"
+_UNITS = {_PHOTOS: "photos", _SAMPLES: "samples"}
 
 
 @dataclass
@@ -28,6 +32,7 @@ class Part:
     pairs: int
     maps: int = 0
     views: int = 0
+    disparities: int = 0  # of photos
     sizes: Counter[str] = field(default_factory=Counter)  # "WIDTHxHEIGHT" -> pictures
     depths: Counter[str] = field(default_factory=Counter)  # "picture 8 bits" -> files
     problems: list[str] = field(default_factory=list)
@@ -37,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `allfocus data check`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     known = "\n".join(f"  {layout.name:10} {layout.shape}" for layout in LAYOUTS)
-    parser.epilog = f"known layouts:\n{known}\nor sharp photos in one folder"
+    parser.epilog = (
+        f"known layouts:\n{known}\nor sharp photos in one folder, or what `data render` has made"
+    )
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -47,13 +54,7 @@ def run(args: argparse.Namespace) -> int:
     folder: Path = args.folder
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; give the one that holds the data set")
-    found = recognise(folder)
-    if found:
-        name, notes = found.name, found.notes
-        parts = [_check(split, pairs) for split, pairs in found.splits.items()]
-    else:
-        name, notes = "sharp photos", ()
-        parts = [_check("all", [Pair(path, None, None) for path in list_images(folder)])]
+    name, notes, parts = _look(folder)
     if not any(part.pairs for part in parts):
         raise InputError(f"{folder}: {_unknown(folder)}")
     problems = [problem for part in parts for problem in part.problems]
@@ -63,6 +64,40 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_text(folder, name, notes, parts)))
     return FAILED if problems else DONE
+
+
+def _look(folder: Path) -> tuple[str, tuple[str, ...], list[Part]]:
+    """What the folder holds, as training takes it: its name, notes, and parts."""
+    if (folder / ABOUT).is_file():
+        return _SAMPLES, (), [_check_samples(folder)]
+    found = recognise(folder)
+    if found:
+        splits = found.splits.items()
+        return found.name, found.notes, [_check(split, pairs) for split, pairs in splits]
+    return _PHOTOS, (), [_check_photos(list_images(folder))]
+
+
+def _check_samples(folder: Path) -> Part:
+    samples = open_store(folder)
+    count = len(samples)
+    part = Part("all", count, maps=count, views=count if "left" in samples.arrays else 0)
+    part.sizes[f"{samples.side}x{samples.side}"] = count
+    part.depths["picture 8 bits"] = count * len(samples.pictures)
+    part.depths["map 16 bits"] = count
+    return part
+
+
+def _check_photos(photos: list[Path]) -> Part:
+    part = Part("all", len(photos))
+    for path in tqdm(photos, part.name, leave=False, disable=None):
+        try:
+            size = read_rgb(path).shape[:2]
+            part.sizes[f"{size[1]}x{size[0]}"] += 1
+            part.depths[f"picture {_bits(path)} bits"] += 1
+            part.disparities += disparity.of_photo(path, size) is not None
+        except InputError as error:
+            part.problems.append(str(error))
+    return part
 
 
 def _check(name: str, pairs: list[Pair]) -> Part:
@@ -93,11 +128,12 @@ def _check_pair(pair: Pair, part: Part) -> float:
     part.sizes[sizes[pair.blurry]] += 1
     lightest = -1.0
     if pair.defocus is not None:
-        plane = read_map(pair.defocus, 255.0, "blurred")
+        plane = read_map(pair.defocus, 255.0, pair.white)
         sizes[pair.defocus] = f"{plane.shape[1]}x{plane.shape[0]}"
         bits = _bits(pair.defocus)
         part.depths[f"map {bits} bits"] += 1
-        lightest = float(plane.max()) if bits == 8 else 255.0
+        light = plane.max() if pair.white == "blurred" else 255 - plane.min()
+        lightest = float(light) if bits == 8 else 255.0
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{p.parent.name}/{p.name} {size}" for p, size in sizes.items())
         raise InputError(f"{pair.blurry}: sizes differ: {listed}; a pair has one size")
@@ -122,9 +158,10 @@ def _unknown(folder: Path) -> str:
 def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) -> list[str]:
     lines = [f"{folder}: {name}", *(f"  {note}" for note in notes)]
     for part in parts:
-        kinds = [f"{part.pairs} {'pairs' if name != 'sharp photos' else 'photos'}"]
+        kinds = [f"{part.pairs} {_UNITS.get(name, 'pairs')}"]
         kinds += [f"{part.maps} maps"] * bool(part.maps)
         kinds += [f"{part.views} with views"] * bool(part.views)
+        kinds += [f"{part.disparities} with disparity"] * bool(part.disparities)
         sizes = [f"{size} ({n})" for size, n in part.sizes.most_common(3)]
         more = [f"{len(part.sizes) - 3} more sizes"] * (len(part.sizes) > 3)
         depths = [f"{kind} ({n})" for kind, n in part.depths.items()]

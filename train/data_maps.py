@@ -6,18 +6,19 @@ import argparse
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED, positive
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.files import publish
+from allfocus.runtime.files import check_folder, remove_drafts
 from allfocus.runtime.work import MAP_UNITS
+from allfocus.train.alone import alone
 from allfocus.train.camera import Image
 from allfocus.train.datasets import Found, recognise
 from allfocus.train.maps import Search, estimate
 from allfocus.train.pairs import Pair, read_rgb
+from allfocus.train.picture_file import write_picture
 
 _ABOUT = f"""\
 Writes NAME.png, 16-bit grey, the blur radius in pixels times {MAP_UNITS}, for each blurry picture
@@ -48,21 +49,16 @@ def run(args: argparse.Namespace) -> int:
     """Make the maps: 0 all made, 1 some could not be."""
     if not args.folder.is_dir():
         raise UsageError(f"{args.folder}: not a folder; give the one that holds the pairs")
-    try:
-        search = Search(max_radius=args.max_radius, window=args.window)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    search = _search(args)
     found = _pairs_in(args.folder)
     out: Path = args.out or _where_training_looks(args.folder, found)
     every = _jobs(args.folder, found.every, out)
-    jobs = [job for job in every if args.overwrite or not job[1].exists()]
+    check_folder(out)
+    with alone(out, "data make-maps"):
+        remove_drafts(target for _, target in every)  # of a run that was killed
+        jobs = [job for job in every if args.overwrite or not job[1].exists()]
+        confident, failed = _make_all(jobs, search)
     there = len(every) - len(jobs)
-    failed, confident = [], []
-    for pair, target in tqdm(jobs, "maps", leave=False, disable=None):
-        try:
-            confident.append(_make(pair, target, search))
-        except InputError as error:
-            failed.append(str(error))
     share = float(np.mean(confident)) if confident else 0.0
     result = {
         "made": len(confident),
@@ -75,6 +71,13 @@ def run(args: argparse.Namespace) -> int:
         text += f"; {there} were there already, --overwrite makes them anew"
     print(json.dumps(result) if args.json else "\n".join((text, *map("failed: {}".format, failed))))
     return FAILED if failed else DONE
+
+
+def _search(args: argparse.Namespace) -> Search:
+    try:
+        return Search(max_radius=args.max_radius, window=args.window)
+    except ValueError as error:  # it begins with the name of what is wrong
+        raise UsageError("--" + str(error).replace("_", "-", 1)) from None
 
 
 def _pairs_in(folder: Path) -> Found:
@@ -107,6 +110,17 @@ def _jobs(folder: Path, pairs: list[Pair], out: Path) -> list[tuple[Pair, Path]]
     return list(zip(pairs, targets, strict=True))
 
 
+def _make_all(jobs: list[tuple[Pair, Path]], search: Search) -> tuple[list[float], list[str]]:
+    """The mean confidence of each map that was made, and why others could not be."""
+    confident, failed = [], []
+    for pair, target in tqdm(jobs, "maps", leave=False, disable=None):
+        try:
+            confident.append(_make(pair, target, search))
+        except InputError as error:
+            failed.append(str(error))
+    return confident, failed
+
+
 def _make(pair: Pair, target: Path, search: Search) -> float:
     """Write one map; the mean confidence. Raises InputError."""
     assert pair.sharp is not None
@@ -118,9 +132,7 @@ def _make(pair: Pair, target: Path, search: Search) -> float:
         )
     radius, confidence = estimate(blurry, sharp, search)
     code = np.rint(radius * MAP_UNITS).clip(0, 65535).astype(np.uint16)
-    with publish(target) as path:
-        if not cv2.imwrite(str(path), code):
-            raise OSError(f"OpenCV cannot write {path.name}")
+    write_picture(target, code)
     return float(confidence.mean())
 
 

@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import cv2
-import numpy as np
-
 from allfocus.runtime.errors import InputError
-from allfocus.train.pairs import Pair, White, list_images, match, read_rgb
+from allfocus.train.masks import are_masks, white_is_sharp
+from allfocus.train.pairs import Pair, White, list_images, match
 
 Splits = dict[str, list[Pair]]  # "train", "val", "test", or "all" where a folder is not split
 Use = Literal["train", "val", "test"]
@@ -26,7 +24,6 @@ _SPLITS_FOR: dict[Use, tuple[str, ...]] = {  # the first that is there is taken
     "test": ("test", "val", "all", "train"),
 }
 _OWN_MAPS = ("filtered", "defocus")
-_LOOKED_AT = 12  # masks that are compared with their pictures to see what white means
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def _lfdof(folder: Path) -> Splits:
 
 def _many_to_one(folder: Path, inputs: Path, truths: list[Path]) -> list[Pair]:
     """LFDOF's several blurry pictures of each sharp one, each scene's in a folder of its name."""
-    scenes = {p.name: list_images(p) for p in sorted(inputs.iterdir()) if p.is_dir()}
+    scenes = {p.name: list_images(p) for p in _folders(inputs)}
     sharp = {p.stem: p for p in truths}
     lonely = sorted(scenes.keys() ^ sharp.keys()) + [n for n, found in scenes.items() if not found]
     if lonely:
@@ -139,12 +136,19 @@ def _sdd(folder: Path) -> Splits:
 
 def _dut(folder: Path) -> Splits:
     """Folders DUT600S_Training and DUT600GT_Training, DUT500S-Testing and DUT500GT-Testing."""
-    splits = {}
-    for base in sorted(p for p in folder.iterdir() if p.is_dir()):
+    splits: Splits = {}
+    for base in _folders(folder):
         known = re.fullmatch(r"((?:DUT|CUHK)\d+)S([-_])(Train|Test)ing", base.name)
-        if known:
-            masks = folder / f"{known[1]}GT{known[2]}{known[3]}ing"
-            splits[known[3].lower()] = _masked(folder, _pictures(base), _pictures(masks))
+        if not known:
+            continue
+        split = known[3].lower()
+        if split in splits:
+            raise InputError(
+                f"{folder}: {base.name} is not the only {split} part in it; move each data set "
+                "into a folder of its own"
+            )
+        masks = folder / f"{known[1]}GT{known[2]}{known[3]}ing"
+        splits[split] = _masked(folder, _pictures(base), _pictures(masks))
     return splits
 
 
@@ -178,6 +182,12 @@ def _own(folder: Path, *, with_maps: bool = True) -> Splits:
     blurry, sharp = _first(folder, "image", "blurry", "blur"), _first(folder, "sharp", "gt")
     if not blurry or not sharp:
         return {}
+    if sharp.name == "gt" and are_masks(list_images(sharp)):
+        raise InputError(
+            f"{sharp}: black-and-white masks, it seems, where sharp pictures were expected. Name "
+            f"the folders `images/` and `masks/` for pictures with masks, or {sharp.name}/ "
+            "`sharp/` if these are sharp pictures all the same"
+        )
     maps = _first(folder, *_OWN_MAPS) if with_maps else None
     names, lists = ("blurry", "sharp pictures", "maps"), [list_images(blurry), list_images(sharp)]
     rows = (
@@ -266,24 +276,10 @@ def _measured(found: Found) -> Found:
     masked = [p for p in found.every if p.sharp is None]
     if not masked:
         return found
-    white: White = "sharp" if _white_is_sharp(masked) else "blurred"
+    white: White = "sharp" if white_is_sharp(masked) else "blurred"
     splits = {n: [replace(p, white=white) for p in pairs] for n, pairs in found.splits.items()}
     note = f"white in the masks is {white}, going by the detail there"
     return replace(found, splits=splits, notes=(*found.notes, note))
-
-
-def _white_is_sharp(pairs: list[Pair]) -> bool:
-    votes = 0
-    for pair in pairs[:: max(1, len(pairs) // _LOOKED_AT)][:_LOOKED_AT]:
-        try:
-            grey = read_rgb(pair.blurry)[..., 1].astype(np.float32)
-            mask = read_rgb(pair.defocus or pair.blurry)[..., 0] > 127
-        except InputError:
-            continue  # it is named when all are read
-        if mask.shape == grey.shape and 0 < mask.mean() < 1:
-            detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
-            votes += 1 if detail[mask].mean() > detail[~mask].mean() else -1
-    return votes >= 0
 
 
 def _plain(folder: Path, blurry: Path, sharp: Path) -> list[Pair]:
@@ -300,6 +296,11 @@ def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: missing; the rest of its data set is there")
     return list_images(folder)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Those in `folder` that are not hidden, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _first(folder: Path, *names: str) -> Path | None:

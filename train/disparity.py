@@ -26,6 +26,23 @@ def companion(photo: Path) -> Path | None:
     return next((p for s in SUFFIXES if (p := photo.with_suffix(s)).is_file()), None)
 
 
+def of_photo(photo: Path, size: tuple[int, ...]) -> Image | None:
+    """The disparity of a photo of `size` (height, width); None where there is no map of it.
+
+    Raises InputError where the map cannot be read or is of another size.
+    """
+    path = companion(photo)
+    if path is None:
+        return None
+    plane = read_disparity(path)
+    if plane.shape != size:
+        raise InputError(
+            f"{path}: {list(plane.shape)} values for a picture of {list(size)}; a disparity map "
+            "has its picture's size"
+        )
+    return plane
+
+
 def read_disparity(path: Path) -> Image:
     """Disparity [H, W]; unknown values (not finite) are those of the nearest known pixel.
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from allfocus.train import losses
+from allfocus.train import dense_flow, losses
 
 TOLERANCE = 0.35  # lambda of eq. 4
 
@@ -23,14 +22,12 @@ Flow = Callable[[Tensor, Tensor], Tensor]  # source, target [N, 3, H, W] -> flow
 
 
 def dis_flow(source: Tensor, target: Tensor) -> Tensor:
-    """OpenCV's dense inverse search (Kroeger et al. 2016); no gradient flows through it.
+    """OpenCV's dense inverse search (see `dense_flow`); no gradient flows through it.
 
     The paper has a pretrained PWC-Net, of which any `Flow` can take the place.
     """
-    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     pairs = zip(_grey(target), _grey(source), strict=True)
-    found = [search.calc(to, start, None) for to, start in pairs]  # type: ignore[call-overload]
-    flows = np.stack(found)
+    flows = np.stack([dense_flow.search(to, start) for to, start in pairs])
     return torch.from_numpy(flows).permute(0, 3, 1, 2).contiguous().to(source.device)
 
 

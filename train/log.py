@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from allfocus.runtime.files import publish, writing
 from allfocus.train.data import Samples, batches
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
+from allfocus.train.picture_file import write_picture
 from allfocus.train.recipe import RADIUS
 
 SHOWN = 4  # held-out samples in a sheet
@@ -29,8 +29,8 @@ _writing = partial(
 
 
 class Log:
-    """`log.csv`: one row a step; rows past the resumed step are dropped. With `events`, the same
-    numbers for TensorBoard in the folder `tensorboard`.
+    """`log.csv`: one row a step; rows past the resumed step are dropped, and one that was cut
+    short. With `events`, the same numbers for TensorBoard in the folder `tensorboard`.
 
     Raises AllfocusError where the disk is full, UsageError where TensorBoard is not installed.
     """
@@ -38,13 +38,16 @@ class Log:
     def __init__(self, out: Path, parts: tuple[str, ...], first: int, *, events: bool) -> None:
         self._parts, self._path = parts, out / "log.csv"
         self._events = _open_events(out / "tensorboard", first) if events else None
+        columns = ("step", "stage", "loss", *parts)
         with _writing(self._path):
-            out.mkdir(parents=True, exist_ok=True)
-            rows = _rows_before(self._path, first) if first else []
-            self._file = self._path.open("w", newline="", encoding="utf-8", buffering=1)
+            rows = _rows_before(self._path, first, len(columns)) if first else []
+            with (
+                publish(self._path) as draft,  # where the disk is full, the former log stays
+                draft.open("w", newline="", encoding="utf-8") as file,
+            ):
+                csv.writer(file).writerows((columns, *rows))
+            self._file = self._path.open("a", newline="", encoding="utf-8", buffering=1)
             self._writer = csv.writer(self._file)
-            self._writer.writerow(("step", "stage", "loss", *parts))
-            self._writer.writerows(rows)
 
     def write(self, step: int, stage: int, loss: float, parts: dict[str, float]) -> None:
         """The row of a step, with the parts that its loss has."""
@@ -70,7 +73,7 @@ class Sheets:
     """
 
     def __init__(self, net: Net, samples: Samples, out: Path) -> None:
-        self.net, self.out = net, out / "samples"
+        self.net, self.out = net, out
         scale = net.max_radius or RADIUS
         count = {"start": 0, "stop": SHOWN, "batch": 1}
         self.batches = list(batches(samples, **count, max_radius=scale, workers=0))
@@ -82,9 +85,8 @@ class Sheets:
         self.net.eval()
         rows = [self._row(batch.blurry, batch.sharp, batch.defocus) for batch in self.batches]
         self.net.train(training)
-        path = self.out / f"{step:07d}.png"
-        with publish(path) as temporary:
-            cv2.imwrite(str(temporary), np.concatenate(rows)[..., ::-1])
+        path = sheet_file(self.out, step)
+        write_picture(path, np.concatenate(rows)[..., ::-1])
         return path
 
     def _row(self, blurry: Tensor, sharp: Tensor, defocus: Tensor) -> NDArray[np.uint8]:
@@ -93,6 +95,11 @@ class Sheets:
         out, seen = (blurry, given) if isinstance(self.net, AplDetect) else given
         planes = (blurry, out, sharp, *(() if seen is None else (seen,)), defocus)
         return np.concatenate([_picture(plane) for plane in planes], axis=1)
+
+
+def sheet_file(out: Path, step: int) -> Path:
+    """Where the sheet of a step stands in a run's folder."""
+    return out / "samples" / f"{step:07d}.png"
 
 
 def can_show(net: Net) -> bool:
@@ -106,12 +113,14 @@ def _picture(plane: Tensor) -> NDArray[np.uint8]:
     return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def _rows_before(path: Path, first: int) -> list[list[str]]:
+def _rows_before(path: Path, first: int, columns: int) -> list[list[str]]:
+    """The whole rows of the steps before `first`: a run that was killed may have cut its last."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as old:
-        rows = [row for row in csv.reader(old) if row and row[0].isdecimal()]
-    return [row for row in rows if int(row[0]) < first]
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    ended = text[: text.rfind("\n") + 1].splitlines()
+    rows = [row for line in ended if len(row := line.split(",")) == columns]
+    return [row for row in rows if row[0].isdecimal() and int(row[0]) < first]
 
 
 def _open_events(folder: Path, first: int) -> Any:

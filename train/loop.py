@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -46,13 +47,18 @@ def pick_device(name: str) -> torch.device:
     """The device `name`, or for "auto" a GPU where torch sees one; raises UsageError."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if not re.fullmatch("cpu|cuda(:[0-9]+)?", name):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if name == "cpu":
+        return torch.device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
         raise UsageError(f"--device {name}: torch sees no CUDA GPU; use --device cpu")
-    return device
+    number = int(name.partition(":")[2] or 0)  # torch would take 1000 for -24
+    if number >= count:
+        known = ", ".join(f"cuda:{index}" for index in range(count))
+        raise UsageError(f"--device {name}: torch sees {count} CUDA GPUs; expected {known}")
+    return torch.device(name)
 
 
 def fit(

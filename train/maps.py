@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from allfocus.train.camera import Image, to_linear
+from allfocus.train.pairs import WIDEST
 from allfocus.train.psf import Aperture
 from allfocus.train.render import convolve
 
@@ -32,8 +33,12 @@ class Search:
     aperture: Aperture = field(default_factory=Aperture)
 
     def __post_init__(self) -> None:
-        if not 0 < self.step <= self.max_radius:
-            raise ValueError(f"step: expected more than 0 up to max_radius, got {self.step}")
+        if not 0 < self.step <= 1:
+            raise ValueError(f"step: expected more than 0 up to 1 pixel, got {self.step}")
+        if not self.step <= self.max_radius <= WIDEST:  # no map may hold more
+            raise ValueError(
+                f"max_radius: expected {self.step:g} to {WIDEST:g} pixels, got {self.max_radius:g}"
+            )
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"window: expected an odd number from 3 on, got {self.window}")
 

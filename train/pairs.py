@@ -50,8 +50,12 @@ class Pair:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The pictures directly in `folder`, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS)
+    """The pictures directly in `folder`, sorted by name.
+
+    None that is hidden: such are drafts of a run that was killed, and what macOS adds (`._a.jpg`).
+    """
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -74,8 +78,12 @@ def read_map(path: Path, max_radius: float, white: White) -> Image:
         return np.asarray(max_radius * (share if white == "blurred" else 1 - share), np.float32)
     if plane.dtype != np.uint16:
         raise InputError(f"{path}: a map of {plane.dtype}; expected 8 or 16 bits without sign")
+    if white == "sharp":
+        raise InputError(
+            f"{path}: a mask of 16 bits, in which white means sharp; expected 8 bits: save it anew"
+        )
     radius = np.asarray(plane / np.float32(MAP_UNITS), np.float32)
-    if white == "sharp" or radius.max() > WIDEST:
+    if radius.max() > WIDEST:
         raise InputError(
             f"{path}: a 16-bit map is the radius in pixels times {MAP_UNITS}, and this one reaches "
             f"{radius.max():.0f} pixels; scale it, or save it with 8 bits (255: the model's "

@@ -69,14 +69,9 @@ class PhotoSamples(Dataset[Sample]):
         return draw(rng, self._texture, self.side, self.recipe)
 
     def _open(self, path: Path) -> None:
-        photo, depth = read_rgb(path), disparity.companion(path)
-        if depth is not None:
-            plane = disparity.read_disparity(depth)
-            if plane.shape != photo.shape[:2]:
-                raise InputError(
-                    f"{depth}: {list(plane.shape)} values for a picture of "
-                    f"{list(photo.shape[:2])}; a disparity map has its picture's size"
-                )
+        photo = read_rgb(path)
+        plane = disparity.of_photo(path, photo.shape[:2])
+        if plane is not None:
             self.disparities[len(self.photos)] = plane
         self.photos.append(photo)
 

@@ -13,7 +13,8 @@ from allfocus.runtime.pictures.formats import format_of
 from allfocus.train.data import DEAD_LEAVES, Items, Pair, Samples, find, hold_out, make_samples
 from allfocus.train.disparity import companion
 from allfocus.train.recipe import Recipe
-from allfocus.train.rendered import ABOUT, Rendered
+from allfocus.train.rendered import Rendered
+from allfocus.train.store import ABOUT
 from allfocus.train.synthetic import Recipe as Drawn
 from allfocus.train.tint import Tinted
 

@@ -52,7 +52,7 @@ def load_state(path: Path, recipe: Recipe, average: Average | None, run: dict[st
 
     Raises CheckpointError where the state was written by a run with other settings, or is damaged.
     """
-    state = _current(path, _read(path), recipe)
+    state = _whole(path, _read(path))
     _check_settings(path, state["run"], run)
     for name, net in recipe.modules.items():
         net.load_state_dict(state["nets"][name])
@@ -137,12 +137,8 @@ def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
         )
 
 
-def _current(path: Path, state: Any, recipe: Recipe) -> dict[str, Any]:
-    """A state in today's form; those of version 0.1 trained one net by one optimizer."""
-    if isinstance(state, Mapping) and {"net", "optimizer"} <= state.keys():
-        (name,), (optimizer,) = recipe.modules, recipe.optimizers
-        new = {"nets": {name: state["net"]}, "optimizers": {optimizer: state["optimizer"]}}
-        state = {**state, **new, "average": {}}
+def _whole(path: Path, state: Any) -> dict[str, Any]:
+    """A state, if it is one."""
     lacking = sorted(_HELD - set(state)) if isinstance(state, Mapping) else sorted(_HELD)
     if lacking:
         raise _damaged(path, f"without {', '.join(lacking)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING
 try:
     from allfocus.runtime.command import not_negative, positive, script
     from allfocus.runtime.errors import UsageError
-    from allfocus.runtime.files import check_folder, publish
+    from allfocus.runtime.files import check_folder, publish, remove_drafts
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[train]"')
 
 if TYPE_CHECKING:
+    import torch
+
     from allfocus.train.data import Samples
     from allfocus.train.loop import Watch
     from allfocus.train.models.base import Net
     from allfocus.train.recipe import Options, Plan, Recipe
     from allfocus.train.split import Split
+
+_PATIENCE = 8.0  # seconds that a run's data workers live on when it is killed, with its lock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,23 +116,43 @@ def run(args: argparse.Namespace) -> int:
     """Train, validate, write the checkpoints and the report."""
     import torch
 
-    from allfocus.train.loop import fit, pick_device
+    from allfocus.train.alone import alone
+    from allfocus.train.loop import pick_device
     from allfocus.train.recipes import recipe_of
-    from allfocus.train.split import open_split
 
     args.out = args.out or Path("runs") / args.model
     check_folder(args.out)
+    device = pick_device(args.device)
     torch.manual_seed(args.seed)
     net, start = _start(args)
     kind = recipe_of(args.model, net, args.recipe)
     recipe = kind(args.model, net, _plan(args, kind.paper), _options(args))
+    with alone(args.out, "train", patience=_PATIENCE):
+        remove_drafts(_files(args, recipe))  # of a run that was killed
+        summary = _train(args, recipe, start, device)
+    print(json.dumps(summary) if args.json else _line(summary))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("train.py", __doc__ or "", add_arguments, run, argv)
+
+
+def _train(
+    args: argparse.Namespace, recipe: Recipe, start: str, device: torch.device
+) -> dict[str, object]:
+    """Train, validate, and write weights and report; the report."""
+    from allfocus.train.loop import fit
+    from allfocus.train.split import open_split
+
     split = open_split(args.data, args.val, recipe)
     taken = fit(
         recipe,
         split.samples,
         args.out,
         run=_settings(args, recipe, start, split),
-        device=pick_device(args.device),
+        device=device,
         precision=args.precision,
         workers=args.workers,
         watch=_watch(args, recipe, split.held_out),
@@ -142,13 +166,20 @@ def run(args: argparse.Namespace) -> int:
     }
     with publish(args.out / "report.json") as draft:
         draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(summary) if args.json else _line(summary))
-    return 0
+    return summary
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command run by its path."""
-    return script("train.py", __doc__ or "", add_arguments, run, argv)
+def _files(args: argparse.Namespace, recipe: Recipe) -> Iterator[Path]:
+    """All that a run writes."""
+    from allfocus.train.log import sheet_file
+
+    for name in ("state.pt", "log.csv", "report.json"):
+        yield args.out / name
+    for name in recipe.saved:
+        yield args.out / f"{name}.safetensors"
+    if args.pictures:
+        for step in range(args.pictures, recipe.steps + 1, args.pictures):
+            yield sheet_file(args.out, step)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from allfocus.runtime.errors import UsageError
 from allfocus.train import losses
 from allfocus.train.data import Batch
+from allfocus.train.dense_flow import LEAST
 from allfocus.train.flow import Flow, deformed_loss, dis_flow
 from allfocus.train.models import build
 from allfocus.train.models.base import Net
@@ -49,6 +50,11 @@ class JdrlRecipe(Recipe):
         self, name: str, net: Net, plan: Plan, options: Options, flow: Flow = dis_flow
     ) -> None:
         super().__init__(name, net, plan, options)
+        if plan.crop < LEAST:
+            raise UsageError(
+                f"crop: expected at least {LEAST} pixels, which the optical flow takes, got "
+                f"{plan.crop}; give --crop {LEAST}"
+            )
         self.net, self.flow = net, flow
         self.misaligned = options.misaligned
         if options.reblur:
