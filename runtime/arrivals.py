@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.ledger import Identity
 from allfocus.runtime.pictures.formats import SUFFIXES
 
@@ -86,11 +87,16 @@ class Arrivals:
 
     A picture is settled when two looks that are `settle` seconds apart have seen it alike, whatever
     its mtime is: the clock of a network share may be another than ours. `finished` are those that
-    are not to be done, as they were.
+    are not to be done, as they were. `last` has its turn when no other is ready.
     """
 
-    def __init__(self, finished: Mapping[str, Identity], settle: float) -> None:
-        self._finished = finished
+    def __init__(
+        self,
+        finished: Mapping[str, Identity],
+        settle: float,
+        last: tuple[str, Identity] | None = None,
+    ) -> None:
+        self._finished, self._last = finished, last
         self._settle = settle
         self._settling: dict[str, tuple[Identity, float]] = {}  # as it is, and since when
         self._ready: OrderedDict[str, Identity] = OrderedDict()
@@ -125,7 +131,12 @@ class Arrivals:
 
     def next(self) -> tuple[str, Identity] | None:
         """The picture whose turn it is, which is then no longer among these."""
-        return self._ready.popitem(last=False) if self._ready else None
+        if not self._ready:
+            return None
+        name = next(iter(self._ready))
+        if (name, self._ready[name]) == self._last:
+            self._ready.move_to_end(name)
+        return self._ready.popitem(last=False)
 
     def postpone(self, name: str, identity: Identity, until: float) -> None:
         """Let a picture settle again, from `until` on."""
@@ -139,23 +150,40 @@ class Arrivals:
 class Lookout:
     """Looks into a folder each `every` seconds, and less often where that takes long.
 
-    Where the folder cannot be read it is `away`, and looked for again after 1, 2, 4 ... seconds.
-    `due` is the time of the next look, by `time.monotonic`; `say` prints a message.
+    Where the folder cannot be read it is `away`, and looked for again after 1, 2, 4 ... seconds;
+    whoever is `patient` is told so. `due` is the time of the next look, by `time.monotonic`; `say`
+    prints a message.
     """
 
     def __init__(
-        self, folder: Path, out: Path, *, recursive: bool, every: float, say: Callable[[str], None]
+        self,
+        folder: Path,
+        out: Path,
+        *,
+        recursive: bool,
+        every: float,
+        patient: bool,
+        say: Callable[[str], None],
     ) -> None:
         self._folder, self._out, self._recursive = folder, out, recursive
-        self._every, self._say = every, say
-        self._pause = 0.0  # seconds between looks while it is away
+        self._every, self._patient, self._say = every, patient, say
+        self._trouble = ""  # why it cannot be read, while it is away
+        self._pause = 0.0  # seconds between looks then
         self._passed: set[Path] = set()  # folders below that could not be read
         self.due = 0.0
 
     @property
     def away(self) -> bool:
         """Whether the folder could not be read when it was last looked at."""
-        return self._pause > 0
+        return bool(self._trouble)
+
+    def check(self) -> None:
+        """Raise AllfocusError where the folder is away."""
+        if self.away:
+            raise AllfocusError(
+                f"{self._trouble}, so that what else is there was not done: see that it is mounted "
+                "and may be read, and start again"
+            )
 
     def tell(self, arrivals: Arrivals) -> None:
         """Look where it is time to, and let `arrivals` see what is there."""
@@ -169,18 +197,18 @@ class Lookout:
         except OSError as error:
             self._wait(error)
             return
-        if self.away:
+        if self.away and self._patient:
             self._say(f"{self._folder} is there again")
-        self._pause = 0.0
+        self._trouble, self._pause = "", 0.0
         ended = time.monotonic()
         arrivals.see(found, began, ended)
         self.due = ended + max(self._every, (ended - began) / _SHARE)
 
     def _wait(self, error: OSError) -> None:
-        if not self.away:
-            self._say(
-                f"{self._folder} cannot be read ({error.strerror or error}); waiting until it can"
-            )
+        was_away = self.away
+        self._trouble = f"{self._folder} cannot be read ({error.strerror or error})"
+        if self._patient and not was_away:
+            self._say(f"{self._trouble}; waiting until it can")
         self._pause = min(2 * self._pause or 1.0, _LONGEST)
         self.due = time.monotonic() + self._pause
 

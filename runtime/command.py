@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ def guarded(run: Run, args: argparse.Namespace) -> int:
 
     A package that is missing is reported so too, with the extra to install.
     """
+    _speak_plainly()
     try:
         return run(args)
     except AllfocusError as error:
@@ -46,6 +48,12 @@ def guarded(run: Run, args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("allfocus: interrupted; nothing half-written was kept", file=sys.stderr)
         return INTERRUPTED
+
+
+def _speak_plainly() -> None:
+    """Let stdout take any file's name, and give each line at once to whoever reads it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # there may be none, or a stand-in for it
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 def _report(error: AllfocusError, args: argparse.Namespace) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from allfocus.runtime.errors import AllfocusError, UsageError
 
 _MARK = "-allfocus-"  # tells a draft from a hidden file of somebody else, such as .a-original.jpg
-# After the mark come mkstemp's characters, then the suffix of `path`.
+# After the mark come eight characters, then the suffix of `path`.
 _DRAFT = re.compile(rf"(\..*{_MARK})[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)
 
 
@@ -26,11 +26,13 @@ def publish(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        draft = path.absolute().with_name(f"{_prefix(path)}{secrets.token_hex(4)}{path.suffix}")
+        draft.touch(exist_ok=False)
+        temporary = draft
+        # The umask has its say in a new file. To ask for it would be to change it for all threads.
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes it private, and so do some writers
+        temporary.chmod(mode)  # some writers make it private
         temporary.replace(path)
     except OSError as error:
         raise AllfocusError(
@@ -84,9 +86,3 @@ def remove_drafts(paths: Iterable[Path]) -> None:
 def _prefix(path: Path) -> str:
     """How the name of each draft of `path` begins."""
     return f".{path.stem}{_MARK}"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,6 +1,7 @@
 """What `allfocus watch` has done: a file from which a watch that was killed goes on exactly.
 
-All that a watch keeps for itself stands in OUT/.allfocus-watch: `ledger.jsonl`, `drafts`, `lock`.
+All that a watch keeps for itself stands in OUT/.allfocus-watch: `ledger.jsonl`, `drafts`, `lock`,
+and `in-hand` (see there), which says nothing about what is done.
 One picture is one line of the ledger, and that line is the moment in which it becomes done:
 
 1. its outputs are written as drafts, whole and forced to the disk;

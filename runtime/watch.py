@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from allfocus.runtime.arrivals import Arrivals, Lookout, can_be_read, identity_of
 from allfocus.runtime.errors import AllfocusError, BackendError, InputError, LimitError
+from allfocus.runtime.in_hand import InHand
 from allfocus.runtime.jobs import Job, Naming, job_for
 from allfocus.runtime.ledger import Identity, Ledger
 from allfocus.runtime.work import Done, Failure
@@ -59,9 +60,15 @@ class Watch:
     ) -> None:
         self._plan, self._ledger = plan, ledger
         self._work, self._tell, self._stopping = work, tell, stopping
-        self._arrivals = Arrivals(ledger.finished, plan.settle)
+        self._in_hand = InHand(plan.out, plan.folder)
+        self._arrivals = Arrivals(ledger.finished, plan.settle, last=self._in_hand.suspect)
         self._lookout = Lookout(
-            plan.folder, plan.out, recursive=plan.recursive, every=plan.every, say=say
+            plan.folder,
+            plan.out,
+            recursive=plan.recursive,
+            every=plan.every,
+            patient=not plan.once,
+            say=say,
         )
         self._told: set[tuple[str, Identity]] = set()  # what was reported and is tried again
         self._broken: set[str] = set()  # pictures the engine failed on since it did one
@@ -71,7 +78,8 @@ class Watch:
     def run(self) -> None:
         """Watch until `stopping`, or with `once` until everything was tried.
 
-        Raises AllfocusError where outputs cannot be written, or the engine does no picture.
+        Raises AllfocusError where outputs cannot be written, the engine does no picture, or with
+        `once` the folder cannot be read.
         """
         # `disable=None`: no bar where stderr is not a terminal
         with tqdm(total=0, unit="picture", disable=None) as bar:
@@ -80,7 +88,8 @@ class Watch:
                 taken = self._arrivals.next()
                 if taken is not None:
                     self._take(*taken)
-                elif self._plan.once and not self._lookout.away and not self._expected():
+                elif self._plan.once and (self._lookout.away or not self._expected()):
+                    self._lookout.check()
                     break
                 else:
                     self._rest(bar)
@@ -128,7 +137,8 @@ class Watch:
             return None
         for output in job.outputs():
             self._check_place(name, output)
-        done = self._work(draft)
+        with self._in_hand.holding(name, identity):
+            done = self._work(draft)
         if identity_of(job.source) != identity:
             return None
         self._ledger.done(name, identity, dict(zip(draft.outputs(), job.outputs(), strict=True)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import os
@@ -38,10 +37,11 @@ from allfocus.runtime.work import (
 _ABOUT = """\
 Each picture is done once: OUT/.allfocus-watch remembers it, also where its output was taken away.
 A picture that is replaced is done again; a damaged one is reported, and not tried again until it is
-replaced, one that --memory or --max-pixels refuses is tried again at the next start. Hidden files
-are passed over, and what stands in OUT where that is within DIR. Ctrl-C and SIGTERM end after the
-picture in hand, a second one at once. Whatever kills the program, the next start goes on where it
-was, and no output is ever half-written.
+replaced; one that --memory or --max-pixels refuses, or for which the machine has too little memory,
+is tried again at the next start. Hidden files are passed over, and what stands in OUT where that is
+within DIR. Ctrl-C and SIGTERM end after the picture in hand, a second one at once. Whatever kills
+the program, the next start goes on where it was, and no output is ever half-written. A picture at
+which it was killed comes last then; a start that follows three such kills in a row passes it over.
 """
 
 
@@ -71,8 +71,6 @@ def run(args: argparse.Namespace) -> int:
     """Watch until a signal; with --once FAILED where a picture failed."""
     plan = _plan(args)
     _check_folders(plan)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # read by others while this runs, and any name
-        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     with _alone(plan):
         return _watch(plan, args)
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from allfocus.runtime.command import positive
 from allfocus.runtime.deblurrer import Deblurrer, Result
-from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.runtime.errors import AllfocusError, InputError, LimitError, UsageError
 from allfocus.runtime.jobs import Job, Naming
 from allfocus.runtime.model_options import add_model_options
 from allfocus.runtime.pictures.formats import format_for
@@ -24,6 +24,7 @@ from allfocus.runtime.pictures.image import (
     OPENCV_MAX_PIXELS,
     Picture,
     read_image,
+    too_little_memory,
     write_image,
 )
 from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
@@ -94,9 +95,23 @@ def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) ->
     """Read a picture, make it sharp, and write all outputs of `job`.
 
     Raises InputError for a picture that cannot be read, processed or encoded (LimitError where it
-    is only larger than is allowed), and AllfocusError where the engine fails or an output cannot be
-    written.
+    is only larger than is allowed, or than there is memory for), and AllfocusError where the engine
+    fails or an output cannot be written.
     """
+    try:
+        return _do_one(deblur, job, quality, max_pixels)
+    except InputError as error:
+        refused = type(error)(str(error))
+    except (MemoryError, cv2.error) as error:
+        lack = too_little_memory(error)
+        if lack is None:
+            raise
+        refused = LimitError(f"{job.source}: {lack}")
+    # Raised out here it has no context, whose frames keep the picture: errors may be collected.
+    raise refused
+
+
+def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     picture = read_image(job.source, max_pixels=max_pixels)
     try:
         sharp, blur, result = _sharpen(deblur, picture)

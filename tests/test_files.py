@@ -122,6 +122,20 @@ def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o644
 
 
+def test_the_umask_of_all_threads_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that changed it at once could each take the other's for its own, and leave that."""
+
+    def change(_: int) -> int:
+        raise AssertionError("changed")
+
+    monkeypatch.setattr(os, "umask", change)
+    with publish(tmp_path / "x"):
+        pass
+    assert listing(tmp_path) == ["x"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="POSIX file modes")
 def test_a_writer_that_makes_private_files_changes_nothing(tmp_path: Path) -> None:
     """safetensors writes a private file of its own and renames it."""

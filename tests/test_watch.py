@@ -131,6 +131,29 @@ def test_what_a_limit_refuses_is_done_when_the_next_start_allows_it(
     assert value_of("out/a.png") == 245
 
 
+def test_one_that_is_too_large_for_the_memory_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("in/a.png", 10)
+    save("in/b.png", 20)
+    real = Inverted._run
+
+    def run_out(self: Inverted, inputs: dict[str, Any]) -> dict[str, Any]:
+        if inputs["image"].max() == 10:
+            raise MemoryError("Unable to allocate 462 MiB")
+        return real(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inverted, "_run", run_out)
+        assert once("--json") == 1
+    said = capsys.readouterr()
+    assert "in/a.png: too large for the memory there is (Unable to allocate 462 MiB)" in said.err
+    assert json.loads(said.out.splitlines()[0])["kind"] == "LimitError"
+    assert shown() == ["b.png"]
+    assert once() == 0
+    assert shown() == ["a.png", "b.png"]
+
+
 def test_json_has_a_line_for_each_picture(capsys: pytest.CaptureFixture[str]) -> None:
     save("in/a.png")
     Path("in/b.png").write_bytes(b"")
@@ -147,6 +170,23 @@ def test_a_name_that_is_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"in/\udcff.png -> out/\udcff.png" in capsys.readouterr().out
     assert once() == 0
     assert capsys.readouterr().out == ""
+
+
+def test_once_ends_where_the_folder_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, watched = os.scandir, os.path.realpath("in")
+
+    def scandir(path: Any) -> Any:
+        if str(path).startswith(watched):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert once("--json") == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("allfocus: in cannot be read (Stale file handle), so that what")
+    assert "start again" in json.loads(said.out)["error"]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from watched import KEPT, enter, load_inverted, run, save, shown, value_of
+from watched import KEPT, Inverted, enter, load_inverted, run, save, shown, value_of
 
-from allfocus.runtime import arrivals, ledger, model_options, watch
+from allfocus.runtime import arrivals, in_hand, ledger, model_options, watch
+from allfocus.runtime.backend import Options
+from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.ledger import FOLDER
 
-TRACED = (arrivals.__file__, ledger.__file__, watch.__file__)
+TRACED = (arrivals.__file__, in_hand.__file__, ledger.__file__, watch.__file__)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 DRIVER = """
 import sys
@@ -63,6 +65,12 @@ def test_killed_at_a_thousand_random_moments() -> None:
 @pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.full)])
 def test_killed_at_every_line(step: int) -> None:
     assert "lines" in drive("kill_at_lines", step)
+
+
+@needs_fork
+def test_killed_by_one_of_the_pictures() -> None:
+    """As the system does where one takes more memory than there is."""
+    assert "3 kills" in drive("kill_by_picture")
 
 
 class Pipeline:
@@ -177,6 +185,29 @@ def kill_at_lines(step: int) -> str:
         count += step
     assert count > 100
     return f"{count} lines"
+
+
+class Heavy(Inverted):
+    """Is killed by a picture of the value 0."""
+
+    def _run(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        if not inputs["image"].any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._run(inputs)
+
+
+def kill_by_picture() -> str:
+    """Start watches until none is killed any more: the others are done, and that one is told."""
+    vars(model_options)["load"] = lambda *_, **__: Deblurrer(Heavy(Path("x"), Options()))
+    pipeline, kills = Pipeline(Path.cwd() / "heavy", random.Random(1)), 0
+    for value, name in enumerate("abc"):
+        save(pipeline.source / f"{name}.png", value)
+    while os.WIFSIGNALED(status := os.waitpid(pipeline.start("--once"), 0)[1]):
+        kills += 1
+        assert kills < 9
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert shown(pipeline.out) == [f"{n}{end}.png" for n in "bc" for end in ("-defocus", "")]
+    return f"{kills} kills"
 
 
 def killer(lines: int) -> Callable[..., Any]:

@@ -268,6 +268,36 @@ def test_once_ends_by_itself(world: World, settle: float) -> None:
     assert world.now - 1000 < settle + 3
 
 
+@pytest.mark.parametrize("back", [5.0, 1e9])
+def test_once_does_what_it_found_where_the_folder_goes_away(
+    world: World, monkeypatch: pytest.MonkeyPatch, back: float
+) -> None:
+    """It does not wait for more; where there may be none, it has to say so."""
+
+    def flicker(*args: Any, **options: Any) -> dict[str, Identity]:
+        if 1003 < world.now < 1000 + back:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return look(*args, **options)
+
+    def linger(_: Job) -> None:
+        world.now += 1.5
+
+    monkeypatch.setattr(arriving, "look", flicker)
+    world.during = linger
+    for name in "abc":
+        write(f"{name}.png", name)()
+    if back > 1000:
+        with pytest.raises(
+            AllfocusError, match=r"in cannot be read \(Input/output error\), so tha"
+        ):
+            world.run(500, once=True)
+    else:
+        world.run(500, once=True)
+    assert [text for _, text in world.works] == ["a", "b", "c"]
+    assert world.said == []
+    assert world.now < 1010
+
+
 def test_a_large_folder_is_looked_at_less_often(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,12 +8,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from watched import Inverted, load_inverted, save
 
 from allfocus.runtime import deblur_command, watch_command
-from allfocus.runtime.errors import InputError
-from allfocus.runtime.jobs import Job
-from allfocus.runtime.work import Done, Failure, add_options, done_as_json, failure_as_json, tell
+from allfocus.runtime.errors import InputError, LimitError
+from allfocus.runtime.jobs import Job, Naming, job_for
+from allfocus.runtime.work import (
+    Done,
+    Failure,
+    add_options,
+    do_one,
+    done_as_json,
+    failure_as_json,
+    tell,
+)
 
 JOB = Job(source=Path("a.png"), target=Path("out/a.png"), defocus=Path("out/m.png"), view=None)
 DONE = Done(
@@ -94,3 +105,66 @@ def test_what_is_told(capsys: pytest.CaptureFixture[str], quiet: bool) -> None:
     line = f"a.png -> {Path('out/a.png')}  4x3, 6 ms, 25% in focus\n"
     assert said.out == ("" if quiet else line)
     assert said.err == "allfocus: a.png: its transparency was left out\nallfocus: a.png: empty\n"
+
+
+def of_python() -> None:
+    raise MemoryError
+
+
+def of_numpy() -> None:
+    np.empty((1 << 30, 1 << 17), np.uint8)
+
+
+def of_opencv() -> None:
+    cv2.resize(np.zeros((2, 2), np.uint8), (1 << 30, 1 << 17))
+
+
+def misuse() -> None:
+    cv2.resize(np.zeros((2, 2), np.uint8), (0, 0))
+
+
+def do(folder: Path) -> Done:
+    job = job_for(save(folder / "a.png"), folder / "out" / "a.png", Naming())
+    return do_one(load_inverted("x"), job, None, 100)
+
+
+LACKS = [(of_python, "none is left"), (of_numpy, "128. TiB"), (of_opencv, "140737488355328 bytes")]
+
+
+@pytest.mark.parametrize(("lack", "reason"), LACKS)
+@pytest.mark.parametrize("where", ["imdecode", "_run", "imencode"])
+def test_a_lack_of_memory_is_not_the_pictures_fault(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    lack: Callable[[], None],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(Inverted if where == "_run" else cv2, where, lambda *_: lack())
+    with pytest.raises(LimitError, match=rf"a\.png: too large .*{reason}.*less --memory") as raised:
+        do(tmp_path)
+    assert raised.type is LimitError
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_what_opencv_is_asked_wrongly_is_a_fault_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Inverted, "_run", lambda *_: misuse())
+    with pytest.raises(cv2.error):
+        do(tmp_path)
+
+
+def refuse() -> None:
+    raise LimitError("a memory budget of 1 MiB is too small")
+
+
+@pytest.mark.parametrize("lack", [refuse, of_numpy])
+def test_an_error_keeps_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: Callable[[], None]
+) -> None:
+    """`allfocus deblur` collects its errors: with their pictures, less room would be left each."""
+    monkeypatch.setattr(Inverted, "_run", lambda *_: lack())
+    with pytest.raises(LimitError, match=r"a\.png: ") as raised:
+        do(tmp_path)
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)

@@ -63,7 +63,8 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a picture as it is stored; the format comes from the content, not from the name.
 
     Raises InputError where the file is missing, no picture, damaged, cut short, or of a kind that
-    would not be read rightly, and LimitError where only `max_pixels` (width times height) is less.
+    would not be read rightly, and LimitError where only `max_pixels` (width times height) is less,
+    or the memory that OpenCV gets.
     """
     try:
         form, data = _read_bytes(path)
@@ -98,7 +99,7 @@ def write_image(path: Path, picture: Picture, *, quality: int | None = None) -> 
     try:
         data, notes = encode_image(picture, form, quality)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     with publish(path) as temporary:
         temporary.write_bytes(data)
     return notes
@@ -156,7 +157,8 @@ def _decode(data: bytes, header: Header) -> Pixels:
     with _silent():
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
+        except cv2.error as error:
+            _check_memory(error)
             pixels = None
     if pixels is None:
         raise InputError(
@@ -206,12 +208,31 @@ def _encode(pixels: Pixels, form: Format, quality: int, lossless: bool) -> bytes
     with _silent():
         try:
             done, data = cv2.imencode(form.suffixes[0], pixels, options.get(form.name, []))
-        except cv2.error:
+        except cv2.error as error:
+            _check_memory(error)
             done = False
     if not done:
         height, width = pixels.shape[:2]
         raise InputError(f"OpenCV cannot write {width}x{height} as {form.name}; choose PNG")
     return data.tobytes()
+
+
+def too_little_memory(error: Exception) -> LimitError | None:
+    """What to tell where Python, NumPy or OpenCV got no memory; None for any other error."""
+    if not isinstance(error, MemoryError) and getattr(error, "code", 0) != cv2.Error.StsNoMem:
+        return None
+    reason = getattr(error, "err", "") or str(error) or "none is left"
+    return LimitError(
+        f"too large for the memory there is ({reason}): give less --memory, end other programs, "
+        "allow this one more, or make the picture smaller"
+    )
+
+
+def _check_memory(error: cv2.error) -> None:
+    """Raise LimitError where that was missing: then nothing is wrong with the picture."""
+    lack = too_little_memory(error)
+    if lack is not None:
+        raise lack from None
 
 
 @contextmanager
