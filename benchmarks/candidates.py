@@ -24,6 +24,7 @@ from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
 from allfocus.runtime.signature import Signature
+from allfocus.runtime.skip import AUTO, Choice
 
 ALL = "all"  # of the models, where a command takes several
 
@@ -101,12 +102,13 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def open_model(
-    model: str, backend: str, threads: int, label: str | None = None
+    model: str, backend: str, threads: int, label: str | None = None, *, skip: Choice = AUTO
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
-    It is called `label` or, without one, by its name or its file's. Raises UsageError for one that
-    takes something else than one picture, and what loading raises.
+    It is called `label` or, without one, by its name or its file's. `skip` is that of
+    `allfocus.load`; a model that makes no picture leaves out nothing. Raises UsageError for one
+    that takes something else than one picture, and what loading raises.
     """
     signature = _signature(model, backend)
     name = label or Path(model).name
@@ -116,7 +118,9 @@ def open_model(
             "which `allfocus eval` can give it"
         )
     if signature.deblurs:
-        with allfocus.load(model, backend=backend, color="rgb", threads=threads) as deblur:
+        with allfocus.load(
+            model, backend=backend, color="rgb", threads=threads, skip=skip
+        ) as deblur:
             yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
     else:
         with allfocus.load_model(model, backend=backend, color="rgb", threads=threads) as loaded:

@@ -27,11 +27,13 @@ from allfocus.benchmarks.quality_sheet import Sheet
 from allfocus.benchmarks.quality_text import render
 from allfocus.benchmarks.schema import encode
 from allfocus.benchmarks.scoring import Settings, judge
+from allfocus.runtime import skip as skips
 from allfocus.runtime.catalogue import BASELINES
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.skip import AUTO
 from allfocus.runtime.spec import Size
 from allfocus.train.dense_flow import LEAST
 from allfocus.train.picture_file import write_picture
@@ -87,7 +89,11 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
         raise UsageError(
             f"--by-radius: {data.name} has no maps (`defocus/` or `filtered/`) to tell radii by"
         )
-    optional = ((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing))
+    skipped = f"what is in focus: --skip {args.skip}, where the usual choice is {AUTO}"
+    optional = (
+        *((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing)),
+        (skipped, args.skip != AUTO),
+    )
     return notes + [note for note, wanted in optional if wanted]
 
 
@@ -113,7 +119,7 @@ def _check_models(args: argparse.Namespace, first: Pair) -> str | None:
     """
     estimators = []
     for model in _models(args.model):
-        with open_model(model, args.backend, args.threads or 0) as candidate:
+        with open_model(model, args.backend, args.threads or 0, skip=args.skip) as candidate:
             if candidate.estimates:
                 estimators.append(model)
             if first.sharp is None:
@@ -141,7 +147,7 @@ def _field(
 def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
     """The models alone: neither the input nor a baseline tells what is in focus."""
     for model, label in candidates.labels(_models(args.model)).items():
-        yield open_model(model, args.backend, args.threads or 0, label)
+        yield open_model(model, args.backend, args.threads or 0, label, skip=args.skip)
 
 
 def _check_detects(candidate: Candidate, pair: Pair) -> None:
@@ -196,6 +202,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--map-radius", type=_radius, default=8.0, metavar="PIXELS", help=text)
     add("--backend", default="auto", help=f"auto, onnxruntime, {', '.join(BACKENDS)}")
     add("--threads", type=positive, help="CPU threads (all there are)")
+    add("--skip", type=skips.argument, default=AUTO, help=skips.HELP)
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="also write JSON, Markdown, a sheet of crops")
 

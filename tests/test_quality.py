@@ -93,6 +93,33 @@ def test_the_table_and_the_files(
     assert cv2.imread(str(tmp_path / "out" / "quality.png")) is not None
 
 
+def test_what_is_passed_through_can_be_chosen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What skipping costs is the difference: here everything is passed through."""
+    words = (
+        "--model",
+        "didanet-lite",
+        "--data",
+        folder,
+        "--no-baselines",
+        "--threads",
+        1,
+        "--json",
+    )
+    found = {}
+    for skip in ("1000", "off"):
+        status, out, _ = evaluate(
+            capsys, *words, "--backend", "cpu", "--threads", 1, "--skip", skip
+        )
+        assert status == 0
+        report = decode(QualityReport, out)
+        assert any(f"--skip {float(skip) if skip != 'off' else skip}" in n for n in report.notes)
+        found[skip] = [row.pictures[0].similarity for row in report.rows]
+    assert found["1000"][1] == found["1000"][0]
+    assert found["off"][1] != found["off"][0]
+
+
 def test_json_is_the_report(
     tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,7 +169,7 @@ def test_without_any_map_there_are_no_baselines(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(folder / "defocus")
-    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(BLIND))
+    monkeypatch.setattr(quality, "open_model", lambda *_, **__: nullcontext(BLIND))
     status, out, _ = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", folder)
     assert status == 0
     assert "no classical baselines: the data have no maps, and no model here gives any" in out
@@ -252,7 +279,7 @@ def test_a_model_that_fails_ends_it_with_its_name(
         raise RuntimeError(f"no memory for {pair.blurry.shape}")
 
     failing = candidates.Candidate(name="didanet", kind="model", run=run)
-    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(failing))
+    monkeypatch.setattr(quality, "open_model", lambda *_, **__: nullcontext(failing))
     words = ("--model", "didanet", "--data", folder, "--no-baselines", "--out", tmp_path / "out")
     status, out, err = evaluate(capsys, *words)
     assert status == 1
@@ -431,7 +458,7 @@ def test_masks_are_in_focus_where_they_are_white(masks: Path) -> None:
 def test_a_model_without_a_map_cannot_be_judged_by_masks(
     masks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(quality, "open_model", lambda *_: nullcontext(BLIND))
+    monkeypatch.setattr(quality, "open_model", lambda *_, **__: nullcontext(BLIND))
     status, _, err = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", masks)
     assert status == 2
     assert "blind gives no map" in err
