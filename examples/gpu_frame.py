@@ -27,8 +27,12 @@ def with_cupy(deblur: allfocus.Deblurrer, frame: np.ndarray) -> np.ndarray:
 
 
 def with_pycuda(deblur: allfocus.Deblurrer, frame: np.ndarray) -> np.ndarray:
-    """PyCUDA: a GPUArray goes in by `__cuda_array_interface__`."""
-    import pycuda.autoinit  # noqa: F401
+    """PyCUDA: a GPUArray goes in by `__cuda_array_interface__`.
+
+    In the primary context, where the engine works: `pycuda.autoinit` would make another one, in
+    which the engine's memory is not valid.
+    """
+    import pycuda.autoprimaryctx  # noqa: F401
     from pycuda import driver, gpuarray
 
     result = deblur(gpuarray.to_gpu(frame))

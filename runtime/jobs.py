@@ -52,24 +52,41 @@ class Job:
 
 
 def plan(
-    inputs: Sequence[str], out: Path, naming: Naming, *, recursive: bool, overwrite: bool
+    inputs: Sequence[str],
+    out: Path,
+    naming: Naming,
+    *,
+    recursive: bool,
+    overwrite: bool,
+    resume: bool = False,
 ) -> list[Job]:
     """The jobs for `inputs` (files, folders, patterns) and `out` (a file or a folder).
 
     A folder's pictures keep their place below it, all others their name. A file that is not there
-    is left to whoever reads it. Raises UsageError for outputs that clash, and InputError where a
-    folder or pattern holds no picture.
+    is left to whoever reads it. Outputs that are there already are refused, unless `overwrite`
+    allows all, or `resume` those that are no input. Raises UsageError for these and for outputs
+    that clash, and InputError where a folder or pattern holds no picture.
     """
-    if _is_one_file(inputs) and _names_a_file(out):
+    if _is_one_file(inputs) and names_a_file(out):
         pairs = [(Path(inputs[0]), out)]
     else:
         _check_folder(out)
         pairs = [(source, out / name) for source, name in _expand(inputs, out, recursive)]
     jobs = [job_for(source, target, naming) for source, target in pairs]
+    if resume:
+        jobs = _resumed(jobs)
     _refuse_clashes(jobs)
-    if not overwrite:
+    if not (overwrite or resume):
         _refuse_existing(jobs)
     return jobs
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures that stand in `folder` itself, by their names, sorted.
+
+    Raises InputError where there is none.
+    """
+    return _pictures(str(folder), folder.iterdir(), folder, folder, "")
 
 
 def job_for(source: Path, target: Path, naming: Naming) -> Job:
@@ -95,14 +112,18 @@ def _is_one_file(inputs: Sequence[str]) -> bool:
     return Path(inputs[0]).exists() or not glob.has_magic(inputs[0])
 
 
-def _names_a_file(out: Path) -> bool:
+def names_a_file(out: Path) -> bool:
+    """Whether `out` is the name of a picture, and no folder has it.
+
+    Raises UsageError where it is that of a picture that cannot be written.
+    """
     if out.suffix.lower() in _NOT_WRITTEN and not out.is_dir():
         format_for(out)
     return out.suffix.lower() in SUFFIXES and not out.is_dir()
 
 
 def _check_folder(out: Path) -> None:
-    if _names_a_file(out):
+    if names_a_file(out):
         raise UsageError(f"{out}: the name of one picture, for several; give a folder to --out")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: a file, where a folder was expected; give another --out")
@@ -167,16 +188,58 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_existing(jobs: Sequence[Job]) -> None:
-    sources = {_key(job.source) for job in jobs}
+    sources = {_file(job.source) for job in jobs}
     standing = [path for job in jobs for path in job.outputs() if path.exists()]
     if not standing:
         return
-    what = "an input" if _key(standing[0]) in sources else "there already"
+    first = next((path for path in standing if _file(path) in sources), None)
+    what = "there already" if first is None else "an input"
     more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
     raise UsageError(
-        f"{standing[0]} is {what}{more}: choose another folder, add --suffix=-sharp, or allow it "
-        "with --overwrite"
+        f"{first or standing[0]} is {what}{more}: choose another folder, add --suffix=-sharp, or "
+        "allow it with --overwrite"
     )
+
+
+def _resumed(jobs: Sequence[Job]) -> list[Job]:
+    """`jobs` without those for what an earlier run wrote beside its inputs, and now is among them.
+
+    Raises UsageError where an input would be written over.
+    """
+    sources = {_file(job.source) for job in jobs}
+    written = {_file(p) for job in jobs for p in job.outputs() if _file(p) != _file(job.source)}
+    left = [job for job in jobs if _file(job.source) not in written]
+    for job in left:
+        _refuse_inputs(job, sources)
+    return left
+
+
+def _refuse_inputs(job: Job, sources: set[object]) -> None:
+    """Nothing tells whether an earlier run wrote over an input: it would be made sharp twice."""
+    standing = [path for path in job.outputs() if path.exists()]
+    if _file(job.source) in map(_file, standing):
+        raise UsageError(
+            f"{job.source} is an input and would be written over, and --resume cannot tell whether "
+            "it was: choose another folder, or add --suffix=-sharp; --overwrite, without --resume, "
+            "allows it"
+        )
+    if len(standing) == len(job.outputs()):  # done: nothing will be written
+        return
+    for path in standing:
+        if _file(path) in sources:
+            raise UsageError(
+                f"{path} is an input, and would be written again with what is missing beside it: "
+                "remove it if an earlier run wrote it; else choose another folder or --suffix"
+            )
+
+
+def _file(path: Path) -> object:
+    """Equal for two names of one file, through hard links and in other letter case too."""
+    try:
+        found = path.stat()
+    except OSError:
+        return _key(path)
+    return found.st_dev, found.st_ino
 
 
 def _key(path: Path) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from allfocus.runtime import pipeline as pipelines
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.streams import camera
 from allfocus.runtime.streams.camera import Camera
-from allfocus.runtime.streams.frames import StreamFrame
+from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
 from allfocus.runtime.streams.ladder import pass_through
 from allfocus.runtime.streams.simple import Callback
 
@@ -100,3 +105,65 @@ def test_a_video_file_may_stand_in_for_a_network_stream(tmp_path: Any) -> None:
         if len(frames) == 5:
             source.close()
     assert all(isinstance(f, StreamFrame) and f.image.shape == (64, 96, 3) for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("where", "reader"),
+    [
+        ("rtsp://somewhere/stream", cv2.CAP_FFMPEG),
+        ("videotestsrc ! appsink", cv2.CAP_GSTREAMER),
+    ],
+)
+def test_streams_are_told_how_long_a_frame_may_take(
+    monkeypatch: pytest.MonkeyPatch, where: str, reader: int
+) -> None:
+    """Of a numbered camera V4L2, AVFoundation and Media Foundation have limits of their own."""
+    given: list[Any] = []
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *options: given.append(options))
+    camera._capture(where)
+    (found,) = given
+    assert found[:2] == (where, reader)
+    limits = dict(zip(found[2][::2], found[2][1::2], strict=True))
+    assert limits == {
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 10_000,
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC: 10_000,
+    }
+
+
+def test_a_source_that_hangs_is_left_to_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a driver that never comes back: the others are closed, and the run ends."""
+    hangs, let_go = threading.Event(), threading.Event()
+
+    class Hanging(Source):
+        live = True
+
+        def frames(self) -> Iterator[StreamFrame | Damaged]:
+            yield StreamFrame(np.zeros((2, 2, 3), np.uint8), 0, time.perf_counter())
+            hangs.set()
+            let_go.wait(30)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(pipelines, "_PATIENCE", 0.05)
+    done = threading.Event()
+    pipeline = Pipeline(Hanging(), pass_through, Callback(lambda *_: done.set()))
+
+    def stop() -> None:
+        assert hangs.wait(5)
+        assert done.wait(5)
+        pipeline.stop()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    start = time.perf_counter()
+    try:
+        report = pipeline.run()
+        assert time.perf_counter() - start < 5
+        assert report.frames == 1
+        assert "the source does not end: it is left to itself" in caplog.text
+    finally:
+        let_go.set()
+        stopper.join(5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import uuid
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing import shared_memory
 from pathlib import Path
 from threading import Thread
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -86,6 +88,40 @@ def test_what_is_no_picture_is_refused(client: Any) -> None:
 def test_a_frame_in_gpu_memory(way: str) -> None:
     pytest.importorskip(way)
     assert example("gpu_frame").main(["--with", way]) == 0
+
+
+class Pointed:
+    """An array as PyCUDA has it, here in host memory."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = np.ascontiguousarray(array)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return dict(self.array.__array_interface__)
+
+
+def test_pycuda_works_in_the_context_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pycuda.autoinit` would make a context of its own, in which no result is valid."""
+
+    def copy(target: Any, address: int) -> None:
+        ctypes.memmove(target.ctypes.data, address, target.nbytes)
+
+    parts = {
+        "autoprimaryctx": ModuleType("pycuda.autoprimaryctx"),
+        "driver": SimpleNamespace(memcpy_dtoh=copy),
+        "gpuarray": SimpleNamespace(to_gpu=Pointed),
+    }
+    pycuda = ModuleType("pycuda")
+    for name, part in parts.items():
+        monkeypatch.setitem(sys.modules, f"pycuda.{name}", part)
+        setattr(pycuda, name, part)
+    monkeypatch.setitem(sys.modules, "pycuda", pycuda)
+    frame = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    sharp = example("gpu_frame").with_pycuda(
+        lambda given: Result(Pointed(255 - given.array), None, {}), frame
+    )
+    np.testing.assert_array_equal(sharp, 255 - frame)
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:

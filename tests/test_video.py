@@ -22,6 +22,7 @@ from allfocus.runtime.spec import Graph, Io, Matrix, Range
 from allfocus.runtime.streams.ffmpeg import Encoding
 from allfocus.runtime.streams.frames import Damaged, StreamFrame
 from allfocus.runtime.streams.ladder import pass_through
+from allfocus.runtime.streams.like_source import LikeSource
 from allfocus.runtime.streams.simple import Callback
 from allfocus.runtime.streams.video import VideoSource
 from allfocus.runtime.streams.video_sink import VideoSink
@@ -215,6 +216,30 @@ def test_the_last_picture_stays_as_long(tmp_path: Path) -> None:
     assert lengths[1] == pytest.approx(lengths[0], abs=0.11)  # a frame, as B-frames are counted
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clip_of_changing_rate_stays_as_long(tmp_path: Path, suffix: str) -> None:
+    """As phones record in the dark; the last frame stays as long as the one before."""
+    given, times = tmp_path / f"in{suffix}", [0, 40, 50, 500, 540, 580, 1500]
+    with av.open(str(given), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.time_base = video.codec_context.time_base = Fraction(1, 1000)
+        for index, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(moving(index, 96, 64), format="bgr24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        packets = list(video.encode())
+        packets[-1].duration = 920
+        container.mux(packets)
+    converted(given, tmp_path / f"out{suffix}")
+    lengths = []
+    for name in ("in", "out"):
+        with av.open(str(tmp_path / f"{name}{suffix}")) as container:
+            assert container.duration is not None
+            lengths.append(container.duration / 1e6)
+    assert lengths == pytest.approx([2.42, 2.42], abs=0.002)
+
+
 def _seconds(path: Path) -> float:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -310,7 +335,8 @@ def test_the_source_may_end_before_the_last_frame_is_written(tmp_path: Path) -> 
     source = VideoSource(write_clip(tmp_path / "in.mp4", 3))
     sink = VideoSink(tmp_path / "out.mp4", source)
     frames = list(source.frames())
-    sink._given = None
+    assert isinstance(sink._manner, LikeSource)
+    sink._manner._given = None
     for frame in frames:
         assert not isinstance(frame, Damaged)
         frame.origin.pts = None

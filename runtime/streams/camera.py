@@ -16,7 +16,7 @@ from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
 log = logging.getLogger("allfocus")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
-_TIMEOUT_MS = 10_000  # for opening and for each frame, of network streams
+_TIMEOUT_MS = 10_000  # for opening and for each frame, of streams; V4L2 has 10 s of its own
 
 Open = Callable[[], Any]  # something like cv2.VideoCapture
 
@@ -25,9 +25,10 @@ class Camera(Source):
     """A camera by its number, or a stream by its address: rtsp://, http://, or a GStreamer pipeline
     that ends in `appsink`, where OpenCV was built with GStreamer.
 
-    It is live: what is not taken in time is lost. One that vanishes, or gives no frames, is opened
-    again after pauses that grow to 30 s, for ever, or until `patience` seconds without a frame have
-    gone by, which raises InputError. `open_capture` stands in for cv2.VideoCapture.
+    It is live: what is not taken in time is lost. One that vanishes, or gives no frame for 10 s, is
+    opened again after pauses that grow to 30 s, for ever, or until `patience` seconds without a
+    frame have gone by, which raises InputError. `open_capture` stands in for cv2.VideoCapture; its
+    `read` has to come back at some time, as those of OpenCV do.
     """
 
     live = True
@@ -92,7 +93,6 @@ class Camera(Source):
 def _capture(where: int | str) -> Any:
     if isinstance(where, int):
         return cv2.VideoCapture(where)
-    if "appsink" in where:
-        return cv2.VideoCapture(where, cv2.CAP_GSTREAMER)
+    reader = cv2.CAP_GSTREAMER if "appsink" in where else cv2.CAP_FFMPEG
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
-    return cv2.VideoCapture(where, cv2.CAP_FFMPEG, [*limits, _TIMEOUT_MS])
+    return cv2.VideoCapture(where, reader, [*limits, _TIMEOUT_MS])

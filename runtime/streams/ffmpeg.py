@@ -32,6 +32,8 @@ _BY_SCALE = (
 _LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "rawvideo", "libx264rgb")
 _LAMBDA = 118  # FF_QP2LAMBDA: a quantiser's scale, as encoders are told it
 _MOST_TICKS = 65_535  # a second, of MPEG-4
+TICK = Fraction(1, 60_000)  # s: whole ones for every usual rate, and not too many for MPEG-4
+_NEAR = 0.001  # of a rate: what a mean is off by at most where all frames stay as long
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,11 @@ def load() -> Any:
     return av
 
 
-def encoder(given: Any, wanted: str | None, notes: list[str]) -> str:
-    """The name of an encoder: `wanted`, or one of the codec of the stream `given`.
+def encoder(name: str, wanted: str | None, notes: list[str]) -> str:
+    """The name of an encoder: `wanted`, or one of the codec `name`, such as h264.
 
     Raises UsageError where there is none of that name; another codec is noted.
     """
-    name = str(given.codec_context.codec.canonical_name)
     for codec in (wanted,) if wanted else _ENCODERS.get(name, (name,)):
         if _can_encode(codec):
             return codec
@@ -70,9 +71,9 @@ def encoder(given: Any, wanted: str | None, notes: list[str]) -> str:
     return found
 
 
-def pixel_format(given: Any, codec: str, notes: list[str]) -> str:
-    """That of the stream `given` where the encoder takes it; else another one, which is noted."""
-    av, form = load(), str(given.codec_context.pix_fmt)
+def pixel_format(form: str, codec: str, notes: list[str]) -> str:
+    """The pixel format `form` where the encoder takes it; else another one, which is noted."""
+    av = load()
     if any(part.is_alpha for part in av.VideoFormat(form).components):
         notes.append(f"pixels as {form}: what was transparent becomes solid")
     able = [each.name for each in av.Codec(codec, "w").video_formats or ()]
@@ -83,15 +84,33 @@ def pixel_format(given: Any, codec: str, notes: list[str]) -> str:
     return chosen
 
 
-def time_base(codec: str, wanted: Fraction, rate: Fraction) -> Fraction:
-    """`wanted`, or one frame where an encoder knows only frames of one length."""
-    fixed = load().Codec(codec, "w").frame_rates
+def time_base(codec: str, wanted: Fraction, rate: Fraction, fastest: Fraction) -> Fraction:
+    """`wanted`, or what the encoder knows instead: ticks that are not as short, or one frame of a
+    rate on its list. Where none is the mean `rate`, it is one that no frame comes faster than
+    (`fastest`): what is pushed on by the one before would fall behind its sound.
+    """
+    listed = [
+        Fraction(r.numerator, r.denominator) for r in load().Codec(codec, "w").frame_rates or ()
+    ]
+    if listed:
+        nearest = min(listed, key=lambda each: abs(each - rate))
+        if abs(nearest - rate) > _NEAR * rate:
+            nearest = min((each for each in listed if each >= fastest), default=max(listed))
+        return 1 / nearest
     too_fine = codec == "mpeg4" and wanted.denominator > _MOST_TICKS
-    return 1 / rate if fixed or too_fine else wanted
+    return TICK if too_fine else wanted
 
 
 def options(codec: str, quality: int, bits: int, notes: list[str]) -> dict[str, str]:
-    """What makes an encoder keep `quality`; `bits` a second are more than it can need."""
+    """What makes an encoder keep `quality`; `bits` a second are more than it can need.
+
+    No B-frames: they come in another order than they are shown in, and where the rate changes, a
+    file then says a wrong length.
+    """
+    return {"bf": "0", **_quality(codec, quality, bits, notes)}
+
+
+def _quality(codec: str, quality: int, bits: int, notes: list[str]) -> dict[str, str]:
     if codec in _BY_FACTOR:
         unbounded = {"b": "0"} if codec == "libvpx-vp9" else {}
         return {"crf": str(quality), **unbounded}

@@ -1,17 +1,26 @@
-"""Image files as a stream: those of a list one after the other, results into a folder."""
+"""Image files as a stream, one after the other, and results as files of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+
 from allfocus.runtime.deblurrer import Result
-from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.errors import AllfocusError, InputError, UsageError
+from allfocus.runtime.jobs import pictures_in
 from allfocus.runtime.pictures.image import MAX_PIXELS, Picture, read_image, write_image
 from allfocus.runtime.pictures.metadata import Metadata
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
+
+Paths = str | os.PathLike[str]
+
+_NUMBERED = re.compile(r"\d{6,}\.png")
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,15 @@ class PictureFile:
 
 
 class PictureFiles(Source):
-    """The pictures of files, in order. One that cannot be read is a damaged frame."""
+    """The pictures of files, in order. One that cannot be read is a damaged frame.
 
-    def __init__(self, paths: Sequence[Path], *, max_pixels: int = MAX_PIXELS) -> None:
-        self._paths = list(paths)
+    `paths` is one or several; a folder stands for the pictures in it, by their names, sorted.
+    Raises InputError for a folder without any.
+    """
+
+    def __init__(self, paths: Paths | Iterable[Paths], *, max_pixels: int = MAX_PIXELS) -> None:
+        given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+        self._paths = [path for each in given for path in _expanded(Path(each))]
         self._max_pixels = max_pixels
         self._closed = False
 
@@ -57,31 +71,71 @@ class PictureFolder(Sink):
     """Writes each result into `folder`, under its picture's name, with its metadata.
 
     Frames that come from no file are numbered: 000000.png. Raises UsageError for two pictures of
-    one name.
+    one name, and for a file that is there already, such as an input or a frame of an earlier
+    stream, which only `overwrite` allows to write over.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder = folder
-        self._names: dict[str, Path | None] = {}
+        self._overwrite = overwrite
+        self._sources: dict[str, Path] = {}  # of what was written; numbered frames have none
+        self._numbered = False
 
     def write(self, frame: StreamFrame, result: Result) -> None:
         """See Sink."""
-        origin = frame.origin
-        known = isinstance(origin, PictureFile)
-        name = origin.path.name if known else f"{frame.index:06}.png"
-        source = origin.path if known else None
-        if name in self._names:
-            raise UsageError(
-                f"{source or 'a frame'} and {self._names[name] or 'another'} would both be written "
-                f"to {self.folder / name}: put them into different folders"
-            )
-        self._names[name] = source
-        if known:
-            picture = origin.picture.with_frame(result.image)
+        if isinstance(frame.origin, PictureFile):
+            source = frame.origin.path
+            target = self.folder / source.name
+            self._refuse_clash(source, target)
+            picture = frame.origin.picture.with_frame(result.image)
         else:
-            image = result.image
-            picture = Picture(pixels=image, metadata=Metadata(), format="PNG", lossless=True)
-        write_image(self.folder / name, picture)
+            target = self.folder / f"{frame.index:06}.png"
+            self._refuse_earlier()
+            picture = _plain(frame.index, result.image)
+            source = None
+        if not self._overwrite and target.exists():
+            own = source is not None and source.exists() and target.samefile(source)
+            raise _there(target, "an input" if own else "there already")
+        write_image(target, picture)
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _refuse_clash(self, source: Path, target: Path) -> None:
+        """Of two pictures of one name."""
+        name = os.path.normcase(target.name)
+        if name in self._sources:
+            raise UsageError(
+                f"{self._sources[name]} and {source} would both be written to {target}: put them "
+                "into different folders"
+            )
+        self._sources[name] = source
+
+    def _refuse_earlier(self) -> None:
+        """Numbers begin anew: before the first one there may be none, or streams would mix."""
+        if self._numbered or self._overwrite:
+            return
+        self._numbered = True
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        earlier = min((path for path in there if _NUMBERED.fullmatch(path.name)), default=None)
+        if earlier is not None:
+            raise _there(earlier, "there already, from another stream")
+
+
+def _expanded(path: Path) -> list[Path]:
+    return pictures_in(path) if path.is_dir() else [path]
+
+
+def _there(path: Path, what: str) -> UsageError:
+    return UsageError(f"{path} is {what}: choose another folder, or allow it with overwrite=True")
+
+
+def _plain(index: int, image: object) -> Picture:
+    """A result of no file, as a picture."""
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(
+            f"frame {index}: expected a result of uint8 or uint16 in host memory, as PNG holds it, "
+            f"got {kind}: give frames of such a type"
+        )
+    return Picture(pixels=image, metadata=Metadata(), format="PNG", lossless=True)

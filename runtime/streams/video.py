@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -38,20 +39,20 @@ class VideoSource(Source):
             self._container.close()
             raise InputError(f"{path}: no pictures in it")
         self.stream = self._container.streams.video[0]
+        self.metadata = dict(self._container.metadata)
         self.stream.thread_type = "AUTO"
         self.ended: int | None = None  # how many frames there were, once the last one is read
-        self._taker = taker
-        self._closed = False
+        self.taker = taker
+        self._total = self._expected()
+        self._lock = Lock()
+        self._taken = self._closed = False  # by a reader, who closes the file at the end
         if taker is not None and taker.io in YUV:
             self._check(taker)
 
     @property
     def total(self) -> int | None:
         """See Source: what the file's head says, or what length and rate make likely."""
-        if self.stream.frames:
-            return int(self.stream.frames)
-        length, rate = self._container.duration, self.stream.average_rate
-        return round(length / 1e6 * rate) if length and rate else None
+        return self._total
 
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """See Source; `origin` is the decoded `av.VideoFrame`."""
@@ -62,14 +63,24 @@ class VideoSource(Source):
             if isinstance(decoded, AllfocusError):
                 yield Damaged(index, decoded)
             else:
-                image = _as_taken(decoded, self._taker)
+                image = _as_taken(decoded, self.taker)
                 time = None if decoded.pts is None else float(decoded.pts * decoded.time_base)
                 yield StreamFrame(image, index, perf_counter(), time, decoded)
         self.ended = None if self._closed else index + 1
 
     def close(self) -> None:
-        """End before the next frame."""
-        self._closed = True
+        """End before the next frame; whoever reads them closes the file, since only he knows when
+        nothing is being decoded."""
+        with self._lock:
+            self._closed = True
+            if not self._taken:
+                self._container.close()
+
+    def _expected(self) -> int | None:
+        if self.stream.frames:
+            return int(self.stream.frames)
+        length, rate = self._container.duration, self.stream.average_rate
+        return round(length / 1e6 * rate) if length and rate else None
 
     def _check(self, taker: Graph) -> None:
         """Of luma and chroma; leaves nothing open where they do not fit."""
@@ -85,8 +96,12 @@ class VideoSource(Source):
     def _decoded(self) -> Iterator[Any]:
         """Decoded frames; an error in the place of what is damaged."""
         av = ffmpeg.load()
-        packets = self._container.demux(self.stream)
+        with self._lock:
+            if self._closed:
+                return
+            self._taken = True
         with self._container:
+            packets = self._container.demux(self.stream)
             while not self._closed:
                 try:
                     packet = next(packets)

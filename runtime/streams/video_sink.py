@@ -1,204 +1,199 @@
-"""Video files written through PyAV: timestamps, sound, pixel format and colour tags stay."""
+"""Video files written through PyAV, which play also after an early end."""
 
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
-import numpy as np
-
-from allfocus.runtime.backend import Array
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
-from allfocus.runtime.files import publish
-from allfocus.runtime.spec import YUV
-from allfocus.runtime.streams import ffmpeg, semiplanar, yuv
+from allfocus.runtime.spec import Size
+from allfocus.runtime.streams import holds
+from allfocus.runtime.streams.draft import Draft
 from allfocus.runtime.streams.ffmpeg import Encoding
-from allfocus.runtime.streams.frames import Sink, StreamFrame
-from allfocus.runtime.streams.sound import Sound
+from allfocus.runtime.streams.frames import Sink, Source, StreamFrame
+from allfocus.runtime.streams.like_frames import LikeFrames
+from allfocus.runtime.streams.like_source import LikeSource
+from allfocus.runtime.streams.manner import Manner
+from allfocus.runtime.streams.sound import Sound, copied
 from allfocus.runtime.streams.video import VideoSource
 
-_TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
-_GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
 _USUAL = Encoding()
 
 
 class VideoSink(Sink):
-    """A video file like `source`: its size, timestamps, pixel format, tags, sound and subtitles.
+    """A video file of what `source` gives.
+
+    Like a VideoSource's file: its size, timestamps, pixel format, tags, sound and subtitles. Of any
+    other source: H.264 where PyAV has it, yuv420p, of the first result's size, without sound; with
+    the frames' own times, such as a Camera's, or `rate` frames a second.
 
     It stands at `path` once it is closed, and plays, also after an early end. `notes` tell what
-    could not be kept. Raises UsageError for a container or a codec that cannot be written.
+    could not be kept. Raises UsageError for a container or a codec that cannot be written. May be
+    closed by any thread: a frame that is just being written is finished.
     """
 
-    def __init__(self, path: Path, source: VideoSource, encoding: Encoding = _USUAL) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        encoding: Encoding = _USUAL,
+        *,
+        rate: float | Fraction | None = None,
+    ) -> None:
         self.path = path
         self.notes: list[str] = []
+        self.written = 0  # frames; 0 where there is no file in the end
         self.retimed = 0  # frames whose timestamp was missing or not after the one before
         self.retimed_sound = 0  # the same of packets of sound, once it is closed
-        self._source = source
-        self._taker = source._taker
-        self._given = source.stream  # to open: the reader ends it, maybe before the last frame
-        self._rate: Fraction = self._given.average_rate or self._given.guessed_rate or Fraction(25)
-        self._stack = ExitStack()
-        self._last: int | None = None  # when the last frame begins, in units of self._base
+        self._manner = _manner(source, encoding, rate, self.notes)
+        self._size: Size | None = None  # once there was a frame
+        self._last: int | None = None  # when the last frame begins, in ticks of the time base
         self._length = 0  # of the last frame, in the same; 0: not known
-        self._held: Any = None  # the last packet, not yet in the file
         self._seen = 0  # frames of the source, up to the last one that is written
-        self._written = 0
-        self._closed = False
-        draft = self._stack.enter_context(publish(path))
+        self._lock = Lock()
+        self._closing = self._closed = False
+        self._finished = Event()
+        self._error: BaseException | None = None  # of finishing
+        self._sound: Sound | None = None
+        self._draft = Draft(path)
         try:
-            self._open(draft, source, encoding)
+            with self._draft.opening():
+                self._stream = self._manner.add_stream(self._draft.container)
+                if (file := self._manner.sound) is not None:
+                    self._sound = self._beside(file)
         except BaseException:
-            self._give_up()
+            self._draft.give_up()
             raise
 
     def write(self, frame: StreamFrame, result: Result) -> None:
         """See Sink; the frame is one of the source's."""
-        decoded = frame.origin
-        height, width = result.image.shape[:2]
-        if self._decoded_samples:
-            height = 2 * height // 3
-        if (height, width) != (self._stream.height, self._stream.width):
-            raise InputError(
-                f"frame {frame.index} is {width}x{height}, and {self.path.name} is "
-                f"{self._stream.width}x{self._stream.height}: a video has one size; cut it where "
-                "the size changes"
-            )
-        out = self._with_change(decoded, frame.image, result.image)
-        out.pts, out.time_base = self._timestamp(decoded), self._base
-        self._length = self._ticks(getattr(decoded, "duration", None), decoded.time_base) or 0
-        self._encode(out)
-        self._written += 1
-        self._seen = frame.index + 1
-        if self._sound is not None:
-            self._sound.up_to(float(out.pts * out.time_base))
-
-    @property
-    def _decoded_samples(self) -> bool:
-        """Whether results are luma and chroma."""
-        return self._taker is not None and self._taker.io in YUV
+        with self._lock:
+            if self._closed:
+                raise AllfocusError(f"{self.path} is finished: it takes no more frames")
+            self._check_size(frame.index, self._manner.size(result.image))
+            out = self._manner.picture(frame, result.image)
+            out.pts, out.time_base = self._timestamp(frame), self._manner.base
+            self._draft.encode(self._stream, out)
+            self.written += 1
+            self._seen = frame.index + 1
+            if self._sound is not None:
+                self._sound.up_to(float(out.pts * out.time_base))
 
     def close(self) -> None:
         """Finish the file; without a single frame there is none. A second call does nothing."""
-        if self._closed:
-            return
-        self._closed = True
-        av = ffmpeg.load()
+        if not self._closing:
+            Thread(target=self._close, name="allfocus-finish").start()
+            self._closing = True
+        self._finished.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _beside(self, file: Path) -> Sound:
+        """The sound of `file`, of which the container takes what it can."""
+
+        def takes(streams: list[Any]) -> bool:
+            try:
+                self._attempt(streams)
+            except ValueError:
+                if not streams:  # the pictures themselves
+                    raise
+                return False
+            return True
+
+        draft = self._draft
+        return Sound(file, draft.container, draft.mux, takes, self.notes)
+
+    def _attempt(self, streams: list[Any], size: Size | None = None) -> None:
+        """Raise ValueError where the container does not take the pictures beside `streams`; their
+        `size` where their encoder waits for it."""
+        told = len(self.notes)
+
+        def add(container: Any) -> None:
+            pictures = self._manner.add_stream(container)
+            if size is not None:
+                self._manner.prepare(pictures, size)
+            copied(container, streams)
+
         try:
-            if self._written:
-                self._encode(None)
-                if self._held is not None:
-                    self._held.duration = self._stay() or self._held.duration
-                    self._mux(self._held)
-                if self._sound is not None:
-                    self._sound.up_to(self._end())
-                    self.retimed_sound = self._sound.retimed
-                self._container.close()
-                self._stack.close()
-            else:
-                self._give_up()
-        except (av.error.FFmpegError, OSError) as error:
-            self._give_up()
-            raise AllfocusError(f"cannot finish {self.path}: {error}") from None
-        except AllfocusError:
-            self._give_up()
-            raise
+            holds.attempt(self._draft.container.format, add)
         finally:
-            if self._sound is not None:
-                self._sound.close()
+            del self.notes[told:]  # the real one tells them
 
-    def _open(self, draft: Path, source: VideoSource, encoding: Encoding) -> None:
-        av = ffmpeg.load()
-        self._sound: Sound | None = None
-        try:
-            self._container = av.open(str(draft), "w")
-            self._stream = self._add_stream(encoding)
-            self._turn(source.path)
-            self._stream.codec_context.open()
-            self._sound = Sound(source.path, self._container, self._mux, self.notes)
-        except (av.error.FFmpegError, ValueError, OSError) as error:
-            raise UsageError(
-                f"{self.path}: cannot be written as a video ({error}); take .mp4 or .mkv, or "
-                "another --codec"
-            ) from None
-        self._container.metadata.update(source._container.metadata)
+    def _close(self) -> None:
+        """In a thread of its own, so that a Ctrl-C, which ends the main one, leaves no half file:
+        what waits for it may be interrupted, and wait again."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            try:
+                if self.written:
+                    self._finish()
+                else:
+                    self._draft.give_up()
+            except BaseException as error:
+                self.written, self._error = 0, error
+                self._draft.give_up()
+            finally:
+                if self._sound is not None:
+                    self._sound.close()
+                self._finished.set()
 
-    def _add_stream(self, encoding: Encoding) -> Any:
-        """The video stream, like the source's."""
-        given, notes = self._given, self.notes
-        codec = ffmpeg.encoder(given, encoding.codec, notes)
-        width, height = given.codec_context.width, given.codec_context.height
-        stream = self._container.add_stream(codec, rate=self._rate)
-        stream.width, stream.height = width, height
-        stream.pix_fmt = ffmpeg.pixel_format(given, codec, notes)
-        self._base: Fraction = ffmpeg.time_base(codec, given.time_base, self._rate)
-        stream.time_base = stream.codec_context.time_base = self._base
-        self._until = self._ticks(_end_of(given), given.time_base)
-        bits = max(int(_GENEROUS * width * height * self._rate), given.codec_context.bit_rate or 0)
-        stream.options = ffmpeg.options(codec, encoding.quality, bits, notes)
-        if given.sample_aspect_ratio:
-            stream.codec_context.sample_aspect_ratio = given.sample_aspect_ratio
-        for tag in _TAGS:
-            setattr(stream.codec_context, tag, getattr(given.codec_context, tag))
-        stream.metadata.update(given.metadata)
-        return stream
+    def _finish(self) -> None:
+        self._draft.encode(self._stream, None)
+        self._draft.last(self._stay())
+        if self._sound is not None:
+            self._sound.up_to(self._end())
+            self.retimed_sound = self._sound.retimed
+        self._draft.finish()
 
-    def _turn(self, path: Path) -> None:
-        """Shown turned or mirrored as the source's pictures are, which stay as they lie."""
-        matrix = _display_matrix(path)
-        if matrix is None:
-            return
-        if hasattr(self._stream, "set_display_matrix"):
-            self._stream.set_display_matrix(matrix)
-        else:
-            self.notes.append("the pictures are meant to be turned, and this PyAV cannot say so")
+    def _check_size(self, index: int, size: Size) -> None:
+        if self._size is None:
+            with self._draft.opening():
+                if self._manner.sound is None:
+                    self._attempt([], size)
+                self._manner.prepare(self._stream, size)
+            self._size = Size(self._stream.width, self._stream.height)
+        if size != self._size:
+            raise InputError(
+                f"frame {index} is {size}, and {self.path.name} is {self._size}: a video has one "
+                "size; cut it where the size changes"
+            )
 
-    def _with_change(self, decoded: Any, before: Array, after: Array) -> Any:
-        """The result as the encoder takes it; samples that did not change stay as decoded."""
-        if self._taker is not None and self._decoded_samples:
-            return semiplanar.given_back(decoded, after, self._taker)
-        if decoded.format.name in yuv.FORMATS:
-            return yuv.changed(decoded, before, after)
-        kind = "bgr24" if after.dtype == np.uint8 else "bgr48le"
-        made = ffmpeg.load().VideoFrame.from_ndarray(np.ascontiguousarray(after), format=kind)
-        colours = int(decoded.colorspace), int(decoded.color_range)
-        out = made.reformat(
-            format=self._stream.pix_fmt, dst_colorspace=colours[0], dst_color_range=colours[1]
-        )
-        out.colorspace, out.color_range = colours
-        return out
-
-    def _timestamp(self, decoded: Any) -> int:
+    def _timestamp(self, frame: StreamFrame) -> int:
         """The frame's own; one frame later than the last where it has none, or jumps back."""
-        pts = self._ticks(decoded.pts, decoded.time_base)
-        if pts is None or (self._last is not None and pts <= self._last):
+        begin, length = self._manner.span(frame)
+        pts, last = self._ticks(begin), self._last
+        if pts is None or (last is not None and pts <= last):
             self.retimed += 1
-            pts = 0 if self._last is None else self._last + self._duration()
-        self._last = pts
+            pts = 0 if last is None else last + self._duration()
+        self._last, self._length = pts, self._ticks(length) or 0
         return pts
 
-    def _ticks(self, count: int | None, base: Fraction | None) -> int | None:
-        """A time of the source's in units of the encoder's."""
-        return None if count is None or base is None else round(count * base / self._base)
+    def _ticks(self, seconds: Fraction | None) -> int | None:
+        return None if seconds is None else round(seconds / self._manner.base)
 
     def _duration(self) -> int:
-        """Of a frame, in units of the time base."""
-        return max(1, round(1 / (self._rate * self._base)))
+        """Of a frame, in ticks."""
+        return max(1, round(1 / (self._manner.rate * self._manner.base)))
 
     @property
     def _whole(self) -> bool:
         """Whether the last frame there is was written."""
-        return self._source.ended is not None and self._seen >= self._source.ended
+        ended = self._manner.ended
+        return ended is not None and self._seen >= ended
 
     def _stay(self) -> int:
-        """How long the last picture stays, in units of the time base: what the file says of all
-        its pictures, or of that one; 0 where it says nothing."""
+        """How long the last picture stays, in ticks: what the file says of all its pictures, or of
+        that one; 0 where it says nothing."""
         assert self._last is not None
-        left = 0 if self._until is None else self._until - self._last
+        end = self._ticks(self._manner.end)
+        left = 0 if end is None else end - self._last
         return left if self._whole and left > 0 else self._length
 
     def _end(self) -> float:
@@ -206,51 +201,14 @@ class VideoSink(Sink):
         if self._whole:
             return math.inf
         assert self._last is not None
-        return float((self._last + (self._stay() or self._duration())) * self._base)
-
-    def _encode(self, frame: Any) -> None:
-        """Write a frame, or with None what is left; one packet is held back, since the last one
-        in the file says how long the last picture stays."""
-        av = ffmpeg.load()
-        try:
-            packets = list(self._stream.encode(frame))
-        except av.error.FFmpegError as error:
-            raise AllfocusError(f"{self.path.name}: its encoder refuses a frame: {error}") from None
-        for packet in packets:
-            if self._held is not None:
-                self._mux(self._held)
-            self._held = packet
-
-    def _mux(self, packets: Any) -> None:
-        av = ffmpeg.load()
-        try:
-            self._container.mux(packets)
-        except (av.error.FFmpegError, OSError) as error:
-            raise AllfocusError(
-                f"cannot write {self.path}: {error}; free some space there, or choose another place"
-            ) from None
-
-    def _give_up(self) -> None:
-        """Leave nothing behind: what is not finished is not published."""
-        error = AllfocusError(f"{self.path}: given up")
-        self._stack.__exit__(AllfocusError, error, None)
+        return float((self._last + (self._stay() or self._duration())) * self._manner.base)
 
 
-def _display_matrix(path: Path) -> list[int] | None:
-    """How a file's pictures are meant to be turned, as FFmpeg has it; None: not at all."""
-    av = ffmpeg.load()
-    try:
-        with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                for data in frame.side_data:
-                    if data.type.name == "DISPLAYMATRIX":
-                        return [int(n) for n in np.frombuffer(data, "<i4")[:9]]
-                return None
-    except av.error.FFmpegError:  # whoever reads the frames will tell
-        pass
-    return None
-
-
-def _end_of(stream: Any) -> int | None:
-    """When a stream ends, in units of its time base; None where the file does not say."""
-    return None if stream.duration is None else (stream.start_time or 0) + int(stream.duration)
+def _manner(
+    source: Source, encoding: Encoding, rate: float | Fraction | None, notes: list[str]
+) -> Manner:
+    if not isinstance(source, VideoSource):
+        return LikeFrames(encoding, notes, rate=rate, live=source.live)
+    if rate is not None:
+        raise UsageError("rate: a video file's frames keep their own times; leave it out")
+    return LikeSource(source, encoding, notes)
