@@ -1,4 +1,4 @@
-"""Many pictures on all cores and GPUs of a machine, or on several machines through Ray Data.
+"""Many pictures on all cores and GPUs of a machine; `batch_ray` is the same on several machines.
 
 Each worker holds one model, reads its pictures itself and writes what comes out, whole or not at
 all. So a batch that was killed is run again with `resume`, and does what is not there yet.
@@ -6,15 +6,14 @@ all. So a batch that was killed is run again with `resume`, and does what is not
 
 from __future__ import annotations
 
-import json
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
-from importlib import import_module
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from allfocus.runtime.cpus import available_cpus
@@ -83,7 +82,7 @@ def run_local(jobs: Sequence[Job], workers: Sequence[Settings]) -> Iterator[Done
     """What becomes of each job, as they are done, by processes on this machine.
 
     An end before the last one lets the pictures in hand be finished. Raises BackendError where a
-    worker dies.
+    worker dies, and what `load` raises where one cannot load its model.
     """
     context = multiprocessing.get_context("spawn")
     places = context.SimpleQueue()
@@ -114,95 +113,33 @@ def run_local(jobs: Sequence[Job], workers: Sequence[Settings]) -> Iterator[Done
                 future.cancel()
 
 
-def run_ray(
-    jobs: Sequence[Job], settings: Settings, *, count: int, address: str | None
-) -> Iterator[Done | Failure]:
-    """The same by Ray Data, on a cluster or on this machine; paths must mean the same everywhere.
-
-    Rows are read as actors ask for them; each actor holds one model. Raises BackendError where Ray
-    is not installed or there is no such cluster.
-    """
-    ray = _import_ray()
-    try:
-        ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise BackendError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    gpus = 0 if settings.backend == "cpu" else int(ray.cluster_resources().get("GPU", 0))
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    actors = count or gpus or cpus
-    share = {"num_gpus": 1} if gpus else {"num_cpus": max(1, cpus // actors)}
-    rows = ray.data.from_items([_row(job) for job in jobs])
-    done = rows.map(
-        _RayWorker,
-        fn_constructor_args=(replace(settings, threads=settings.threads or cpus // actors or 1),),
-        concurrency=actors,
-        **share,
-    )
-    for row in done.iter_rows():
-        yield _outcome(row)
-
-
-_worker: Worker | None = None
+_worker: Worker | AllfocusError | None = None  # the error: why there is no model
 
 
 def _start(places: Any) -> None:
     """In a new process: load the model; Ctrl-C is the parent's business."""
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(places.get())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        _worker = Worker(places.get())
+    except AllfocusError as error:  # raised from here, it would read as a process that died
+        _worker = error
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: nobody else may be told what it still writes.
+
+    At once, because the parent's lock is free for the next run; a draft is removed by that one.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(job: Job) -> Done | Failure:
+    if isinstance(_worker, AllfocusError):
+        raise _worker
     assert _worker is not None
     return _worker(job)
-
-
-class _RayWorker:
-    """A Ray actor: rows of plain values in and out."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._worker = Worker(settings)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        done = self._worker(_job(row))
-        if isinstance(done, Failure):
-            return {**row, "error": str(done.error), "done": ""}
-        told = {k: v for k, v in asdict(done).items() if k != "job"}
-        return {**row, "error": "", "done": json.dumps(told)}
-
-
-def _row(job: Job) -> dict[str, str]:
-    paths = vars(job).items()
-    return {name: str(path.absolute()) if path else "" for name, path in paths}
-
-
-def _job(row: dict[str, Any]) -> Job:
-    def path(name: str) -> Path | None:
-        return Path(row[name]) if row[name] else None
-
-    return Job(
-        source=Path(row["source"]),
-        target=Path(row["target"]),
-        defocus=path("defocus"),
-        view=path("view"),
-        trust=path("trust"),
-    )
-
-
-def _outcome(row: dict[str, Any]) -> Done | Failure:
-    job = _job(row)
-    if row["error"]:
-        return Failure(job, AllfocusError(row["error"]))
-    told = json.loads(row["done"])
-    return Done(job=job, **{**told, "notes": tuple(told["notes"])})
-
-
-def _import_ray() -> Any:
-    try:
-        ray = import_module("ray")
-        import_module("ray.data")
-    except ImportError as error:
-        raise BackendError(
-            f'--engine ray needs Ray ({error}): pip install "allfocus[ray]"'
-        ) from error
-    return ray

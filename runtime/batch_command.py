@@ -12,10 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from allfocus.runtime import work
-from allfocus.runtime.batch import Settings, remaining, run_local, run_ray, workers_for
-from allfocus.runtime.command import DONE, FAILED, positive, script
+from allfocus.runtime.batch import Settings, remaining, run_local, workers_for
+from allfocus.runtime.batch_ray import run_ray
+from allfocus.runtime.command import DONE, FAILED, positive
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.jobs import Job, plan
+from allfocus.runtime.files import check_folder
+from allfocus.runtime.jobs import Job, Naming, names_a_file, plan
 from allfocus.runtime.lock import locked
 from allfocus.runtime.model_options import opened
 from allfocus.runtime.work import Done, Failure
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--list", type=Path, metavar="FILE", help="take the inputs from its lines; -: from stdin")
     add("-o", "--out", type=Path, required=True, help="a folder")
     add("--recursive", action="store_true", help="look into the folders of folders too")
-    add("--resume", action="store_true", help="leave out what is there already")
+    add("--resume", action="store_true", help="leave out what is there already; not over inputs")
     add("--overwrite", action="store_true", help="write over files that are there, even inputs")
     add("--workers", type=positive, default=0, help="how many (default: GPUs, else cores)")
     add("--engine", choices=ENGINES, default="local", help="where workers are (%(default)s)")
@@ -50,24 +52,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     naming = work.naming(args)
-    anyway = args.overwrite or args.resume
-    inputs = _inputs(args)
-    planned = plan(inputs, args.out, naming, recursive=args.recursive, overwrite=anyway)
+    planned = _plan(args, naming)
     settings = _settings(args)
     with opened(replace(settings, threads=1)) as deblur:  # what is wrong with it shows here
         work.check_maps(naming, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
-    with locked(args.out / ".allfocus-batch.lock", lambda: _refuse(args.out)):
+    lock = args.out / ".allfocus-batch.lock"
+    with locked(lock, lambda: _refuse(args.out), advice="choose another --out"):
         jobs = remaining(planned) if args.resume else planned
         outcomes = _all(jobs, settings, args)
     _report(outcomes, len(planned) - len(jobs), args)
     return FAILED if any(isinstance(each, Failure) for each in outcomes) else DONE
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command run by its path."""
-    return script("batch", "Make many pictures sharp.", add_arguments, run, argv)
+def _plan(args: argparse.Namespace, naming: Naming) -> list[Job]:
+    """All jobs; raises UsageError for options that cannot be meant."""
+    if args.resume and args.overwrite:
+        raise UsageError(
+            "--resume leaves out what is there, --overwrite writes over it: give one of them"
+        )
+    check_folder(args.out)
+    if names_a_file(args.out):
+        raise UsageError(
+            f"--out {args.out}: the name of a picture, where a folder was expected; give a "
+            "folder, or make one picture with `allfocus deblur`"
+        )
+    return plan(
+        _inputs(args),
+        args.out,
+        naming,
+        recursive=args.recursive,
+        overwrite=args.overwrite,
+        resume=args.resume,
+    )
 
 
 def _all(jobs: Sequence[Job], settings: Settings, args: argparse.Namespace) -> list[Done | Failure]:

@@ -11,23 +11,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
-import numpy as np
+import psutil
 import pytest
+from killed import Renames, running_after
+from photos import photos
 
-import allfocus
 from allfocus import cli
 from allfocus.runtime import batch
 from allfocus.runtime.batch import Settings, remaining, run_local, workers_for
-from allfocus.runtime.errors import BackendError
+from allfocus.runtime.errors import BackendError, UnknownModelError
 from allfocus.runtime.jobs import Job, Naming, plan
 from allfocus.runtime.lock import locked
 
-PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"
 SETTINGS = Settings(
     model="didanet-lite",
     backend="cpu",
@@ -40,17 +41,6 @@ SETTINGS = Settings(
     threads=1,
 )
 OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1"]
-
-
-def photos(folder: Path, count: int, side: int = 48) -> Path:
-    """Parts of the package's photo, each of its own."""
-    folder.mkdir()
-    photo = cv2.imread(str(PHOTO))
-    assert photo is not None
-    for index in range(count):
-        part = photo[10 * index : 10 * index + side, 100 : 100 + side]
-        cv2.imwrite(str(folder / f"{index}.png"), part)
-    return folder
 
 
 def jobs(folder: Path, out: Path) -> list[Job]:
@@ -92,6 +82,32 @@ def test_resume_does_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFix
     assert sorted(p.name for p in out.iterdir()) == [f"{n}.png" for n in range(4)]
 
 
+@pytest.mark.parametrize("more", [[], ["--map"], ["--overwrite"], ["--overwrite", "--map"]])
+def test_resume_writes_over_no_input(
+    tmp_path: Path, more: Sequence[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(tmp_path / "in", 2)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    words = [str(folder), "-o", str(folder / ".." / "in"), *OPTIONS, "--workers", "1"]
+    assert cli.main(["batch", *words, "--resume", *more]) == 2
+    expected = "give one of them" if "--overwrite" in more else "is an input"
+    assert expected in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_resume_beside_the_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photos(tmp_path / "in", 2)
+    words = ["batch", str(folder), "-o", str(folder), *OPTIONS, "--workers", "1", "--json"]
+    assert cli.main([*words, "--suffix=-sharp"]) == 0
+    (folder / "1-sharp.png").unlink()
+    capsys.readouterr()
+    assert cli.main([*words, "--suffix=-sharp", "--resume"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["there_already"], len(told["files"])) == (1, 1)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["0-sharp.png", "0.png", "1-sharp.png", "1.png"]
+
+
 @pytest.mark.parametrize("limit", [("--max-pixels", "1k"), ("--memory", "10kB")])
 def test_resume_tries_again_what_a_limit_refused(
     tmp_path: Path, limit: Sequence[str], capsys: pytest.CaptureFixture[str]
@@ -124,6 +140,31 @@ def test_a_batch_that_is_killed_goes_on(tmp_path: Path) -> None:
         assert cv2.imread(str(path)) is not None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts writes with inotify")
+def test_workers_end_when_their_parent_alone_is_killed(tmp_path: Path) -> None:
+    folder, out = photos(tmp_path / "in", 12, side=144), tmp_path / "out"
+    out.mkdir()
+    words = [sys.executable, "-m", "allfocus", "batch", str(folder), "-o", str(out), *OPTIONS]
+    words += ["--workers", "2", "--skip", "off"]
+    with Renames(out) as renames:
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+        limit = time.monotonic() + 60
+        while not list(out.glob("[0-9]*.png")) and time.monotonic() < limit:
+            time.sleep(0.01)
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        assert running_after(5, started) == []
+        done = renames.names()
+        assert len(started) >= 2
+        assert 1 <= len(done) < 12
+        assert cli.main([*words[3:], "--resume"]) == 0
+        assert sorted(done + renames.names()) == sorted(f"{n}.png" for n in range(12))
+    assert sorted(p.name for p in out.iterdir()) == sorted(f"{n}.png" for n in range(12))
+    for path in out.iterdir():
+        assert cv2.imread(str(path)) is not None
+
+
 def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
     todo = jobs(photos(tmp_path / "in", 8), tmp_path / "out")
     outcomes = run_local(todo, [SETTINGS])
@@ -132,6 +173,13 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
         child.kill()
     with pytest.raises(BackendError, match=r"a worker process died.*--resume"):
         list(outcomes)
+
+
+def test_a_worker_that_cannot_load_its_model_tells_why(tmp_path: Path) -> None:
+    todo = jobs(photos(tmp_path / "in", 2), tmp_path / "out")
+    with pytest.raises(UnknownModelError, match="did you mean"):
+        list(run_local(todo, [replace(SETTINGS, model="didanot")]))
+    assert not multiprocessing.active_children()
 
 
 def test_an_early_end_leaves_no_process(tmp_path: Path) -> None:
@@ -172,6 +220,18 @@ def test_what_cannot_be_meant_is_refused(
     with locked(out / ".allfocus-batch.lock", lambda: None):
         assert cli.main(["batch", str(folder), "-o", str(out)]) == 2
     assert "another `allfocus batch` writes there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_outputs_go_to_a_folder(
+    tmp_path: Path, there: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = photos(tmp_path / "in", 1), tmp_path / "sharp.png"
+    if there:
+        out.write_bytes(b"mine")
+    assert cli.main(["batch", str(folder / "0.png"), "-o", str(out), *OPTIONS, "--overwrite"]) == 2
+    assert "where a folder was expected; give a" in capsys.readouterr().err
+    assert out.is_file() == out.exists() == there
 
 
 @pytest.mark.parametrize(
@@ -219,25 +279,3 @@ def test_resume_removes_what_was_half_written_and_nothing_else(tmp_path: Path) -
         (out / name).touch()
     assert len(remaining(jobs(folder, out))) == 1
     assert sorted(p.name for p in out.iterdir()) == sorted(kept)
-
-
-def test_a_ray_cluster_of_this_machine_makes_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ray = pytest.importorskip("ray", reason="needs Ray")
-    pytest.importorskip("ray.data", reason="needs Ray Data")
-    folder = photos(tmp_path / "in", 4)
-    (folder / "bad.png").write_bytes(b"no picture")
-    out = tmp_path / "out"
-    words = [str(folder), "-o", str(out), *OPTIONS, "--workers", "2", "--engine", "ray"]
-    try:
-        assert cli.main(["batch", *words, "--json"]) == 1
-    finally:
-        ray.shutdown()
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(told["files"]) == 4
-    assert [Path(f["input"]).name for f in told["failed"]] == ["bad.png"]
-    assert "bad.png" in told["failed"][0]["error"]
-    assert cli.main(["deblur", str(folder), "-o", str(tmp_path / "one"), *OPTIONS]) == 1
-    for path in (tmp_path / "one").iterdir():
-        np.testing.assert_array_equal(cv2.imread(str(out / path.name)), cv2.imread(str(path)))

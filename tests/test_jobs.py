@@ -27,8 +27,10 @@ def planned(
     naming: Naming | None = None,
     recursive: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
 ) -> list[Job]:
-    return plan(inputs, Path(out), naming or Naming(), recursive=recursive, overwrite=overwrite)
+    naming = naming or Naming()
+    return plan(inputs, Path(out), naming, recursive=recursive, overwrite=overwrite, resume=resume)
 
 
 def pairs(jobs: list[Job]) -> list[tuple[str, str]]:
@@ -128,6 +130,48 @@ def test_an_output_is_not_overwritten_unasked() -> None:
     with pytest.raises(UsageError, match=r"1\.jpg is there already \(and 1 more\)"):
         planned("a", naming=Naming(defocus=True))
     assert len(planned("a", overwrite=True)) == 2
+
+
+def test_inputs_are_told_before_what_is_there_already() -> None:
+    Path("b/0.jpg").touch()
+    Path("a/0.jpg").touch()
+    with pytest.raises(UsageError, match=r"b.1\.jpg is an input \(and 1 more\)"):
+        planned("a/0.jpg", "b/1.jpg", out="b")
+
+
+@pytest.mark.parametrize("view", [False, True])
+@pytest.mark.parametrize("out", ["a", "./b/../a", "linked", "hard", "real"])
+def test_resume_writes_over_no_input_by_whatever_name(out: str, view: bool) -> None:
+    Path("linked").symlink_to("a")
+    Path("hard").mkdir()
+    Path("hard/1.jpg").hardlink_to("a/1.jpg")
+    Path("real").mkdir()
+    Path("real/2.PNG").touch()
+    Path("a/2.PNG").unlink()
+    Path("a/2.PNG").symlink_to("../real/2.PNG")
+    with pytest.raises(UsageError, match=r"\.(jpg|PNG) is an input .*--resume.*--suffix=-sharp"):
+        planned("a", out=out, naming=Naming(view=view), resume=True)
+
+
+def test_resume_takes_what_is_there_for_outputs() -> None:
+    for name in ("1.jpg", "2-defocus.png"):
+        Path("out").mkdir(exist_ok=True)
+        Path("out", name).touch()
+    assert len(planned("a", naming=Naming(defocus=True), resume=True)) == 2
+
+
+def test_resume_takes_no_earlier_output_for_an_input() -> None:
+    naming = Naming(suffix="-x", defocus=True)
+    Path("a/1-x.jpg").touch()
+    Path("a/1-x-defocus.png").touch()
+    expected = [("a/1.jpg", "a/1-x.jpg"), ("a/2.PNG", "a/2-x.PNG")]
+    assert pairs(planned("a", out="a", naming=naming, resume=True)) == expected
+
+
+def test_resume_leaves_to_the_user_what_may_be_an_input_or_an_output() -> None:
+    Path("a/1-x.jpg").touch()
+    with pytest.raises(UsageError, match=r"a.1-x\.jpg is an input, .*remove it if an earlier run"):
+        planned("a", out="a", naming=Naming(suffix="-x", defocus=True), resume=True)
 
 
 @pytest.mark.parametrize(
