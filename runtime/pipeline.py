@@ -6,12 +6,14 @@
 The source is read in one thread and the sink written in another, over lines of bounded length; the
 calling thread deblurs, and with a Deblurrer of several `streams` one more thread for each more.
 Results leave in the order in which frames came. A file's frames all pass: a slow sink slows the
-source. Of a live source the oldest frame is dropped where the line is full.
+source. Of a live source the oldest frame is dropped where the line is full; with a deadline the
+line holds one, so that what is deblurred is the newest there is.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from threading import Event, Lock, Thread
 from time import perf_counter
@@ -19,28 +21,33 @@ from typing import Any, Literal
 
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.real import real
 from allfocus.runtime.streams.counters import Counters, Snapshot
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
-from allfocus.runtime.streams.ladder import Ladder, Step
+from allfocus.runtime.streams.ladder import Attempt, Ladder, Shape, Step
 from allfocus.runtime.streams.line import Line, WhenFull
 from allfocus.runtime.streams.turns import Turns
 
 log = logging.getLogger("allfocus")
 
 OnError = Literal["stop", "skip"]
+_LENGTH = 4  # frames that may wait, by default
 _PATIENCE = 5.0  # seconds that a source which was told to end may take
 
 
 class Pipeline:
     """See the module's text. Made for one run.
 
-    `deadline_ms` is counted from a frame's arrival. Where the Deblurrer would miss it, the steps of
-    `ladder` are gone down, each quicker than the one before, and up again when there is room:
-    `Step("lite", allfocus.load("didanet-lite"))`, `Step("coarse", deblur.variant(skip=1.5))`,
-    `Step("as it is", pass_through)`. With a Deblurrer of several `streams` as many frames are in
-    hand at once, and several threads call the steps.
-    `length`: frames that may wait on either side. `when_full`: "wait", "drop-oldest" or
-    "drop-newest"; by default a live source drops the oldest, and any other waits.
+    `deadline_ms` is counted from a frame's arrival until its result is handed to the sink. Where
+    the Deblurrer would miss it, the steps of `ladder` are gone down, each quicker than the one
+    before, and up again when there is room: `Step("lite", allfocus.load("didanet-lite"))`,
+    `Step("coarse", deblur.variant(skip=1.5))`, `Step("as it is", pass_through)`. Each is run twice
+    on the first frame, before its result is handed on: engines prepare themselves for a frame's
+    size, which is not to happen when there is no time. With a Deblurrer of several `streams` as
+    many frames are in hand at once, and several threads call the steps.
+    `length`: frames that may wait on either side. By default 4, and 1 with a live source and a
+    deadline: what waits grows old. `when_full`: "wait", "drop-oldest" or "drop-newest"; by default
+    a live source drops the oldest, and any other waits.
     `on_error`: what a frame that cannot be read or deblurred does: "stop", or "skip" and count.
     """
 
@@ -52,7 +59,7 @@ class Pipeline:
         *,
         deadline_ms: float | None = None,
         ladder: Sequence[Step] = (),
-        length: int = 4,
+        length: int | None = None,
         when_full: WhenFull | None = None,
         on_error: OnError = "skip",
     ) -> None:
@@ -65,11 +72,13 @@ class Pipeline:
         self._sink = sink
         self._on_error = on_error
         steps = (Step("best", deblurrer), *ladder)
-        self._ladder = Ladder(steps, None if deadline_ms is None else deadline_ms / 1e3)
+        self._ladder = Ladder(steps, _seconds(deadline_ms))
         self._climbing = Lock()
         self._workers = deblurrer.streams if isinstance(deblurrer, Deblurrer) else 1
         self._turns = Turns()
         policy: WhenFull = when_full or ("drop-oldest" if source.live else "wait")
+        if length is None:
+            length = _LENGTH if deadline_ms is None or not source.live else 1
         self._given: Line[StreamFrame | Damaged] = Line(length, policy)
         self._done: Line[tuple[StreamFrame, Result]] = Line(length)
         self._stopped = Event()
@@ -123,12 +132,15 @@ class Pipeline:
             self._given.close()
 
     def _deblur(self) -> None:
-        passed = True
+        passed, prepared = True, len(self._ladder.steps) == 1
         while passed:
             number, frame = self._turns.take(self._given.get)
             if frame is None:
                 break
             done = self._outcome(frame)
+            if not prepared and not isinstance(done, Damaged):
+                self._prepare(done[0])
+                prepared = True
             with self._turns.turn(number) as came:
                 passed = came and self._pass_on(done)
 
@@ -155,24 +167,44 @@ class Pipeline:
 
     def _in_time(self, frame: StreamFrame) -> Result:
         """Deblur one frame by the step that its deadline leaves room for."""
+        left = self._due(frame) - perf_counter()
+        with self._climbing:
+            chosen = self._ladder.choose(left, _shape(frame))
+            many = len(self._ladder.steps) > 1
+            self.counters.stepped(chosen.at, chosen.step.name if many else "")
+        return self._timed(chosen, frame)
+
+    def _timed(self, chosen: Attempt, frame: StreamFrame) -> Result:
         start = perf_counter()
-        deadline = self._ladder.deadline
-        left = 0.0 if deadline is None else frame.arrived + deadline - start
+        result = chosen.step.run(frame.image)
+        seconds = perf_counter() - start
         with self._climbing:
-            step, at = self._ladder.choose(left), self._ladder.at
-            self.counters.stepped(at, step.name if len(self._ladder.steps) > 1 else "")
-        result = step.run(frame.image)
-        end = perf_counter()
-        with self._climbing:
-            self._ladder.done(end - start, at)
-        if deadline is not None and end > frame.arrived + deadline:
-            self.counters.missed()
+            self._ladder.done(chosen, seconds)
         return result
+
+    def _prepare(self, frame: StreamFrame) -> None:
+        """Run every lower step, once to make it ready and once to see how long it takes."""
+        for at, step in enumerate(self._ladder.steps[1:], 1):
+            for _ in range(2):
+                if self._stopped.is_set():
+                    return
+                try:
+                    self._timed(self._ladder.attempt(at, _shape(frame)), frame)
+                except AllfocusError as error:
+                    log.warning("step %r of the ladder fails: %s", step.name, error)
+                    break
+
+    def _due(self, frame: StreamFrame) -> float:
+        """When its result must be handed to the sink."""
+        deadline = self._ladder.deadline
+        return math.inf if deadline is None else frame.arrived + deadline
 
     def _write(self) -> None:
         try:
             while (item := self._done.get()) is not None:
                 frame, result = item
+                if perf_counter() > self._due(frame):
+                    self.counters.missed()
                 self._sink.write(frame, result)
                 trust = None if result.trust is None else float(result.trust.mean())
                 self.counters.written(frame.arrived, result.skipped, trust)
@@ -204,3 +236,19 @@ class Pipeline:
         reader.join(_PATIENCE)
         if reader.is_alive():
             log.warning("the source does not end: it is left to itself")
+
+
+def _shape(frame: StreamFrame) -> Shape:
+    """A frame's shape, which an engine prepares itself for; () of what tells none."""
+    shape = getattr(frame.image, "shape", ())
+    return shape if isinstance(shape, tuple) else ()
+
+
+def _seconds(deadline_ms: object) -> float | None:
+    """A deadline; raises UsageError for what is none."""
+    if deadline_ms is None:
+        return None
+    milliseconds = real(deadline_ms)
+    if milliseconds is None or not 0 < milliseconds < math.inf:
+        raise UsageError(f"deadline_ms: expected milliseconds above 0, got {deadline_ms!r}")
+    return milliseconds / 1e3

@@ -19,7 +19,7 @@ from allfocus.runtime.errors import BackendError
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Graph, Spec
 from allfocus.runtime.streams.frames import StreamFrame
-from allfocus.runtime.streams.ladder import Ladder, Step, pass_through
+from allfocus.runtime.streams.ladder import Attempt, Ladder, Step, pass_through
 from allfocus.runtime.streams.simple import Callback, Frames
 
 
@@ -159,16 +159,16 @@ def test_a_deadline_steps_down_and_each_step_keeps_its_own_cost(
 ) -> None:
     done, counted = Ladder.done, []
 
-    def told(self: Ladder, seconds: float, at: int | None = None) -> None:
-        counted.append(self.at if at is None else at)
-        done(self, seconds, at)
+    def told(self: Ladder, attempt: Attempt, seconds: float) -> None:
+        counted.append((attempt.at, attempt.first))
+        done(self, attempt, seconds)
 
     monkeypatch.setattr(Ladder, "done", told)
 
     def steady() -> Iterator[Any]:
-        for picture in pictures(40):
+        for picture in pictures(60):
             time.sleep(0.01)
-            yield picture
+            yield picture[:, :4]
 
     deblur, backend = deblurrer(lambda _: time.sleep(0.05))
     skipped: list[float] = []
@@ -181,19 +181,10 @@ def test_a_deadline_steps_down_and_each_step_keeps_its_own_cost(
     )
     report = pipeline.run()
     assert report.missed >= 1
-    assert skipped.count(1.0) > 20
+    assert skipped.count(1.0) > 15
     assert report.step_name == "as it is"
-    assert counted.count(0) == backend.calls >= 3
-    assert counted.count(1) == skipped.count(1.0)
-
-
-def test_a_frame_is_counted_for_the_step_that_did_it() -> None:
-    ladder = Ladder([Step("slow", pass_through), Step("quick", pass_through)], deadline=1.0)
-    ladder.choose(1.0)
-    ladder.done(2.0)
-    ladder.choose(1.0)
-    assert ladder.at == 1
-    ladder.done(2.2, 0)  # one that was begun before
-    ladder.done(0.1, 1)
-    assert ladder._calm[0] > 1.9
-    assert ladder._calm[1] < 0.11
+    at = [step for step, _ in counted]
+    prepared = 2 * backend.options.streams  # each thread does that on its first frame
+    assert at.count(0) == backend.calls >= 3
+    assert at.count(1) == skipped.count(1.0) + prepared
+    assert 1 <= counted.count((0, True)) <= backend.options.streams  # begun when none was over

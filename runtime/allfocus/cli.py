@@ -30,6 +30,9 @@ COMMANDS = {
     "bench ablation": Command(
         "allfocus.benchmarks.ablation", "what each part of DID-ANet's training brings"
     ),
+    "bench deadline": Command(
+        "allfocus.benchmarks.deadline", "see a pipeline keep its deadline under load"
+    ),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
     "bench gallery": Command(
         "allfocus.benchmarks.gallery", "real defocused photos, before and after"

@@ -26,7 +26,7 @@ class Snapshot:
     frames: int  # written
     dropped: int  # thrown away before they were looked at, since the line was full
     damaged: int  # could not be read
-    missed: int  # done after their deadline
+    missed: int  # handed to the sink after their deadline
     seconds: float  # since the start
     fps: float
     p50_ms: float
@@ -104,7 +104,7 @@ class Counters:
             self._damaged += 1
 
     def missed(self) -> None:
-        """A result came after its deadline."""
+        """A result was handed to the sink after its deadline."""
         with self._lock:
             self._missed += 1
 

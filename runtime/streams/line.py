@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from numbers import Integral
 from threading import Condition
 from typing import Generic, Literal, TypeVar
 
@@ -18,12 +19,10 @@ class Line(Generic[T]):
     """First in, first out, at most `length` at a time; `dropped` counts what was thrown away."""
 
     def __init__(self, length: int, when_full: WhenFull = "wait") -> None:
-        if length < 1:
-            raise UsageError(f"a line of {length} frames: expected at least 1")
         if when_full not in POLICIES:
             raise UsageError(f"when full: expected one of {', '.join(POLICIES)}, got {when_full!r}")
         self.dropped = 0
-        self._length = length
+        self._length = _checked(length)
         self._when_full = when_full
         self._items: deque[T] = deque()
         self._changed = Condition()
@@ -70,3 +69,10 @@ class Line(Generic[T]):
 
     def _full(self) -> bool:
         return not self._closed and len(self._items) >= self._length
+
+
+def _checked(length: object) -> int:
+    """A length, of NumPy's kinds too; raises UsageError for what is none."""
+    if isinstance(length, bool) or not isinstance(length, Integral) or length < 1:
+        raise UsageError(f"length: expected a whole number of at least 1, got {length!r}")
+    return int(length)
