@@ -31,7 +31,7 @@ _ROOM = 1.2  # ... and so much less before it is gone back to
 _HOLD = 0.5  # seconds between any change and a step up
 _NOTHING = 0.05  # of the first way's cost: too little to see strain on
 _CALMING = 1.0  # seconds in which strain that nobody sees falls to a third
-_MOST_STRAIN = 5.0  # one frame that hung for a second must be forgotten in as many
+_MOST_STRAIN = 5.0  # so that one frame that hung is soon forgotten
 _CALM = 1.2  # costs within this factor are the same but for noise
 _PAUSE, _TRUST, _LONGEST = 1.0, 2.0, 32.0  # seconds; see the module's text
 _STOOD = 4.0  # seconds after which a step up was none too early
@@ -172,8 +172,10 @@ class Ladder:
             self._strained(attempt, factor, strain, now)
         if attempt.tried or _same(factor):
             known.trust = min(2 * known.trust, _LONGEST)
-        if factor < _CALM:  # calm enough to learn from; nothing newer is known of what is tried
-            known.calm += (1.0 if attempt.tried and factor < 1 else 0.1) * (cost - known.calm)
+        if attempt.tried and factor < 1:  # what was known is old
+            known.calm = cost
+        elif factor < _CALM:  # calm enough to learn from
+            known.calm += 0.1 * (cost - known.calm)
 
     def _strained(self, attempt: Attempt, factor: float, strain: float, now: float) -> None:
         """Learn how much slower all is now, of a step that took `factor` times its calm cost.
@@ -211,6 +213,7 @@ class Ladder:
 
 
 def _same(factor: float) -> bool:
+    """Whether two costs, one `factor` times the other, differ by noise alone."""
     return 1 / _CALM <= factor <= _CALM
 
 
