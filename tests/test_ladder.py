@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allfocus.runtime.errors import UsageError
@@ -185,6 +185,7 @@ def test_the_best_is_back_soon_after_a_load(
 
 @settings(max_examples=15)  # of 6,400 frames each
 @given(cameras(), st.floats(1.2, 20.0), st.booleans())
+@example(Camera([0.0625, 0.0], 16.0, 0.375), 11.0, False)  # one frame takes 4 s
 def test_a_step_that_is_never_quick_enough_is_tried_ever_less(
     camera: Camera, times: float, blind: bool
 ) -> None:
@@ -225,6 +226,8 @@ def test_what_hung_once_is_forgotten_in_a_moment() -> None:
     run = Camera([0.02, 0.0], 20.0, 0.04, 120.0, factor=loads, slow={1800: 5.0}).run()
     assert run.best(0.5, 5.0) == run.best(75.0, 90.0) == 1.0
     assert run.best(95.0 + 3.0, 120.0) == 1.0
+    again = Camera([0.02, 0.005, 0.0], 20.0, 0.04, 10.0, slow={100: 2.0}).run()
+    assert 2 not in again.steps[:100] + again.steps[103:]  # but for one that had waited
 
 
 def test_a_trial_against_what_is_known_delays_nothing() -> None:
@@ -330,6 +333,18 @@ def test_a_frame_is_counted_for_the_step_that_did_it() -> None:
     ladder.done(begun, 2.2)  # one that was begun before
     ladder.done(quick, 0.1)
     assert ladder.choose(1.0).at == 1
+
+
+def test_what_costs_next_to_nothing_tells_nothing_though_it_alone_is_known() -> None:
+    """Beforehand, and for a frame that came late: microseconds are noise."""
+    ladder = Ladder([Step(name, pass_through) for name in "abc"], 0.1, lambda: 0.0)
+    for at, seconds in ((1, 0.03), (1, 0.03), (2, 1e-6), (2, 1e-6)):
+        ladder.done(ladder.attempt(at, ()), seconds)
+    for _ in range(5):
+        ladder.done(ladder.choose(-1.0), 9e-6)
+    ladder.done(ladder.attempt(0, ()), 0.05)
+    ladder.done(ladder.attempt(0, ()), 0.05)
+    assert ladder.choose(0.06).at == 0
 
 
 def test_without_a_deadline_the_best_way_stays() -> None:

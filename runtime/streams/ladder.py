@@ -6,10 +6,9 @@ So the way above is judged without being tried. Where the way in use costs next 
 is seen: then strain is forgotten with time, and the way above is tried now and then.
 
 Figures may be wrong, and what is not run is not corrected. So a way's first run is left out, which
-is slower: engines prepare themselves for a frame's size. And what is known of a way, and of the one
-in use which tells of strain, is believed for a while only, after which the way is tried whatever is
-known: 2 s, doubled with each run that agrees. One that was gone up to too early is left alone for
-1 s, doubled each time; neither exceeds 32 s.
+is slower: engines prepare themselves for a frame's size. And a way that was gone down from is tried
+again after 1 s where there seems to be room, and after 2 s whatever is known. Either is doubled
+each time that it was too early, up to 32 s.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ Shape = tuple[int, ...]
 _SAFETY = 1.15  # a way must be expected to need so much less than there is
 _ROOM = 1.2  # ... and so much less before it is gone back to
 _HOLD = 0.5  # seconds between any change and a step up
-_NOTHING = 0.05  # of the first way's cost: too little to see strain on
+_NOTHING = 0.05  # of the dearest way's cost: too little to see strain on
 _CALMING = 1.0  # seconds in which strain that nobody sees falls to a third
-_MOST_STRAIN = 5.0  # so that one frame that hung is soon forgotten
-_CALM = 1.2  # costs within this factor are the same but for noise
-_PAUSE, _TRUST, _LONGEST = 1.0, 2.0, 32.0  # seconds; see the module's text
-_STOOD = 4.0  # seconds after which a step up was none too early
+_MOST_STRAIN = 5.0  # so that one frame that hung does not lead all the way down
+_CALM = 1.2  # times a cost is the same but for noise
+_PAUSE, _DOUBT, _LONGEST = 1.0, 2.0, 32.0  # seconds; see the module's text
+_STOOD = 4.0  # seconds after which a step up was not too early
 _SHAPES = 64  # of frames, that a way is known to be prepared for
 
 
@@ -62,8 +61,8 @@ class _Known:
     """What is known of one step."""
 
     calm: float = math.nan  # seconds for each sample of a frame
-    trust: float = _TRUST  # seconds for which `calm` is believed while the step is not run
     pause: float = _PAUSE  # seconds for which it is left alone
+    doubt: float = _DOUBT  # seconds for which it is believed to be too slow
     last: float = -math.inf  # when it was run
     ready: set[Shape] = field(default_factory=set)
     left_out: Shape | None = None  # of the first run that was not learned from, the last of all
@@ -108,6 +107,8 @@ class Ladder:
         """What the chosen way has taken."""
         known, now = self._known[attempt.at], self._clock()
         known.last = now
+        if attempt.tried:
+            self._risen = now  # not before, though it took ever so long
         if self._tells(known, attempt):
             self._learn(attempt, seconds / max(1, math.prod(attempt.shape)), now)
 
@@ -127,21 +128,23 @@ class Ladder:
         return bool(self.at) and self._rise(left, samples, now)
 
     def _fall(self, lower: int, now: float) -> None:
-        known, stood = self._known[self.at], now - self._risen
-        if stood >= _STOOD:
-            known.pause = _PAUSE
-        elif not self._doubted:
+        known = self._known[self.at]
+        if now - self._risen >= _STOOD:
+            known.pause, known.doubt = _PAUSE, _DOUBT
+        elif self._doubted:
+            known.doubt = min(2 * known.doubt, _LONGEST)
+        else:
             known.pause = min(2 * known.pause, _LONGEST)
         self.at, self._changed = lower, now
 
     def _rise(self, left: float, samples: int, now: float) -> bool:
         """Go up where that would be in time, or where it is time to doubt that it would not."""
-        above, here = self._known[self.at - 1], self._known[self.at]
+        above = self._known[self.at - 1]
         idle, stood = now - above.last, now - self._changed
         if stood < _HOLD or idle < above.pause:
             return False
         room = self._expected(self.at - 1, samples, now) * _ROOM <= left
-        if not room and min(idle, stood) < min(above.trust, here.trust):
+        if not room and min(idle, stood) < above.doubt:
             return False
         self.at, self._changed, self._risen, self._doubted = self.at - 1, now, now, not room
         return True
@@ -170,8 +173,6 @@ class Ladder:
         factor = cost / max(known.calm, 1e-18)
         if self._shows(known):
             self._strained(attempt, factor, strain, now)
-        if attempt.tried or _same(factor):
-            known.trust = min(2 * known.trust, _LONGEST)
         if attempt.tried and factor < 1:  # what was known is old
             known.calm = cost
         elif factor < _CALM:  # calm enough to learn from
@@ -188,14 +189,13 @@ class Ladder:
         if attempt.tried:
             self._strain = factor
             below = self._known[attempt.at + 1]
-            if self._shows(below) and not _same(factor / strain):
-                below.calm, below.trust = below.calm * strain / factor, _TRUST
-            else:
-                below.trust = min(2 * below.trust, _LONGEST)
+            if self._shows(below):
+                below.calm *= strain / factor
 
     def _shows(self, known: _Known) -> bool:
         """Whether a step costs enough to see strain on."""
-        return known is self._known[0] or known.calm > _NOTHING * self._first()
+        dearest = max(each.calm for each in self._known if not math.isnan(each.calm))
+        return known.calm > _NOTHING * dearest
 
     def _expected(self, step: int, samples: int, now: float) -> float:
         """Seconds that a step would take now; nothing where nothing is known of it."""
@@ -206,15 +206,6 @@ class Ladder:
         """How much slower all is than when calm; less, the longer nobody has seen it."""
         unseen = max(0.0, now - self._seen - 0.1)
         return 1 + (self._strain - 1) * math.exp(-unseen / _CALMING)
-
-    def _first(self) -> float:
-        first = self._known[0].calm
-        return 0.0 if math.isnan(first) else first
-
-
-def _same(factor: float) -> bool:
-    """Whether two costs, one `factor` times the other, differ by noise alone."""
-    return 1 / _CALM <= factor <= _CALM
 
 
 def _checked(steps: Sequence[Step]) -> tuple[Step, ...]:
