@@ -126,8 +126,8 @@ class Backend(Closing):
         shapes = self.graph.shapes
         if shapes is None:
             return padded
-        wanted = Size(max(padded.width, shapes.min.width), max(padded.height, shapes.min.height))
-        if wanted.width > shapes.max.width or wanted.height > shapes.max.height:
+        wanted = padded.at_least(shapes.min)
+        if not wanted.within(shapes.max):
             raise InputError(
                 f"frame of {size}: {self.artefact.name} takes at most {shapes.max}; export one for "
                 f"larger frames: `allfocus export --model {self.spec.name} --size {padded}`"

@@ -122,6 +122,14 @@ class Size:
         """Its pixels."""
         return self.width * self.height
 
+    def within(self, other: Size) -> bool:
+        """Whether it is neither wider nor higher than `other`."""
+        return self.width <= other.width and self.height <= other.height
+
+    def at_least(self, other: Size) -> Size:
+        """The smallest size that both are within."""
+        return Size(max(self.width, other.width), max(self.height, other.height))
+
     def padded(self, multiple: int) -> Size:
         """The smallest size not under this one whose sides are multiples of `multiple`."""
         return Size(-(-self.width // multiple) * multiple, -(-self.height // multiple) * multiple)
@@ -140,7 +148,7 @@ class Shapes:
             (self.min, self.opt, "min, opt"),
             (self.opt, self.max, "opt, max"),
         ):
-            if small.width > large.width or small.height > large.height:
+            if not small.within(large):
                 raise UsageError(f"sizes {names}: {small} is not within {large}")
 
     @classmethod

@@ -114,9 +114,7 @@ class Stage:
         """What a frame of `size` must be padded to."""
         shapes = self.backend.graph.shapes
         padded = size.padded(self.backend.spec.multiple)
-        if shapes is None:
-            return padded
-        return Size(max(padded.width, shapes.min.width), max(padded.height, shapes.min.height))
+        return padded if shapes is None else padded.at_least(shapes.min)
 
     def fits(self, size: Size) -> bool:
         """Whether a frame that was grown to `size` can go in at once."""
@@ -125,9 +123,7 @@ class Stage:
     def _beyond(self, size: Size) -> bool:
         """Whether the graph takes nothing so wide or so high."""
         shapes = self.backend.graph.shapes
-        return shapes is not None and (
-            size.width > shapes.max.width or size.height > shapes.max.height
-        )
+        return shapes is not None and not size.within(shapes.max)
 
     def tiles(self, region: Window, frame: Size, grain: Grain | None = None) -> list[Tile]:
         """What must be run for `region` of a grown frame.

@@ -181,9 +181,9 @@ def work(need: Size, tile: Size, grain: Grain) -> int:
 def least_pixels(need: Size, grain: Grain, shapes: Shapes | None = None) -> int:
     """Of the smallest tile that `best_tile` can give for `need`."""
     smallest = 2 * grain.margin + grain.multiple
-    least = Size(1, 1) if shapes is None else shapes.min
-    width, height = max(smallest, least.width), max(smallest, least.height)
-    return min(need.width, width) * min(need.height, height)
+    least = Size(smallest, smallest)
+    least = least if shapes is None else least.at_least(shapes.min)
+    return min(need.width, least.width) * min(need.height, least.height)
 
 
 def blended(part: Array, under: Array, weight: Array, step: int = 1) -> Array:
@@ -228,10 +228,7 @@ def _walk(first: int, last: int, total: int, length: int, margin: int) -> Iterat
 
 
 def _possible(size: Size, shapes: Shapes | None) -> bool:
-    return shapes is None or (
-        shapes.min.width <= size.width <= shapes.max.width
-        and shapes.min.height <= size.height <= shapes.max.height
-    )
+    return shapes is None or (shapes.min.within(size) and size.within(shapes.max))
 
 
 def _lengths(need: int, grain: Grain) -> list[tuple[int, int]]:

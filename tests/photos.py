@@ -1,4 +1,4 @@
-"""Folders of small pictures to work through."""
+"""Folders of small pictures to work through, and how."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from pathlib import Path
 import cv2
 
 import allfocus
+from allfocus.runtime.batch import Settings
 
 PHOTO = Path(allfocus.__file__).parent / "data" / "chelsea.png"
+SETTINGS = Settings(
+    model="didanet-lite",
+    backend="cpu",
+    memory="256MiB",
+    skip="auto",
+    check=False,
+    fallback=None,
+    quality=None,
+    max_pixels=10**7,
+    threads=1,
+)
+OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1"]
 
 
 def photos(folder: Path, count: int, side: int = 48) -> Path:

@@ -20,7 +20,7 @@ import cv2
 import psutil
 import pytest
 from killed import Renames, running_after
-from photos import photos
+from photos import OPTIONS, SETTINGS, photos
 
 from allfocus import cli
 from allfocus.runtime import batch
@@ -28,19 +28,6 @@ from allfocus.runtime.batch import Settings, remaining, run_local, workers_for
 from allfocus.runtime.errors import BackendError, UnknownModelError
 from allfocus.runtime.jobs import Job, Naming, plan
 from allfocus.runtime.lock import locked
-
-SETTINGS = Settings(
-    model="didanet-lite",
-    backend="cpu",
-    memory="256MiB",
-    skip="auto",
-    check=False,
-    fallback=None,
-    quality=None,
-    max_pixels=10**7,
-    threads=1,
-)
-OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1"]
 
 
 def jobs(folder: Path, out: Path) -> list[Job]:

@@ -19,6 +19,8 @@ import cv2
 import psutil
 import pytest
 from killed import Renames, running_after
+from photos import OPTIONS as USUAL_OPTIONS
+from photos import SETTINGS as USUAL_SETTINGS
 from photos import photos
 
 from allfocus import cli
@@ -29,18 +31,8 @@ from allfocus.runtime.errors import BackendError, LimitError, UnknownModelError
 from allfocus.runtime.jobs import Job, Naming, plan
 from allfocus.runtime.work import Done, Failure
 
-SETTINGS = Settings(
-    model="didanet-lite",
-    backend="cpu",
-    memory="256MiB",
-    skip="off",
-    check=False,
-    fallback=None,
-    quality=None,
-    max_pixels=10**7,
-    threads=1,
-)
-OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1", "--skip", "off"]
+SETTINGS = replace(USUAL_SETTINGS, skip="off")
+OPTIONS = [*USUAL_OPTIONS, "--skip", "off"]
 COUNT = 16
 NAMES = sorted(f"{index}.png" for index in range(COUNT))
 
