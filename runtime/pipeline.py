@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, UsageError
-from allfocus.runtime.real import real
+from allfocus.runtime.real import above_zero
 from allfocus.runtime.streams.counters import Counters, Snapshot
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
 from allfocus.runtime.streams.ladder import Attempt, Ladder, Shape, Step
@@ -248,7 +248,7 @@ def _seconds(deadline_ms: object) -> float | None:
     """A deadline; raises UsageError for what is none."""
     if deadline_ms is None:
         return None
-    milliseconds = real(deadline_ms)
-    if milliseconds is None or not 0 < milliseconds < math.inf:
+    milliseconds = above_zero(deadline_ms)
+    if milliseconds is None:
         raise UsageError(f"deadline_ms: expected milliseconds above 0, got {deadline_ms!r}")
     return milliseconds / 1e3

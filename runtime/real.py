@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 
 
@@ -13,3 +14,9 @@ def real(value: object) -> float | None:
         return float(value)
     except OverflowError:
         return None
+
+
+def above_zero(value: object) -> float | None:
+    """A finite number above 0 as a float; None for anything else."""
+    number = real(value)
+    return number if number is not None and 0 < number < math.inf else None

@@ -21,7 +21,7 @@ from typing import Any
 
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.real import real
+from allfocus.runtime.real import above_zero
 
 Shape = tuple[int, ...]
 
@@ -220,7 +220,7 @@ def _checked(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 def _seconds(deadline: object) -> float:
     """A deadline; raises UsageError for what is none."""
-    seconds = real(deadline)
-    if seconds is None or not 0 < seconds < math.inf:
+    seconds = above_zero(deadline)
+    if seconds is None:
         raise UsageError(f"deadline: expected seconds above 0, got {deadline!r}")
     return seconds
