@@ -2,8 +2,9 @@
 
     python examples/gstreamer.py "v4l2src ! videoconvert ! video/x-raw,format=BGR ! appsink drop=1"
 
-OpenCV must be built with GStreamer, which the wheels of PyPI are not: distributions' own packages
-(python3-opencv) and NVIDIA's JetPack are.
+It takes an OpenCV that was built with GStreamer, which the wheels of PyPI are not, or PyGObject:
+`apt install python3-gi gir1.2-gst-plugins-base-1.0`, in an environment made with
+--system-site-packages.
 """
 
 from __future__ import annotations
@@ -11,41 +12,39 @@ from __future__ import annotations
 import argparse
 import sys
 
-import cv2
-
 import allfocus
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.streams.camera import Camera
+from allfocus.runtime.streams.frames import StreamFrame
 from allfocus.runtime.streams.simple import Callback
 
-TEST = "videotestsrc num-buffers=30 ! videoconvert ! video/x-raw,format=BGR ! appsink"
-
-
-def has_gstreamer() -> bool:
-    """Whether OpenCV here was built with it."""
-    lines = cv2.getBuildInformation().splitlines()
-    return any("GStreamer" in line and "YES" in line for line in lines)
+TEST = (
+    "videotestsrc is-live=true ! video/x-raw,width=320,height=240 ! videoconvert ! appsink drop=1"
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Deblur what the pipeline gives until it gives nothing for 5 s."""
+    """Deblur what the pipeline gives: `--frames` of it, or until it has given nothing for 5 s."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pipeline", nargs="?", default=TEST, help="ends in appsink, gives BGR")
     parser.add_argument("--model", default="didanet-lite")
+    parser.add_argument("--frames", type=int, help="end after so many")
     args = parser.parse_args(argv)
-    if not has_gstreamer():
-        print("gstreamer: OpenCV here was built without GStreamer", file=sys.stderr)
-        return 1
+    sizes: list[tuple[int, ...]] = []
+
+    def take(_: StreamFrame, result: allfocus.Result) -> None:
+        sizes.append(result.image.shape)
+        if len(sizes) == args.frames:
+            pipeline.stop()
+
     with allfocus.load(args.model) as deblur:
-        camera = Camera(args.pipeline, patience=5)
-        sizes: list[tuple[int, ...]] = []
-        sink = Callback(lambda _, result: sizes.append(result.image.shape))
         try:
-            Pipeline(camera, deblur, sink).run()
+            pipeline = Pipeline(Camera(args.pipeline, patience=5), deblur, Callback(take))
+            pipeline.run()
         except allfocus.AllfocusError as error:
             print(f"gstreamer: {error}", file=sys.stderr)
-    print(f"{len(sizes)} frames")
-    return 0
+    print(f"{len(sizes)} frames of {' '.join(sorted({f'{w}x{h}' for h, w, _ in sizes}))}")
+    return 0 if sizes else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from allfocus.runtime import pipeline as pipelines
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pipeline import Pipeline
-from allfocus.runtime.streams import camera
+from allfocus.runtime.streams import camera, gstreamer
 from allfocus.runtime.streams.camera import Camera
 from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
 from allfocus.runtime.streams.ladder import pass_through
@@ -120,6 +120,7 @@ def test_streams_are_told_how_long_a_frame_may_take(
     """Of a numbered camera V4L2, AVFoundation and Media Foundation have limits of their own."""
     given: list[Any] = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda *options: given.append(options))
+    monkeypatch.setattr(gstreamer, "in_opencv", lambda: True)
     camera._capture(where)
     (found,) = given
     assert found[:2] == (where, reader)
@@ -128,6 +129,15 @@ def test_streams_are_told_how_long_a_frame_may_take(
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: 10_000,
         cv2.CAP_PROP_READ_TIMEOUT_MSEC: 10_000,
     }
+
+
+@pytest.mark.parametrize("where", ["videotestsrc ! appsink", "v4l2src ! videoconvert"])
+def test_a_pipeline_takes_pygobject_where_opencv_has_no_gstreamer(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    monkeypatch.setattr(gstreamer, "in_opencv", lambda: False)
+    monkeypatch.setattr(gstreamer, "Appsink", lambda *given: given)
+    assert camera._capture(where) == (where, 10.0)
 
 
 def test_a_source_that_hangs_is_left_to_itself(

@@ -1,4 +1,4 @@
-"""Cameras and network streams through OpenCV, opened again where they vanish."""
+"""Cameras and network streams, opened again where they vanish."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 import cv2
 
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.streams import gstreamer
 from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
 
 log = logging.getLogger("allfocus")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
-_TIMEOUT_MS = 10_000  # for opening and for each frame, of streams; V4L2 has 10 s of its own
+_TIMEOUT = 10.0  # seconds, for opening and for each frame, of streams; V4L2 has 10 s of its own
 
 Open = Callable[[], Any]  # something like cv2.VideoCapture
 
 
 class Camera(Source):
     """A camera by its number, or a stream by its address: rtsp://, http://, or a GStreamer pipeline
-    that ends in `appsink`, where OpenCV was built with GStreamer.
+    that ends in `videoconvert ! appsink`, through OpenCV where it was built with GStreamer, and
+    through PyGObject elsewhere.
 
     It is live: what is not taken in time is lost. One that vanishes, or gives no frame for 10 s, is
     opened again after pauses that grow to 30 s, for ever, or until `patience` seconds without a
@@ -93,6 +95,9 @@ class Camera(Source):
 def _capture(where: int | str) -> Any:
     if isinstance(where, int):
         return cv2.VideoCapture(where)
-    reader = cv2.CAP_GSTREAMER if "appsink" in where else cv2.CAP_FFMPEG
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
-    return cv2.VideoCapture(where, reader, [*limits, _TIMEOUT_MS])
+    pipeline = " ! " in where or "appsink" in where
+    if pipeline and not gstreamer.in_opencv():
+        return gstreamer.Appsink(where, _TIMEOUT)
+    reader, limit = cv2.CAP_GSTREAMER if pipeline else cv2.CAP_FFMPEG, round(1000 * _TIMEOUT)
+    limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
+    return cv2.VideoCapture(where, reader, limits)
