@@ -12,15 +12,17 @@ import logging
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from allfocus.runtime import errors
 from allfocus.runtime.batch import Settings, Worker
@@ -58,7 +60,7 @@ def run_ray(
     )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     actors, each, place = places(nodes, settings, count)
-    tries = ray.remote(num_cpus=0, max_restarts=-1)(Tries).remote()
+    tries = _remembered(ray)
     done = rows.map(
         Actor,
         fn_constructor_args=(each, partial(_begin, tries)),
@@ -66,8 +68,9 @@ def run_ray(
         **place,
     )
     try:
-        for row in done.iter_rows():
-            yield _outcome(row)
+        with redirect_stdout(_Own(sys.stdout)):
+            for row in done.iter_rows():
+                yield _outcome(row)
     except ray.exceptions.RayTaskError:  # a fault in our code, with its place
         raise
     except ray.exceptions.RayError as error:
@@ -75,6 +78,24 @@ def run_ray(
             f"Ray gave up: {str(error).strip()}; run the command again with --resume: it goes on "
             "where it was"
         ) from error
+
+
+class _Own:
+    """A stream without what Ray's threads write, as of a machine that is lost: to stderr with it.
+
+    Ray prints such things among the results, which programs read.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As the stream's own."""
+        theirs = threading.current_thread().name.startswith("ray_")
+        return (sys.stderr if theirs else self._stream).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Tries:
@@ -87,6 +108,15 @@ class Tries:
         """How often this picture has been begun, this time included."""
         self._begun[source] += 1
         return self._begun[source]
+
+
+def _remembered(ray: Any) -> Any:
+    """A Tries on this machine: with another one that dies, the batch would end."""
+    here = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy(
+        node_id=ray.get_runtime_context().get_node_id(), soft=True
+    )
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(**options, scheduling_strategy=here)(Tries).remote()
 
 
 def _begin(tries: Any, source: str) -> int:

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -221,6 +223,17 @@ def test_a_picture_is_not_tried_for_ever(tmp_path: Path, out: Path) -> None:
     assert isinstance(told, Failure)
     assert isinstance(told.error, BackendError)
     assert not job.target.exists()
+
+
+def test_what_ray_tells_is_not_among_the_results(capsys: pytest.CaptureFixture[str]) -> None:
+    with redirect_stdout(batch_ray._Own(sys.stdout)):  # type: ignore[type-var]
+        thread = threading.Thread(target=print, args=("a node is lost",), name="ray_listen_errors")
+        thread.start()
+        thread.join()
+        print("a result", flush=True)
+    told = capsys.readouterr()
+    assert told.out == "a result\n"
+    assert told.err == "a node is lost\n"
 
 
 def test_errors_come_back_as_what_they_are(tmp_path: Path, out: Path) -> None:
