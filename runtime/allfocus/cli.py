@@ -45,6 +45,9 @@ COMMANDS = {
     "bench stream": Command(
         "allfocus.benchmarks.stream", "a video's rate against bare inference's"
     ),
+    "bench throughput": Command(
+        "allfocus.benchmarks.throughput", "frames a second where several calls run at once"
+    ),
     "bench tiles": Command(
         "allfocus.benchmarks.tiles", "check tiles, and time frames that are partly in focus"
     ),
