@@ -37,6 +37,7 @@ class Options:
     streams: int = 1
     cuda_graph: bool = True
     canary: bool = True  # whether a golden frame is run first
+    memory: int | None = None  # bytes that an engine may take for itself; None: as many as it needs
 
     def __post_init__(self) -> None:
         if not is_whole(self.streams, 1):

@@ -34,7 +34,7 @@ class Settings:
 
     model: str
     backend: str
-    memory: str
+    memory: str | None
     skip: Choice
     check: bool
     fallback: float | None

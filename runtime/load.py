@@ -32,7 +32,7 @@ def load(
     device: int = 0,
     threads: int = 0,
     streams: int = 1,
-    memory: str | int = MEMORY,
+    memory: str | int | None = None,
     skip: Choice = AUTO,
     check: bool = False,
     fallback: float | None = None,
@@ -52,10 +52,11 @@ def load(
     takes memory for the engine's work and its frames; they share the model. On a CPU they share the
     `threads` too.
     `memory`: what runs may take beside the model and whole frames, maps and results, of all streams
-    together, such as "2GiB" or bytes. Larger frames are done in tiles, and give what they would
-    give at once; what no tile is small enough for raises LimitError before any work. A graph that
-    was exported for one size takes what that takes, and on a GPU an engine has taken its memory
-    when it was loaded: there, what is larger is done in tiles of their size.
+    together, such as "2GiB", which is the default, or bytes. Larger frames are done in tiles, and
+    give what they would give at once; what no tile is small enough for raises LimitError before any
+    work. A graph that was exported for one size takes what that takes, and a TensorRT engine takes
+    its memory when it is loaded: there, what is larger is done in tiles of their size. Where an
+    engine would take more than the `memory` that is given, it is not taken: BackendError.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only, and not of frames in GPU memory; see `Result.skipped`.
@@ -74,8 +75,8 @@ def load(
     _check_io(model, io)
     _check_deblurs(model)
     skip, fallback = skips.check(skip), check_fallback(fallback)
-    parse_bytes(memory)
-    options = Options(device=device, threads=threads, streams=streams, canary=canary)
+    limit = None if memory is None else parse_bytes(memory)
+    options = Options(device=device, threads=threads, streams=streams, canary=canary, memory=limit)
     loaded, reasons = open_first(model, backend, options, io)
     signature = loaded.graph.signature
     if not signature.deblurs:
@@ -93,7 +94,7 @@ def load(
             color=color,
             reasons=reasons,
             phases=phases,
-            memory=memory,
+            memory=limit or MEMORY,
             skip=skip,
             checker=checker,
             fallback=fallback,

@@ -19,7 +19,8 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
     add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
     add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
-    add("--memory", default=MEMORY, help=f"for {each}, beside the model; larger ones: in tiles")
+    memory = f"for {each}, beside the model; larger ones: in tiles ({MEMORY})"
+    add("--memory", help=memory)
     add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
     add("--check", action="store_true", help="blur outputs again, and compare with their inputs")
     fallback = "let the input show through where the output is trusted less, 0 to 1 (not)"

@@ -20,6 +20,7 @@ from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour, Manifest
+from allfocus.runtime.memory import format_bytes
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
@@ -111,6 +112,7 @@ class LoadedEngine:
     """A deserialised engine with the runtime it needs, and the plugins where it has some."""
 
     def __init__(self, path: Path, manifest: Manifest, trt: Any) -> None:
+        self.path = path
         self.trt = trt
         self.manifest = manifest
         self.log = error_log(trt)
@@ -146,6 +148,23 @@ class LoadedEngine:
                 "for smaller frames"
             )
         return context
+
+    def contexts_within(self, limit: int | None, streams: int, most: int) -> int:
+        """How many execution contexts each of `streams` may have, up to `most`, in `limit` bytes.
+
+        Raises BackendError where it is none. No limit: `most`.
+        """
+        if limit is None:
+            return most
+        # The first is of TensorRT 10.1 on, where the second is deprecated.
+        each = getattr(self.engine, "device_memory_size_v2", None) or self.engine.device_memory_size
+        if streams * each > limit:
+            raise BackendError(
+                f"{self.path}: each stream works in {format_bytes(each)} of GPU memory, and memory="
+                f"{format_bytes(limit)} was given for {streams}; give more, load it with fewer "
+                "streams, or export it for smaller frames: larger ones are done in tiles"
+            )
+        return min(most, limit // (streams * each)) if each else most
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ class FakeTrt:
         self.fail: set[str] = set()  # of: deserialize, config, context, shape, address, execute...
         self.events: list[str] = []
         self.capturable = True
+        self.work_bytes = 1 << 20  # of GPU memory, in which an execution context works
         self.plugins: list[str] = []  # the libraries registered
         self.logger: ILogger | None = None  # of the first Builder or Runtime
 
@@ -159,6 +160,10 @@ class ICudaEngine:
         self._logger = logger
         self._facts = facts
         trt.events.append("engine")
+
+    @property
+    def device_memory_size_v2(self) -> int:
+        return self._trt.work_bytes
 
     @property
     def num_io_tensors(self) -> int:

@@ -258,6 +258,17 @@ def test_the_newest_engine_is_taken(tiny: Exported, own_cache: Path, world: Worl
         np.testing.assert_array_equal(deblur(frame()).image, frame())
 
 
+@pytest.mark.parametrize(("given", "limit"), [(None, None), ("1.5GiB", 3 << 29), (7, 7)])
+def test_engines_are_held_to_memory_that_is_given(
+    tiny: Exported, own_cache: Path, world: World, given: str | int | None, limit: int | None
+) -> None:
+    world.usable.add("tensorrt")
+    put_engine(own_cache, tiny.spec, "new")
+    with allfocus.load(NAME, memory=given) as deblur:
+        assert deblur._backend.options.memory == limit
+        assert deblur.memory == limit or (limit is None and deblur.memory == 2 << 30)
+
+
 @pytest.mark.usefixtures("packaged")
 def test_no_engine_is_a_reason_with_its_command(world: World) -> None:
     world.usable.add("tensorrt")

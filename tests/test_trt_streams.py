@@ -71,6 +71,28 @@ def test_less_than_one_stream_is_refused(streams: int) -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
+def test_an_engine_that_takes_more_memory_than_is_given_is_refused(
+    tmp_path: Path, cuda: FakeCuda, flavour: Flavour
+) -> None:
+    """Each stream works in 1 MiB here."""
+    load(tmp_path, flavour, streams=3, memory=3 << 20).close()
+    with pytest.raises(BackendError, match=r"works in 1 MiB .* memory=2 MiB was given for 3"):
+        load(tmp_path, flavour, streams=3, memory=2 << 20)
+    assert cuda.left() == {"blocks": 0, "streams": 0, "events": 0, "graphs": 0}
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, 3), (2 << 20, 2), (1 << 20, 1)])
+def test_frame_sizes_share_contexts_where_memory_is_short(
+    tmp_path: Path, trt: FakeTrt, given: int | None, most: int
+) -> None:
+    with load(tmp_path, memory=given) as backend:
+        for _ in range(4):
+            for size in SIZES:
+                assert right(backend, size, 5)
+        assert trt.events.count("context") == most
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_as_many_calls_run_at_once_as_there_are_streams(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: FakeCuda, flavour: Flavour
 ) -> None:
