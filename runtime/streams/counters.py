@@ -1,10 +1,10 @@
-"""What a running pipeline tells about itself: as an object, as a line, and for Prometheus."""
+"""What a running pipeline tells about itself: as an object, and as a line for a log."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
 
@@ -29,6 +29,7 @@ class Snapshot:
     missed: int  # handed to the sink after their deadline
     seconds: float  # since the start
     fps: float
+    mean_ms: float  # of all frames
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -51,25 +52,6 @@ class Snapshot:
             f"{trust}{step}{held}"
         )
 
-    def prometheus(self) -> str:
-        """The text format of Prometheus (exposition format 0.0.4)."""
-        lines = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, (int, float)):
-                kind = "counter" if field.name in _COUNTERS else "gauge"
-                name = f"allfocus_{field.name}" + ("_total" if kind == "counter" else "")
-                lines += [f"# TYPE {name} {kind}", f"{name} {_exactly(value)}"]
-        return "\n".join(lines) + "\n"
-
-
-_COUNTERS = ("frames", "dropped", "damaged", "missed")
-
-
-def _exactly(value: int | float) -> str:
-    """All digits: of rounded ones the rate of a counter beyond a million would come out wrong."""
-    return str(value) if isinstance(value, int) else repr(float(value))  # NumPy's names its type
-
 
 class Counters:
     """Counted by the pipeline's threads, read by anybody."""
@@ -79,7 +61,7 @@ class Counters:
         self._lock = Lock()
         self._start = clock()
         self._frames = self._damaged = self._missed = 0
-        self._longest = self._skipped = self._trust = 0.0
+        self._waited = self._longest = self._skipped = self._trust = 0.0
         self._checked = 0
         self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._ends: deque[float] = deque()
@@ -93,6 +75,7 @@ class Counters:
             self._skipped += skipped
             if trust is not None:
                 self._checked, self._trust = self._checked + 1, self._trust + trust
+            self._waited += now - arrived
             self._longest = max(self._longest, now - arrived)
             self._latencies.append(now - arrived)
             self._ends.append(now)
@@ -128,6 +111,7 @@ class Counters:
                 missed=self._missed,
                 seconds=elapsed,
                 fps=len(self._ends) / max(min(elapsed, _WINDOW), 1e-9),
+                mean_ms=self._waited / max(1, self._frames) * 1e3,
                 p50_ms=p50,
                 p95_ms=p95,
                 p99_ms=p99,

@@ -9,6 +9,7 @@ from threading import Thread
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.streams.counters import Snapshot
+from allfocus.runtime.streams.prometheus import exposition
 
 _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -28,7 +29,7 @@ class Endpoint(Closing):
                 if self.path.partition("?")[0] != "/metrics":
                     self.send_error(404, "only /metrics is here")
                     return
-                body = snapshot().prometheus().encode()
+                body = exposition(snapshot()).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", _TYPE)
                 self.send_header("Content-Length", str(len(body)))
