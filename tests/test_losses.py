@@ -76,3 +76,23 @@ def test_psnr_is_the_mean_over_crops_of_decibels() -> None:
     assert float(losses.psnr(given, wanted)) == pytest.approx(sum(each) / 2)
     lowest = 10 * math.log10(floor) / 200
     assert float(losses.psnr(wanted, wanted)) == pytest.approx(lowest)
+
+
+def test_what_is_kept_is_judged_by_itself() -> None:
+    """The first crop errs by 0.1 in the half that is in focus, and by 1 elsewhere."""
+    wanted, focus = torch.zeros(3, 3, 4, 4), torch.zeros(3, 1, 4, 4)
+    given = torch.ones(3, 3, 4, 4, requires_grad=True)
+    with torch.no_grad():
+        given[0, :, :2] = 0.1
+        given[1] = 0.2
+    focus[0, :, :2], focus[1] = 1, 1  # nothing of the third
+    errors = [0.1**2 + losses.KEPT, 0.2**2 + losses.KEPT, losses.KEPT]
+    found = losses.kept(given, wanted, focus)
+    assert found.item() == pytest.approx(sum(10 * math.log10(e) for e in errors) / 3 / 200)
+    found.backward()
+    assert given.grad is not None
+    assert given.grad.isfinite().all()
+    moved = given.grad.abs().sum((1, 3))
+    assert (moved[0, :2] > 0).all()
+    assert (moved[0, 2:] == 0).all()
+    assert (moved[2] == 0).all()

@@ -59,7 +59,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
     "plain-defocusgan": ("defocusgan-tiny", ("--recipe", "plain", "--loss", "l1"), 2, {"deblur"}),
     "plain-didanet": (
         "didanet-tiny",
-        ("--recipe", "plain", "--epochs", "1,1"),
+        ("--recipe", "plain", "--epochs", "1,1", "--keep", "0.2"),
         2,
         {"deblur", "map"},
     ),
@@ -214,6 +214,9 @@ def test_a_full_disk_leaves_the_state_before(
         ("defocusgan-tiny", ("--labels",), "it knows adversary, mask, vgg"),
         ("apl-tiny", ("--crop", "36"), "side: expected a multiple of 8 pixels, got 36"),
         ("jdrl-reblur-tiny", (), "no recipe of a paper for it alone; use --recipe plain"),
+        ("didanet-tiny", ("--recipe", "plain", "--keep", "-1"), "keep: expected a weight of 0 or"),
+        ("didanet-tiny", ("--keep", "0.1"), "keep: this recipe has no such option"),
+        ("apl-detect-tiny", ("--recipe", "plain", "--keep", "1"), "makes no picture sharp, of whi"),
         ("dualpixel-map-tiny", ("--recipe", "plain"), "has no truth for what it gives"),
     ],
 )

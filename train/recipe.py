@@ -124,6 +124,7 @@ class Options:
     loss: Literal["", "l1", "l2", "wd", "charbonnier", "psnr"] = (
         ""  # of the pictures; "": the paper's
     )
+    keep: float = 0.0  # plain: weight of what is in focus, by itself, beside the whole picture
     cycle: bool = True  # JDRL: the output is deformed towards the truth too
     mask: bool = True  # JDRL: the calibration mask; DefocusGAN: the masks that guide the branches
     reblur: bool = True  # JDRL: the reblurring net and its loss
@@ -133,6 +134,10 @@ class Options:
     adversary: bool = True  # DefocusGAN: the critic and its loss
     labels: bool = False  # APL: true pictures and masks, which synthetic data has
     vgg: str = ""  # DefocusGAN: file with VGG19's weights for the perceptual loss; "": without
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.keep < math.inf:
+            raise UsageError(f"keep: expected a weight of 0 or more, got {self.keep}")
 
     def given(self) -> set[str]:
         """Names of those that are not at their defaults."""

@@ -98,6 +98,12 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loss", choices=("l1", "l2", "wd", "charbonnier", "psnr"), help="of the pictures"
     )
+    parser.add_argument(
+        "--keep",
+        type=float,
+        metavar="WEIGHT",
+        help="plain: also by the PSNR of what is in focus alone, so that it stays (0)",
+    )
     for name, said in (
         ("cycle", "JDRL without deforming the output towards the truth"),
         ("mask", "JDRL without its calibration mask, DefocusGAN without guiding masks"),
@@ -238,6 +244,7 @@ def _options(args: argparse.Namespace) -> Options:
 
     return Options(
         loss=args.loss or "",
+        keep=args.keep or 0.0,
         cycle=args.cycle,
         mask=args.mask,
         reblur=args.reblur,

@@ -2,7 +2,8 @@
 
 For any net, where pairs are aligned: the pictures by Charbonnier's loss (`loss` l1, l2, psnr
 instead), a map of the blur radius by its absolute error, a map of the focus by its cross-entropy
-with the true mask. It is what a paper's own recipe has to beat.
+with the true mask. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR of
+what is in focus alone, so that it stays as it is.
 
 Stage 2 is that, and all there is by default. Stage 1 (`--epochs 1,4`: a fifth of the steps) trains
 the map of nets that estimate one first, alone, at a tenth of the cost. There a map of radii is
@@ -13,6 +14,7 @@ thousand steps. The second half is by the absolute error, which is what maps are
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -43,7 +45,7 @@ class PlainRecipe(Recipe):
     paper = Plan(
         learning_rate=2e-4, schedule="cosine", warmup=100, stages=2, epochs=(0, 1000), crop=128
     )
-    knows = frozenset({"loss"})
+    knows = frozenset({"loss", "keep"})
     parts = ("deblur", "map", "focus")
 
     def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
@@ -51,11 +53,15 @@ class PlainRecipe(Recipe):
         losses.check_choice(options.loss, *filter(None, _PICTURES))
         if not isinstance(net, Deblurrer | AplDetect | JdrlReblur):
             raise UsageError(f"{name}: the plain recipe has no truth for what it gives")
+        if options.keep and not isinstance(net, Deblurrer):
+            raise UsageError(
+                f"{name} makes no picture sharp, of which it could keep a part: --keep"
+            )
         if plan.stage_steps(1) and not _estimates(name):
             raise UsageError(f"{name} estimates no map first; leave stage 1 out: --epochs 0,1")
         self.net = net
         detects = isinstance(net, AplDetect)
-        self.needs_maps = detects or bool(plan.stage_steps(1))
+        self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
         self.needs_sharp = not detects and bool(plan.stage_steps(2))
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
 
@@ -66,7 +72,13 @@ class PlainRecipe(Recipe):
             if self.net.max_radius and step < self.plan.stage_steps(1) // 2:
                 return {"map": losses.squares(seen, batch.defocus)}
             return map_part(self.net, batch, seen)
-        return parts(self.net, batch, _PICTURES[self.options.loss])
+        return parts(self.net, batch, partial(self._compare, in_focus(batch, self.max_radius)))
+
+    def _compare(self, focus: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
+        whole = _PICTURES[self.options.loss](given, wanted)
+        if not self.options.keep:
+            return whole
+        return whole + self.options.keep * losses.kept(given, wanted, focus)
 
 
 def parts(net: Net, batch: Batch, compare: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
