@@ -116,7 +116,16 @@ class Backend(Closing):
         `frame` offers `__cuda_array_interface__` or a CUDA `__dlpack__`. Only TensorRT engines take
         such frames; the others raise InputError.
         """
-        raise InputError(
+        raise InputError(self._host_only(frame))
+
+    def fetch(self, frame: Any) -> Array:
+        """A copy in host memory of a frame that `infer_device` takes, or gave, as `frame_layout`
+        tells, without a leading 1.
+        """
+        raise InputError(self._host_only(frame))
+
+    def _host_only(self, frame: Any) -> str:
+        return (
             f"frame on a GPU ({type(frame).__name__}): the backend {self.name!r} takes frames in "
             "host memory; copy it there, or load a TensorRT engine (`allfocus export` makes one)"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -17,6 +17,7 @@ from allfocus.runtime.flows import Direct, Flow, Phased, check_room
 from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
+from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
 from allfocus.runtime.skip import check as check_skip
@@ -46,7 +47,8 @@ class Result:
 
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
     size, in GPU memory and in the layouts that `frame_layout` names: the map is 1 at
-    `Spec.max_radius` pixels, and `infer` is the whole time.
+    `Spec.max_radius` pixels, and `infer` is the whole time, but for `check`. Outputs are checked on
+    the host, where `trust` is, too: both pictures are copied to it.
     """
 
     image: Any
@@ -130,7 +132,8 @@ class Deblurrer(Closing):
         """
         with self._lanes.one() as lane:
             self._backend.check_open()
-            return self._on_device(frame) if on_device(frame) else self._on_host(frame, lane)
+            work = self._on_device if on_device(frame) else self._on_host
+            return work(frame, lane)
 
     @property
     def checks(self) -> bool:
@@ -265,12 +268,7 @@ class Deblurrer(Closing):
         given = (self._backend, *self._opened, self._checker)
         return [backend for backend in given if backend is not None]
 
-    def _on_device(self, frame: Any) -> Result:
-        if self._checker is not None:
-            raise InputError(
-                "frame on a GPU: outputs are checked in host memory; give frames from there, or "
-                "load the model without check"
-            )
+    def _on_device(self, frame: Any, lane: _Lane) -> Result:
         if self._asked_to_skip or self._coarse_map:
             raise InputError(
                 "frame on a GPU: it passes its engine as a whole, with nothing left out and no "
@@ -284,9 +282,28 @@ class Deblurrer(Closing):
                 f'go in as they are: give {order} frames and load with color="{order}"'
             )
         clock = Clock()
+        image = None if self._checker is None else self._fetched(frame, lane, clock)
         outputs = self._backend.infer_device(frame)
         clock.lap("infer")
-        return Result(outputs.sharp, outputs.defocus, clock.timings, outputs.focus)
+        result = Result(outputs.sharp, outputs.defocus, clock.timings, outputs.focus)
+        if image is None:
+            return result
+        sharp = self._backend.fetch(outputs.sharp)
+        clock.copies += 1
+        shown, trusted = self._judged(image, channels_last(sharp, self.graph.io), lane, clock)
+        if self._fallback is not None:
+            back = channels_first(shown, self.graph.io).reshape(outputs.sharp.shape)
+            outputs.sharp.from_host(back)
+            clock.copies += 1
+        return replace(result, copies=clock.copies, trust=trusted)
+
+    def _fetched(self, frame: Any, lane: _Lane, clock: Clock) -> Array:
+        """A frame on a GPU as a picture on the host, once there is memory to judge its output."""
+        assert lane.checker is not None
+        image = channels_last(self._backend.fetch(frame), self.graph.io)
+        clock.copies += 1
+        check_room(lane.checker.frames(form_of("image", self.graph.io).size(image)))
+        return image
 
     def close(self) -> None:
         """Release the engine, once the calls at work are done; a second call does nothing.

@@ -81,11 +81,25 @@ class DeviceArray:
     def to_host(self) -> NDArray[Any]:
         """A copy in host memory."""
         host = np.empty(self.shape, self.dtype)
+        self._copy(host.ctypes.data, self.pointer)
+        return host
+
+    def from_host(self, host: NDArray[Any]) -> None:
+        """Write over it with an array of its shape and type, whatever was made from it."""
+        if (host.shape, host.dtype) != (self.shape, self.dtype):
+            raise InputError(f"expected {self!r}, got {host.dtype} {list(host.shape)}")
+        host = np.ascontiguousarray(host)
+        self._copy(self.pointer, host.ctypes.data)
+
+    def _copy(self, target: int, source: int) -> None:
+        """All of it, between its own memory and another."""
         self._memory.device.use()
         stream = Stream(self._memory.device)
-        stream.copy(host.ctypes.data, self.pointer, self.nbytes)
-        stream.synchronize()
-        return host
+        try:
+            stream.copy(target, source, self.nbytes)
+            stream.synchronize()
+        finally:
+            stream.destroy()
 
 
 @dataclass(frozen=True, kw_only=True)

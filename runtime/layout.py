@@ -85,6 +85,16 @@ def as_tensor(name: str, frame: NDArray[Any], io: Io) -> NDArray[Any]:
     return _seen_as(frame, frame_layout(name, io), layout(name, io))
 
 
+def channels_last(frame: NDArray[Any], io: Io) -> NDArray[Any]:
+    """A frame as `frame_layout` tells, without its leading 1, as a picture on the host lies."""
+    return np.ascontiguousarray(np.moveaxis(frame, 0, 2)) if io == "float" else frame
+
+
+def channels_first(picture: NDArray[Any], io: Io) -> NDArray[Any]:
+    """The inverse of `channels_last`."""
+    return np.ascontiguousarray(np.moveaxis(picture, 2, 0)) if io == "float" else picture
+
+
 def multiple_in(io: Io, multiple: int) -> int:
     """What height and width are multiples of in a graph with the face `io`, where the net asks for
     `multiple`: even where four pixels share a sample of chroma."""

@@ -14,6 +14,8 @@ from functools import partial
 from threading import local
 from typing import Any
 
+import numpy as np
+
 from allfocus.runtime.backend import Array, Backend, Outputs
 from allfocus.runtime.cudart import Device, Memory, Stream, load_runtime
 from allfocus.runtime.device_array import DeviceArray, view
@@ -154,6 +156,20 @@ class TrtBackend(Backend):
         self._called()
         self.copies = 0
         return Outputs(**results)
+
+    def fetch(self, frame: Any) -> Array:
+        """See Backend; raises InputError as `infer_device` does."""
+        self.check_open()
+        wanted = frame_layout("image", self.graph.io)
+        with self._turn() as lane:
+            sources = frame_planes(self.graph.io, view(frame, lane.stream))
+            size = sources[0].size
+            host: Array = np.empty(wanted.shape(size)[1:], wanted.dtype)
+            targets = image_planes(self.graph.io, host.ctypes.data, size)
+            for target, source in zip(targets, sources, strict=True):
+                copy(lane.stream, target, source)
+            lane.stream.synchronize()
+        return host
 
     def _close(self) -> None:
         self._lanes.close()

@@ -16,14 +16,18 @@ from gpu_frames import DlpackFrame, GpuFrame
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import allfocus
 from allfocus.runtime import dlpack
 from allfocus.runtime.backend import Options
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.errors import BackendError, InputError
+from allfocus.runtime.errors import BackendError, InputError, LimitError
 from allfocus.runtime.form import form_of, pad
-from allfocus.runtime.layout import as_frame
+from allfocus.runtime.layout import as_frame, channels_last
+from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import IOS, YUV, Io, Size
 from allfocus.runtime.trt import TrtBackend
+
+CHECKER = Path(allfocus.__file__).parent / "data" / "jdrl-reblur.onnx"
 
 
 @pytest.fixture(autouse=True)
@@ -214,3 +218,49 @@ def test_deblurrer_passes_device_frames_on(tmp_path: Path, cuda: FakeCuda) -> No
         result = deblur(GpuFrame(cuda, image))
         again = deblur(result.image)  # a result is a frame too
         assert np.array_equal(again.image.to_host(), image)
+
+
+@pytest.mark.parametrize("io", IOS)
+@pytest.mark.parametrize("fallback", [None, 0.5])
+@pytest.mark.parametrize("batched", [True, False])
+def test_outputs_on_a_gpu_are_checked_as_those_on_the_host(
+    tmp_path: Path, cuda: FakeCuda, io: Io, fallback: float | None, batched: bool
+) -> None:
+    frame = as_frame("image", picture(io, Size(14, 12)), io)
+    checker = OrtBackend(CHECKER, Options(threads=1))
+    backend = load(engine_file(tmp_path, io=io))
+    with Deblurrer(backend, color="rgb", checker=checker, fallback=fallback) as deblur:
+        expected = deblur(channels_last(frame[0], io))
+        found = deblur(GpuFrame(cuda, frame if batched else frame[0]))
+        shape = frame.shape if batched else frame.shape[1:]
+        assert found.image.shape == shape
+        shown = found.image.to_host().reshape(frame.shape[1:])
+        np.testing.assert_array_equal(channels_last(shown, io), expected.image)
+        assert found.trust is not None
+        assert expected.trust is not None
+        np.testing.assert_array_equal(found.trust, expected.trust)
+        assert found.copies == (2 if fallback is None else 3)
+        assert found.timings["check"] > 0
+
+
+def test_no_frame_on_a_gpu_is_begun_without_room_to_check_it(
+    tmp_path: Path, cuda: FakeCuda
+) -> None:
+    checker = OrtBackend(CHECKER, Options(threads=1))
+    checker.bytes_per_pixel = 1e9
+    backend = load(engine_file(tmp_path))
+    with Deblurrer(backend, color="rgb", checker=checker, memory="1MB") as deblur:
+        with pytest.raises(LimitError, match="memory budget of 1 MiB is too small"):
+            deblur(GpuFrame(cuda, picture("frame", Size(14, 12))))
+        assert backend.calls == 0
+
+
+def test_a_result_is_written_over_by_what_fits_it_alone(tmp_path: Path, cuda: FakeCuda) -> None:
+    image = picture("frame", Size(8, 6))
+    with load(engine_file(tmp_path)) as backend:
+        sharp = backend.infer_device(GpuFrame(cuda, image)).sharp
+        sharp.from_host(image[:, :, ::-1])  # not contiguous
+        np.testing.assert_array_equal(sharp.to_host(), image[:, :, ::-1])
+        for wrong in (image[0], image.astype(np.int8)):
+            with pytest.raises(InputError, match=r"expected DeviceArray\(uint8 \[1, 6, 8, 3\] on"):
+                sharp.from_host(wrong)
