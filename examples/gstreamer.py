@@ -43,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
             pipeline.run()
         except allfocus.AllfocusError as error:
             print(f"gstreamer: {error}", file=sys.stderr)
-    print(f"{len(sizes)} frames of {' '.join(sorted({f'{w}x{h}' for h, w, _ in sizes}))}")
+    of = "".join(sorted({f" of {width}x{height}" for height, width, _ in sizes}))
+    print(f"{len(sizes)} frames{of}")
     return 0 if sizes else 1
 
 
