@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import secrets
 import stat
@@ -35,13 +36,20 @@ def publish(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)  # some writers make it private
         temporary.replace(path)
     except OSError as error:
-        raise AllfocusError(
-            f"cannot write {path}: {error.strerror or error}; free some space there, or choose "
-            "another place with --out"
-        ) from error
+        advice = f"{_remedy(error)}, or choose another place with --out"
+        raise AllfocusError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _remedy(error: OSError) -> str:
+    """What to do about an error of writing, before one goes elsewhere."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make the place writable for yourself"
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR):
+        return "see that the name is right"
+    return "free some space there"
 
 
 @contextmanager

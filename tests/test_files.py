@@ -112,6 +112,21 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX file modes")
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free some space there"),
+        (errno.EDQUOT, "free some space there"),
+        (errno.EACCES, "make the place writable for yourself"),
+        (errno.EROFS, "make the place writable for yourself"),
+        (errno.ENAMETOOLONG, "see that the name is right"),
+    ],
+)
+def test_the_advice_fits_the_cause(tmp_path: Path, number: int, advice: str) -> None:
+    with pytest.raises(AllfocusError, match=f"{advice}, or choose another place with --out"):
+        write_half(tmp_path / "x", OSError(number, os.strerror(number)))
+
+
 def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
     mask = os.umask(0o022)
     try:
