@@ -16,6 +16,9 @@ _MARK = "-allfocus-"  # tells a draft from a hidden file of somebody else, such 
 # After the mark come eight characters, then the suffix of `path`.
 _DRAFT = re.compile(rf"(\..*{_MARK})[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_MISNAMED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
@@ -45,9 +48,9 @@ def publish(path: Path) -> Iterator[Path]:
 
 def _remedy(error: OSError) -> str:
     """What to do about an error of writing, before one goes elsewhere."""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in _FORBIDDEN:
         return "make the place writable for yourself"
-    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in _MISNAMED:
         return "see that the name is right"
     return "free some space there"
 
