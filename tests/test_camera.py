@@ -121,7 +121,7 @@ def test_streams_are_told_how_long_a_frame_may_take(
     given: list[Any] = []
     monkeypatch.setattr(cv2, "VideoCapture", lambda *options: given.append(options))
     monkeypatch.setattr(gstreamer, "in_opencv", lambda: True)
-    camera._capture(where)
+    camera._capture(where, threading.Event())
     (found,) = given
     assert found[:2] == (where, reader)
     limits = dict(zip(found[2][::2], found[2][1::2], strict=True))
@@ -137,7 +137,8 @@ def test_a_pipeline_takes_pygobject_where_opencv_has_no_gstreamer(
 ) -> None:
     monkeypatch.setattr(gstreamer, "in_opencv", lambda: False)
     monkeypatch.setattr(gstreamer, "Appsink", lambda *given: given)
-    assert camera._capture(where) == (where, 10.0)
+    stop = threading.Event()
+    assert camera._capture(where, stop) == (where, 10.0, stop)
 
 
 def test_a_source_that_hangs_is_left_to_itself(

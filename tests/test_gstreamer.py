@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,18 +28,26 @@ class Sink:
     """An appsink that has one sample, and what its pipeline calls."""
 
     def __init__(self, sample: Any, caps: Any = None) -> None:
-        self.caps, self.waited, self.states = caps, [], []
+        self.set = {"caps": caps, "max-buffers": 0}
+        self.ended = True  # after the sample
+        self.waited = 0.0
         self._samples = [sample] if sample is not None else []
 
     def try_pull_sample(self, timeout: int) -> Any:
-        self.waited.append(timeout)
-        return self._samples.pop() if self._samples else None
+        if self._samples:
+            return self._samples.pop()
+        self.waited += timeout / 1e9
+        time.sleep(timeout / 1e9)
+        return None
 
-    def get_property(self, _: str) -> Any:
-        return self.caps
+    def is_eos(self) -> bool:
+        return self.ended
 
-    def set_property(self, _: str, caps: Any) -> None:
-        self.caps = caps
+    def get_property(self, name: str) -> Any:
+        return self.set[name]
+
+    def set_property(self, name: str, value: Any) -> None:
+        self.set[name] = value
 
 
 def sample(*, kind: str = "BGR", stride: int = 12, offset: int = 0, meta: bool = False) -> Any:
@@ -125,7 +136,6 @@ def test_a_frame_is_read_whatever_its_rows_are_padded_to(gst: Any, given: Any) -
     np.testing.assert_array_equal(image, PICTURE)
     assert image.flags.owndata  # GStreamer takes its memory back
     assert source.read() == (False, None)
-    assert sink.waited == [1.5e9, 1.5e9]
     source.release()
     assert gst.pipeline.states == ["playing", "null"]
 
@@ -135,7 +145,33 @@ def test_the_appsink_takes_bgr_unless_it_is_told(gst: Any, own: str | None) -> N
     sink = Sink(None, own)
     gst.sinks = [sink]
     Appsink("videotestsrc ! appsink")
-    assert sink.caps == (own or "video/x-raw,format=BGR")
+    assert sink.set["caps"] == (own or "video/x-raw,format=BGR")
+
+
+@pytest.mark.parametrize(("own", "kept"), [(0, 1), (5, 5)])
+def test_few_frames_wait_for_a_reader_that_is_slow(gst: Any, own: int, kept: int) -> None:
+    sink = Sink(None)
+    sink.set["max-buffers"] = own
+    gst.sinks = [sink]
+    Appsink("videotestsrc ! appsink")
+    assert sink.set["max-buffers"] == kept
+
+
+def test_a_camera_that_stalls_is_waited_for_so_long(gst: Any) -> None:
+    sink = Sink(None)
+    sink.ended = False
+    gst.sinks = [sink]
+    assert Appsink("v4l2src ! appsink", timeout=0.35).read() == (False, None)
+    assert 0.35 <= sink.waited < 1
+
+
+def test_a_wait_is_broken_off(gst: Any) -> None:
+    stop, sink = threading.Event(), Sink(None)
+    sink.ended = False
+    gst.sinks = [sink]
+    threading.Timer(0.15, stop.set).start()
+    assert Appsink("v4l2src ! appsink", timeout=60, stop=stop).read() == (False, None)
+    assert sink.waited < 5
 
 
 def test_another_format_is_refused_with_what_to_write(gst: Any) -> None:
@@ -154,6 +190,7 @@ def test_what_is_no_pipeline_is_refused(gst: Any) -> None:
 
 def test_the_error_that_ended_it_is_told(gst: Any, caplog: pytest.LogCaptureFixture) -> None:
     gst.sinks = [Sink(None)]
+    gst.sinks[0].ended = False  # an error is none
     told = SimpleNamespace(message="Cannot identify device")
     gst.message = SimpleNamespace(parse_error=lambda: (told, "debug"))
     with caplog.at_level(logging.WARNING, "allfocus"):
@@ -174,6 +211,19 @@ def test_without_pygobject_it_is_told_what_to_install(
 
 def _refuse(name: str, version: str) -> None:
     raise ValueError(f"Namespace {name} not available for version {version}")
+
+
+@pytest.mark.parametrize(
+    ("built", "version", "there"),
+    [("YES (1.22.0)", "4.6.0", False), ("YES (1.22.0)", "4.13.0", True), ("NO", "5.0.0", False)],
+)
+def test_opencv_must_be_built_with_it_and_know_limits(
+    monkeypatch: pytest.MonkeyPatch, built: str, version: str, there: bool
+) -> None:
+    told = f"  Video I/O:\n    GStreamer:                   {built}\n"
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: told)
+    monkeypatch.setattr(cv2, "__version__", version)
+    assert gstreamer.in_opencv() == there
 
 
 def test_a_real_pipeline() -> None:

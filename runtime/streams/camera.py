@@ -47,8 +47,8 @@ class Camera(Source):
         self.where = where
         self.reopened = 0
         self._patience = patience
-        self._open = open_capture or (lambda: _capture(where))
         self._closed = Event()
+        self._open = open_capture or (lambda: _capture(where, self._closed))
 
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """See Source. `time` counts from the first frame."""
@@ -92,12 +92,13 @@ class Camera(Source):
         self.reopened += 1
 
 
-def _capture(where: int | str) -> Any:
+def _capture(where: int | str, stop: Event) -> Any:
+    """What reads it; `stop` ends the wait for a frame, where the reader has an ear for it."""
     if isinstance(where, int):
         return cv2.VideoCapture(where)
     pipeline = " ! " in where or "appsink" in where
     if pipeline and not gstreamer.in_opencv():
-        return gstreamer.Appsink(where, _TIMEOUT)
+        return gstreamer.Appsink(where, _TIMEOUT, stop)
     reader, limit = cv2.CAP_GSTREAMER if pipeline else cv2.CAP_FFMPEG, round(1000 * _TIMEOUT)
     limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit)
     return cv2.VideoCapture(where, reader, limits)

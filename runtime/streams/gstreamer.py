@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 from importlib import import_module
+from threading import Event
+from time import perf_counter
 from typing import Any
 
 import cv2
@@ -19,40 +21,52 @@ log = logging.getLogger("allfocus")
 
 _PARTS = ("Gst", "GstApp", "GstVideo")
 _CAPS = "video/x-raw,format=BGR"
+_LOOK = 0.1  # seconds between looks at whether a frame is still worth waiting for
 
 
 def in_opencv() -> bool:
-    """Whether OpenCV here was built with GStreamer."""
+    """Whether OpenCV here was built with GStreamer, and lets a frame take so long and no longer,
+    which came with 4.7; before, it opens nothing that is given a limit."""
     lines = cv2.getBuildInformation().splitlines()
-    return any("GStreamer" in line and "YES" in line for line in lines)
+    built = any("GStreamer" in line and "YES" in line for line in lines)
+    return built and tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 7)
 
 
 class Appsink:
     """The frames that a pipeline gives to its appsink, as cv2.VideoCapture gives them.
 
     `pipeline`: as for gst-launch-1.0. The appsink takes BGR where the pipeline does not tell what
-    it takes, so that `videoconvert` belongs before it. Raises BackendError where there is no
-    PyGObject, and UsageError for what is no pipeline, or has no appsink.
+    it takes, so that `videoconvert` belongs before it; and it keeps one frame waiting where it does
+    not tell how many, so that a pipeline that is quicker than its reader waits, or drops frames
+    where it says `drop=true`. Raises BackendError where there is no PyGObject, and UsageError for
+    what is no pipeline, or has no appsink.
     """
 
-    def __init__(self, pipeline: str, timeout: float = 10.0) -> None:
-        """`timeout`: seconds that a frame may take."""
+    def __init__(self, pipeline: str, timeout: float = 10.0, stop: Event | None = None) -> None:
+        """`timeout`: seconds that a frame may take; `stop`: once set, none is waited for."""
         self._gst, _, self._video = (_import(part) for part in _PARTS)
         self._gst.init(None)
         self._told = pipeline
-        self._timeout = int(timeout * self._gst.SECOND)
+        self._timeout = timeout
+        self._stop = stop or Event()
         self._pipeline, self._sink = self._parsed(pipeline)
         if self._sink.get_property("caps") is None:
             self._sink.set_property("caps", self._gst.Caps.from_string(_CAPS))
+        if self._sink.get_property("max-buffers") == 0:
+            self._sink.set_property("max-buffers", 1)
         self._pipeline.set_state(self._gst.State.PLAYING)  # an error is told where one reads
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
         """(True, uint8 [H, W, 3] BGR), or (False, None) at the end, too late, or after an error."""
-        sample = self._sink.try_pull_sample(self._timeout)
-        if sample is None:
-            self._tell()
-            return False, None
-        return True, self._picture(sample)
+        late = perf_counter() + self._timeout
+        while True:
+            sample = self._sink.try_pull_sample(int(_LOOK * self._gst.SECOND))
+            if sample is not None:
+                return True, self._picture(sample)
+            if self._failed() or self._sink.is_eos() or self._stop.is_set():
+                return False, None
+            if perf_counter() > late:
+                return False, None
 
     def release(self) -> None:
         """Stop, and let go of the camera."""
@@ -97,12 +111,14 @@ class Appsink:
         finally:
             data.unmap(mapped)
 
-    def _tell(self) -> None:
-        """Log the error that ended the frames; none at the end of a stream."""
+    def _failed(self) -> bool:
+        """Whether an error ended the frames, which is logged."""
         message = self._pipeline.get_bus().pop_filtered(self._gst.MessageType.ERROR)
-        if message is not None:
-            error, _ = message.parse_error()
-            log.warning("GStreamer pipeline %r: %s", self._told, error.message)
+        if message is None:
+            return False
+        error, _ = message.parse_error()
+        log.warning("GStreamer pipeline %r: %s", self._told, error.message)
+        return True
 
 
 def _import(part: str) -> Any:
