@@ -8,6 +8,7 @@ streams, called by as many threads, which share a block of frames. Contenders ta
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.schema import Machine, Stats
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.errors import UsageError
 from allfocus.runtime.load import load
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
@@ -75,7 +77,8 @@ def measure(
 ) -> Report:
     """Blocks of each, in turn; nothing is passed through as in focus. One stream is always there.
 
-    A block has as many frames as threads, at least.
+    A block has a whole number of frames for each thread, so that none is idle at its end. Raises
+    UsageError for a model that takes other frames than colours of 8 bits.
     """
     counts, frame = sorted({1, *streams}), photo(frame_size)
     with ExitStack() as stack:
@@ -84,8 +87,10 @@ def measure(
             for count in counts
         }
         first = loaded[1]
+        if first.graph.io not in ("frame", "float"):
+            raise UsageError(f"{model} takes {first.graph.io}; measure the one for colour frames")
         pools = {count: stack.enter_context(ThreadPoolExecutor(count)) for count in counts}
-        frames = max(frames, counts[-1])
+        frames = math.lcm(*counts) * math.ceil(frames / math.lcm(*counts))  # no thread idles
         blocks = common.rounds(
             {
                 str(count): partial(_block, loaded[count], pools[count], frame, frames)

@@ -19,11 +19,12 @@ the slot is let go of when its result is there.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,16 @@ def frames(ring: Ring) -> Iterator[np.ndarray]:
             time.sleep(_POLL)
 
 
+def attached(name: str) -> shared_memory.SharedMemory:
+    """Memory that another process has made, and which stays that one's when this one ends."""
+    if sys.version_info >= (3, 13):
+        return shared_memory.SharedMemory(name, track=False)
+    memory = shared_memory.SharedMemory(name)
+    if os.name == "posix":  # Python would remove it from the system at its own end
+        resource_tracker.unregister(f"/{name}", "shared_memory")
+    return memory
+
+
 def deblur_all(deblur: Callable[[np.ndarray], Result], ring: Ring) -> Iterator[Result]:
     """Each frame's result. A Pipeline reads ahead: it would need copies of the frames."""
     for frame in frames(ring):
@@ -113,9 +124,14 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1:
         print(__doc__, file=sys.stderr)
         return 2
-    memory = shared_memory.SharedMemory(argv[0])
+    try:
+        memory = attached(argv[0])
+        ring = Ring(memory)
+    except (OSError, InputError) as error:
+        print(f"ring_buffer: {argv[0]}: {error}", file=sys.stderr)
+        return 1
     with allfocus.load("didanet-lite") as deblur:
-        for number, result in enumerate(deblur_all(deblur, Ring(memory))):
+        for number, result in enumerate(deblur_all(deblur, ring)):
             print(f"frame {number}: {sum(result.timings.values()):.0f} ms")
     memory.close()
     return 0

@@ -59,13 +59,14 @@ class Worker:
             return Failure(job, error)
 
 
-def workers_for(settings: Settings, asked: int) -> list[Settings]:
+def workers_for(settings: Settings, asked: int, jobs: int) -> list[Settings]:
     """The settings of each worker: one for each GPU, or for each core where there is none.
 
-    `asked` 0 chooses their number. Cores, and GPUs, are shared out evenly.
+    `asked` 0 chooses their number; there are no more than `jobs`. Cores, and GPUs, are shared out
+    evenly.
     """
     gpus = 0 if settings.backend == "cpu" else len(find_gpus().devices)
-    count = asked or gpus or available_cpus()
+    count = min(asked or gpus or available_cpus(), jobs)
     threads = settings.threads or max(1, available_cpus() // count)
     devices = [index % gpus if gpus else settings.device for index in range(count)]
     return [replace(settings, threads=threads, device=device) for device in devices]

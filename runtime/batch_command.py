@@ -120,7 +120,7 @@ def _stream(
         return iter(())
     if args.engine == "ray":
         return run_ray(jobs, settings, count=args.workers, address=args.address)
-    return run_local(jobs, workers_for(settings, args.workers)[: len(jobs)])
+    return run_local(jobs, workers_for(settings, args.workers, len(jobs)))
 
 
 def _inputs(args: argparse.Namespace) -> list[str]:

@@ -59,7 +59,7 @@ def run_ray(
         [_row(job) for job in jobs], override_num_blocks=min(len(jobs), _BLOCKS)
     )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    actors, each, place = places(nodes, settings, count)
+    actors, each, place = places(nodes, settings, count, len(jobs))
     tries = _remembered(ray)
     done = rows.map(
         Actor,
@@ -177,20 +177,20 @@ class Actor:
 
 
 def places(
-    nodes: Sequence[Mapping[str, float]], settings: Settings, count: int
+    nodes: Sequence[Mapping[str, float]], settings: Settings, count: int, jobs: int
 ) -> tuple[int, Settings, dict[str, float]]:
     """How many actors there are on `nodes`, how each loads its model, and what of a node it takes.
 
-    Each takes a GPU where there are some, and as many cores as leave room for all others elsewhere;
-    several share one where there are more actors.
+    There are no more than `jobs`. Each takes a GPU where there are some, and as many cores as leave
+    room for all others elsewhere; several share one where there are more actors.
     """
     cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
     if settings.backend == "cpu" or not any(gpus):
-        actors = count or max(1, sum(cpus))
+        actors = min(count or max(1, sum(cpus)), jobs)
         cores = _share(cpus, actors)
         threads = settings.threads or max(1, int(cores))
         return actors, replace(settings, threads=threads), {"num_cpus": cores}
-    actors = count or sum(gpus)
+    actors = min(count or sum(gpus), jobs)
     threads = settings.threads or max(1, sum(cpus) // actors)
     # Ray shows each actor its own GPU alone: there, it is the first one.
     gpu = min(1.0, _share(gpus, actors))

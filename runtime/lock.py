@@ -21,7 +21,7 @@ def locked(path: Path, waiting: Callable[[], None], *, advice: str = _CACHE) -> 
     """Hold the lock file `path`, which is removed at the end; a process that dies lets go of it.
 
     Calls `waiting` once where another holds it. Raises AllfocusError where its folder cannot be
-    made or written to, with `advice` on what to do then.
+    made or written to, or has no locks, with `advice` on what to do then.
     """
     file = _acquire(path, waiting, advice)
     try:
@@ -37,7 +37,7 @@ def _acquire(path: Path, waiting: Callable[[], None], advice: str) -> IO[bytes]:
     told = False
     while True:
         file = _open(path, advice)
-        while not _try_lock(file):
+        while not _taken(file, path, advice):
             if not told:
                 waiting()
                 told = True
@@ -45,6 +45,17 @@ def _acquire(path: Path, waiting: Callable[[], None], advice: str) -> IO[bytes]:
         if _is_at(file, path):
             return file
         file.close()
+
+
+def _taken(file: IO[bytes], path: Path, advice: str) -> bool:
+    try:
+        return _try_lock(file)
+    except OSError as error:
+        file.close()
+        raise AllfocusError(
+            f"cannot lock {path}: {error.strerror or error}; this storage has no locks, as some "
+            f"network folders: mount it with them, or {advice}"
+        ) from error
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:

@@ -222,20 +222,24 @@ def test_outputs_go_to_a_folder(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "backend", "asked", "expected"),
+    ("gpus", "backend", "asked", "jobs", "expected"),
     [
-        (0, "auto", 0, [(0, 1)] * 8),
-        (0, "auto", 3, [(0, 2)] * 3),
-        (2, "auto", 0, [(0, 4), (1, 4)]),
-        (2, "auto", 4, [(0, 2), (1, 2), (0, 2), (1, 2)]),
-        (2, "cpu", 2, [(0, 4)] * 2),
-        (0, "auto", 20, [(0, 1)] * 20),
+        (0, "auto", 0, 99, [(0, 1)] * 8),
+        (0, "auto", 0, 1, [(0, 8)]),  # one picture has all cores
+        (0, "auto", 0, 3, [(0, 2)] * 3),
+        (0, "auto", 3, 99, [(0, 2)] * 3),
+        (2, "auto", 0, 99, [(0, 4), (1, 4)]),
+        (2, "auto", 0, 1, [(0, 8)]),
+        (2, "auto", 4, 99, [(0, 2), (1, 2), (0, 2), (1, 2)]),
+        (2, "cpu", 2, 99, [(0, 4)] * 2),
+        (0, "auto", 20, 99, [(0, 1)] * 20),
     ],
 )
 def test_cores_and_gpus_are_shared_out(
     gpus: int,
     backend: str,
     asked: int,
+    jobs: int,
     expected: Sequence[tuple[int, int]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -243,7 +247,7 @@ def test_cores_and_gpus_are_shared_out(
     monkeypatch.setattr(batch, "find_gpus", lambda: found)
     monkeypatch.setattr(batch, "available_cpus", lambda: 8)
     given: dict[str, Any] = {**SETTINGS.__dict__, "backend": backend, "threads": 0}
-    workers = workers_for(Settings(**given), asked)
+    workers = workers_for(Settings(**given), asked, jobs)
     assert [(w.device, w.threads) for w in workers] == list(expected)
 
 

@@ -251,6 +251,9 @@ def test_errors_come_back_as_what_they_are(tmp_path: Path, out: Path) -> None:
 @pytest.mark.parametrize(
     ("nodes", "backend", "asked", "expected"),
     [
+        ([(16, 0)], "auto", 0, (12, 1, {"num_cpus": 1})),  # one for each of the jobs
+        ([(99, 0)], "auto", 0, (12, 8, {"num_cpus": 8})),
+        ([(16, 8), (16, 8)], "auto", 0, (12, 2, {"num_gpus": 1})),
         ([(2, 0)], "auto", 0, (2, 1, {"num_cpus": 1})),
         ([(8, 0)], "auto", 2, (2, 4, {"num_cpus": 4})),
         ([(2, 0)], "auto", 5, (5, 1, {"num_cpus": 1 / 3})),
@@ -259,7 +262,7 @@ def test_errors_come_back_as_what_they_are(tmp_path: Path, out: Path) -> None:
         ([(16, 2), (16, 2)], "auto", 0, (4, 8, {"num_gpus": 1})),
         ([(16, 2), (16, 2)], "auto", 3, (3, 10, {"num_gpus": 1})),
         ([(16, 2)], "auto", 3, (3, 5, {"num_gpus": 1 / 2})),
-        ([(16, 2)], "cpu", 0, (16, 1, {"num_cpus": 1})),
+        ([(8, 2)], "cpu", 0, (8, 1, {"num_cpus": 1})),
     ],
 )
 def test_actors_find_a_place(
@@ -267,7 +270,7 @@ def test_actors_find_a_place(
 ) -> None:
     resources = [{"CPU": float(cpus), "GPU": float(gpus)} for cpus, gpus in nodes]
     settings = replace(SETTINGS, backend=backend, threads=0)
-    count, each, share = places(resources, settings, asked)
+    count, each, share = places(resources, settings, asked, 12)
     assert (count, each.threads, share) == expected
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -141,6 +142,29 @@ def test_gstreamer(capsys: pytest.CaptureFixture[str]) -> None:
     else:
         assert "takes an OpenCV that was built with GStreamer" in told.err
         assert "0 frames" in told.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the memory as a file")
+def test_a_ring_outlives_its_reader() -> None:
+    """As one that a C program has made: Python must not remove it at its own end."""
+    module = example("ring_buffer")
+    name = f"allfocus-{uuid.uuid4().hex[:8]}"
+    place = Path("/dev/shm") / name
+    head = bytearray(module.SIZE + 64 * 20)
+    module.HEAD.pack_into(head, 0, module.MAGIC, 1, 20, 20, 64, 3)
+    head[module.ENDED] = 1
+    command = [sys.executable, str(EXAMPLES / "ring_buffer.py"), name]
+    absent = subprocess.run(command, capture_output=True, text=True)
+    assert absent.returncode == 1
+    assert f"ring_buffer: {name}: " in absent.stderr
+    assert "Traceback" not in absent.stderr
+    place.write_bytes(head)
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert place.exists()
+    finally:
+        place.unlink()
 
 
 def test_a_ring_of_frames_in_shared_memory() -> None:

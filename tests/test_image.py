@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.pictures import ifd
-from allfocus.runtime.pictures.image import Picture, read_image, write_image
+from allfocus.runtime.pictures.image import _SILENCE, Picture, read_image, write_image
 from allfocus.runtime.pictures.metadata import Metadata
 
 HEIGHT, WIDTH = 16, 24
@@ -196,3 +196,19 @@ def test_a_picture_too_wide_for_its_format(tmp_path: Path) -> None:
     with pytest.raises(AllfocusError, match="cannot write 17000x1 as WebP; choose PNG"):
         write_image(tmp_path / "a.webp", picture(np.zeros((1, 17_000, 3), np.uint8)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_opencv_is_silent_while_any_thread_asks_for_it_and_no_longer() -> None:
+    """Its level is one for all threads."""
+    logging = cv2.utils.logging
+    before = logging.setLogLevel(3)
+    try:
+        first, second = _SILENCE, _SILENCE
+        with first:
+            second.__enter__()
+            assert logging.getLogLevel() == 0
+        assert logging.getLogLevel() == 0
+        second.__exit__()
+        assert logging.getLogLevel() == 3
+    finally:
+        logging.setLogLevel(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from time import sleep
 
 import pytest
 
+from allfocus.runtime import lock
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.lock import locked
 
@@ -85,5 +87,17 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with (
         pytest.raises(AllfocusError, match=r"cannot write to .*under: Not a directory; go away$"),
         locked(tmp_path / "file" / "under" / ".lock", nobody, advice="go away"),
+    ):
+        pass
+
+
+def test_storage_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> bool:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock, "_try_lock", refused)
+    with (
+        pytest.raises(AllfocusError, match=r"cannot lock .*No locks available; .* or go away$"),
+        locked(tmp_path / ".lock", nobody, advice="go away"),
     ):
         pass

@@ -15,6 +15,7 @@ import pytest
 from allfocus import cli
 from allfocus.benchmarks import throughput
 from allfocus.benchmarks.machine import describe
+from allfocus.runtime.errors import UsageError
 from allfocus.runtime.spec import Size
 
 
@@ -30,8 +31,8 @@ def test_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     assert report["frames"] == 2
 
 
-def test_streams_are_called_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which a call takes as long beside others as alone."""
+def stand_in(monkeypatch: pytest.MonkeyPatch, io: str = "frame") -> dict[int, int]:
+    """A machine on which a call takes as long beside others as alone; notes how many were."""
     most: dict[int, int] = {}
 
     @contextmanager
@@ -49,18 +50,40 @@ def test_streams_are_called_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
         call_it = type("Deblur", (), {"__call__": lambda _, frame: call(frame)})()
         call_it.spec, call_it.backend = SimpleNamespace(name=model), "stand-in"
-        call_it.graph = SimpleNamespace(precision="fp16")
+        call_it.graph = SimpleNamespace(precision="fp16", io=io)
         yield call_it
 
     monkeypatch.setattr(throughput, "load", load)
+    return most
+
+
+def test_streams_are_called_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = stand_in(monkeypatch)
     report = throughput.measure("any", [4, 2], Size(8, 8), 1, 3, "auto", describe())
     assert most == {1: 1, 2: 2, 4: 4}
-    assert report.frames == 4  # a block has one for each thread
+    assert report.frames == 4  # a block has as many for each thread
     by_streams = {row.streams: row for row in report.rows}
     assert list(by_streams) == [1, 2, 4]
     assert by_streams[4].against_one.median > 1.5  # 4, on an idle machine
     assert by_streams[1].latency_ms.median >= 20
     assert "stand-in, fp16, 8x8, 4 frames a block" in throughput.text(report)
+
+
+@pytest.mark.parametrize(
+    ("streams", "asked", "frames"), [([3], 16, 18), ([2, 3], 6, 6), ([1], 5, 5), ([5, 2], 1, 10)]
+)
+def test_no_thread_is_idle_at_the_end_of_a_block(
+    monkeypatch: pytest.MonkeyPatch, streams: list[int], asked: int, frames: int
+) -> None:
+    stand_in(monkeypatch)
+    report = throughput.measure("any", streams, Size(8, 8), asked, 1, "auto", describe())
+    assert report.frames == frames
+
+
+def test_a_model_for_other_frames_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "nv12")
+    with pytest.raises(UsageError, match=r"x\.engine takes nv12; measure the one for colour"):
+        throughput.measure("x.engine", [2], Size(8, 8), 1, 1, "auto", describe())
 
 
 @pytest.mark.parametrize("wrong", [["--streams", "0"], ["--frames", "x"], ["--size", "8"]])

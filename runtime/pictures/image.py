@@ -7,10 +7,9 @@ or too large are refused before they are decoded, and EXIF, colour profile and X
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import cv2
@@ -154,7 +153,7 @@ def _check_size(header: Header, max_pixels: int) -> None:
 
 
 def _decode(data: bytes, header: Header) -> Pixels:
-    with _silent():
+    with _SILENCE:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error as error:
@@ -205,7 +204,7 @@ def _encode(pixels: Pixels, form: Format, quality: int, lossless: bool) -> bytes
         ],
         "WebP": [cv2.IMWRITE_WEBP_QUALITY, 101 if lossless else quality],  # over 100: lossless
     }
-    with _silent():
+    with _SILENCE:
         try:
             done, data = cv2.imencode(form.suffixes[0], pixels, options.get(form.name, []))
         except cv2.error as error:
@@ -235,11 +234,27 @@ def _check_memory(error: cv2.error) -> None:
         raise lack from None
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep OpenCV from printing what is raised as an error of ours."""
-    level = cv2.utils.logging.setLogLevel(0)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+class _Silence:
+    """Keeps OpenCV from printing what is raised as an error of ours.
+
+    Its level is one for all threads: the first to come in changes it, the last sets it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._level = cv2.utils.logging.setLogLevel(0)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+_SILENCE = _Silence()
