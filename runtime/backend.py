@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.layout import layout
+from allfocus.runtime.memory import Allowance
 from allfocus.runtime.spec import Graph, Size, Spec
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ class Options:
     streams: int = 1
     cuda_graph: bool = True
     canary: bool = True  # whether a golden frame is run first
-    memory: int | None = None  # bytes that an engine may take for itself; None: as many as it needs
+    memory: Allowance | None = None  # what engines take for themselves; None: as much as they need
 
     def __post_init__(self) -> None:
         if not is_whole(self.streams, 1):

@@ -12,7 +12,7 @@ from allfocus.runtime.backend import Backend, Options, is_whole
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
-from allfocus.runtime.memory import parse_bytes
+from allfocus.runtime.memory import Allowance, parse_bytes
 from allfocus.runtime.model import Model
 from allfocus.runtime.opening import as_path, find, open_first, opened
 from allfocus.runtime.signature import Phase, Signature
@@ -55,8 +55,9 @@ def load(
     together, such as "2GiB", which is the default, or bytes. Larger frames are done in tiles, and
     give what they would give at once; what no tile is small enough for raises LimitError before any
     work. A graph that was exported for one size takes what that takes, and a TensorRT engine takes
-    its memory when it is loaded: there, what is larger is done in tiles of their size. Where an
-    engine would take more than the `memory` that is given, it is not taken: BackendError.
+    its memory when it is loaded: there, what is larger is done in tiles of their size. An engine
+    for which the `memory` that is given does not suffice, beside those of the model's phases and of
+    the check that are loaded already, is not taken: BackendError.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
     its two phases only, and not of frames in GPU memory; see `Result.skipped`.
@@ -76,7 +77,13 @@ def load(
     _check_deblurs(model)
     skip, fallback = skips.check(skip), check_fallback(fallback)
     limit = None if memory is None else parse_bytes(memory)
-    options = Options(device=device, threads=threads, streams=streams, canary=canary, memory=limit)
+    options = Options(
+        device=device,
+        threads=threads,
+        streams=streams,
+        canary=canary,
+        memory=None if limit is None else Allowance(limit),
+    )
     loaded, reasons = open_first(model, backend, options, io)
     signature = loaded.graph.signature
     if not signature.deblurs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -33,6 +34,27 @@ def format_bytes(amount: float) -> str:
     if amount < 2**30:
         return f"{max(1, round(amount / 2**20))} MiB"
     return f"{amount / 2**30:.1f} GiB"
+
+
+class Allowance:
+    """Bytes that several engines may take together, each of them when it is loaded."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.left = limit
+        self._lock = Lock()
+
+    def take(self, amount: int) -> bool:
+        """Take so much of what is left; False, and nothing is taken, where that is too little."""
+        with self._lock:
+            if amount > self.left:
+                return False
+            self.left -= amount
+            return True
+
+    def give_back(self, amount: int) -> None:
+        """What was taken is left again."""
+        with self._lock:
+            self.left += amount
 
 
 def resident() -> int | None:

@@ -88,7 +88,7 @@ class TrtBackend(Backend):
         make = partial(_make_runner, loaded, settings, self._capturing)
         # More contexts than one serve the graphs alone.
         most = MOST_CONTEXTS if self.options.cuda_graph else 1
-        most = loaded.contexts_within(self.options.memory, self.options.streams, most)
+        most = loaded.take_room(self.options.memory, self.options.streams, most)
         lanes = []
         for _ in range(self.options.streams):
             lanes.append(Lane(device, make, most))

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,7 @@ from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour, Manifest
-from allfocus.runtime.memory import format_bytes
+from allfocus.runtime.memory import Allowance, format_bytes
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
@@ -129,6 +129,7 @@ class LoadedEngine:
             )
         self._check_tensors(path)
         self._creating = Lock()
+        self._give_back: Callable[[], None] = lambda: None
 
     def create_context(self, configure: Callable[[], Any] | None = None) -> Any:
         """An execution context; `configure` makes its configuration, which RTX takes.
@@ -149,22 +150,23 @@ class LoadedEngine:
             )
         return context
 
-    def contexts_within(self, limit: int | None, streams: int, most: int) -> int:
-        """How many execution contexts each of `streams` may have, up to `most`, in `limit` bytes.
-
-        Raises BackendError where it is none. No limit: `most`.
+    def take_room(self, memory: Allowance | None, streams: int, most: int) -> int:
+        """How many execution contexts each of `streams` may have: `most`, where memory has no
+        limit; elsewhere one, whose memory is taken. Raises BackendError where too little is left.
         """
-        if limit is None:
+        if memory is None:
             return most
         # The first is of TensorRT 10.1 on, where the second is deprecated.
         each = getattr(self.engine, "device_memory_size_v2", None) or self.engine.device_memory_size
-        if streams * each > limit:
+        if not memory.take(streams * each):
             raise BackendError(
-                f"{self.path}: each stream works in {format_bytes(each)} of GPU memory, and memory="
-                f"{format_bytes(limit)} was given for {streams}; give more, load it with fewer "
-                "streams, or export it for smaller frames: larger ones are done in tiles"
+                f"{self.path}: each stream works in {format_bytes(each)} of GPU memory, of which "
+                f"memory={format_bytes(memory.limit)} leaves {format_bytes(memory.left)} for "
+                f"{streams}; give more, load it with fewer streams, or export it for smaller "
+                "frames: larger ones are done in tiles"
             )
-        return min(most, limit // (streams * each)) if each else most
+        self._give_back = partial(memory.give_back, streams * each)
+        return 1
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -175,6 +177,7 @@ class LoadedEngine:
         """Give the engine's memory back; contexts made from it must be gone."""
         del self.engine
         del self.runtime
+        self._give_back()
 
     def _names(self) -> list[str]:
         return [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]

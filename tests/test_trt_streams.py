@@ -20,6 +20,7 @@ from gpu_frames import GpuFrame
 from allfocus.runtime.backend import Options
 from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
 from allfocus.runtime.manifest import Flavour
+from allfocus.runtime.memory import Allowance
 from allfocus.runtime.spec import Size
 from allfocus.runtime.trt import TrtBackend
 from allfocus.runtime.trt_engine import LoadedEngine
@@ -71,19 +72,23 @@ def test_less_than_one_stream_is_refused(streams: int) -> None:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_an_engine_that_takes_more_memory_than_is_given_is_refused(
+def test_engines_share_the_memory_that_is_given(
     tmp_path: Path, cuda: FakeCuda, flavour: Flavour
 ) -> None:
     """Each stream works in 1 MiB here."""
-    load(tmp_path, flavour, streams=3, memory=3 << 20).close()
-    with pytest.raises(BackendError, match=r"works in 1 MiB .* memory=2 MiB was given for 3"):
-        load(tmp_path, flavour, streams=3, memory=2 << 20)
+    memory = Allowance(5 << 20)
+    first = load(tmp_path, flavour, streams=3, memory=memory)
+    with pytest.raises(BackendError, match=r"in 1 MiB .* memory=5 MiB leaves 2 MiB for 3; give"):
+        load(tmp_path, flavour, streams=3, memory=memory)
+    load(tmp_path, flavour, streams=2, memory=memory).close()
+    first.close()
+    assert memory.left == memory.limit
     assert cuda.left() == {"blocks": 0, "streams": 0, "events": 0, "graphs": 0}
 
 
-@pytest.mark.parametrize(("given", "most"), [(None, 3), (2 << 20, 2), (1 << 20, 1)])
-def test_frame_sizes_share_contexts_where_memory_is_short(
-    tmp_path: Path, trt: FakeTrt, given: int | None, most: int
+@pytest.mark.parametrize(("given", "most"), [(None, 3), (Allowance(9 << 20), 1)])
+def test_frame_sizes_share_a_context_where_memory_has_a_limit(
+    tmp_path: Path, trt: FakeTrt, given: Allowance | None, most: int
 ) -> None:
     with load(tmp_path, memory=given) as backend:
         for _ in range(4):
