@@ -7,7 +7,6 @@ downloaded either, the scenes that need it are left out, and named.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from allfocus.benchmarks.evaluation_set import MARGIN, SCENES, SIZE, STEREO, Depth, Plane, Scene
 from allfocus.benchmarks.pairs import Pair
 from allfocus.runtime.errors import AllfocusError
-from allfocus.train.synthetic import Image, Layer, render, to_linear, to_srgb
+from allfocus.train.render import Layer, render, seen_radius
+from allfocus.train.synthetic import Image, to_linear, to_srgb
 
 _CELLS = 4  # of the smooth noise whose level set is a blob, along each side
 _SLICE = 1.0  # pixels of radius that one slice of true depth spans at most
@@ -52,8 +52,7 @@ def photograph(scene: Scene) -> Pair:
         layers = [_layer(plane) for plane in content]
     cut = (slice(MARGIN, -MARGIN),) * 2
     blurry, sharp, radius = (part[cut] for part in render(layers, scene.lens))
-    glowing = [replace(layer, texture=_grey(layer.radius)) for layer in layers]
-    seen = render(glowing, scene.lens)[0][cut][..., 0]  # the radius, carried by the light itself
+    seen = seen_radius(layers, scene.lens)[cut]
     random = np.random.default_rng(scene.seed).standard_normal(blurry.shape, np.float32)
     noisy = blurry + random * np.sqrt(np.maximum(blurry, 0) * scene.shot + scene.read**2)
     maps = (np.maximum(plane, 0).astype(np.float32) for plane in (radius, seen))
@@ -103,11 +102,6 @@ def _problem(name: str) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     return ""
-
-
-def _grey(plane: Image) -> Image:
-    """[H, W] -> [H, W, 3]."""
-    return np.repeat(plane[..., None], 3, axis=2)
 
 
 def _code(linear: Image) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import pytest
 
 from allfocus.train.camera import Image
 from allfocus.train.psf import SHAPES, Aperture, Shape
-from allfocus.train.render import Layer, render, render_views
+from allfocus.train.render import Layer, render, render_views, seen_radius, visible_radius
 
 SIDE = 64
 EVERYWHERE = np.ones((SIDE, SIDE), np.float32)
@@ -106,3 +106,21 @@ def test_the_butterworth_blur_is_brighter_at_its_edge() -> None:
     kernel = Aperture(shape="butterworth", softness=0.4).kernel(8.0)
     middle = kernel.shape[0] // 2
     assert kernel[middle, middle + 6] > 2 * kernel[middle, middle]
+
+
+def test_light_that_spills_over_carries_its_radius() -> None:
+    """Half of a disc's light falls on either side of the front's edge, and none beyond its rim."""
+    cover = np.zeros((SIDE, SIDE), np.float32)
+    cover[:, : SIDE // 2] = 1
+    layers = [plane(0.0), plane(-6.0, cover=cover)]
+    seen, shown = seen_radius(layers, Aperture()), visible_radius(layers)
+    row, edge = seen[SIDE // 2], SIDE // 2
+    assert row[0] == pytest.approx(6, abs=1e-4)
+    assert (row[edge - 1] + row[edge]) / 2 == pytest.approx(3, abs=0.05)
+    assert (shown[:, edge:] == 0).all()
+    assert (row[edge : edge + 5] > 0.05).all()
+    assert np.abs(seen[:, edge + 7 :]).max() < 1e-6
+
+
+def test_of_one_plane_all_light_has_its_radius() -> None:
+    np.testing.assert_allclose(seen_radius([plane(-3.0)], Aperture()), 3, rtol=1e-5)

@@ -13,6 +13,8 @@ from allfocus.train.synthetic import (
     Recipe,
     Sample,
     draw,
+    margin_of,
+    photograph,
     render,
     rich,
     to_linear,
@@ -112,6 +114,27 @@ def test_a_sample_is_a_function_of_its_seed(index: int) -> None:
 def test_what_is_in_focus_is_to_be_left_as_it_was_taken() -> None:
     sample = draw(np.random.default_rng(3), noise, SIDE, Recipe(sharp_share=1.0))
     np.testing.assert_array_equal(sample.sharp, sample.blurry)
+
+
+def test_what_spills_over_from_in_front_is_not_to_be_left() -> None:
+    """A dark wall in focus, half of it behind a bright plane that is 8 pixels out of focus."""
+    recipe = Recipe(jpeg_share=0)
+    margin = margin_of(recipe)
+    side = SIDE + 2 * margin
+    all_of_it, half = np.ones((side, side), np.float32), np.zeros((side, side), np.float32)
+    half[:, : side // 2] = 1
+
+    def layer(light: float, cover: Image, radius: float) -> Layer:
+        return Layer(np.full((side, side, 3), light, np.float32), cover, radius * all_of_it)
+
+    layers = [layer(0.05, all_of_it, 0.0), layer(0.6, half, -8.0)]
+    sample = photograph(np.random.default_rng(1), layers, Aperture(), recipe, margin)
+    row = slice(SIDE // 2 + 1, SIDE // 2 + 5)  # beside the edge, on the wall
+    assert (sample.radius[:, row] == 0).all()
+    wall = sample.sharp[:, -4:].mean()
+    assert sample.blurry[:, row].mean() > wall + 0.1  # the spill
+    np.testing.assert_allclose(sample.sharp[:, row], wall, atol=0.02)
+    np.testing.assert_array_equal(sample.sharp[:, -4:], sample.blurry[:, -4:])  # beyond it
 
 
 @pytest.mark.parametrize("index", range(12))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -68,13 +68,26 @@ def visible_radius(layers: list[Layer]) -> Image:
     return np.abs(radius)
 
 
+def seen_radius(layers: list[Layer], lens: Aperture) -> Image:
+    """The mean blur radius [H, W], in pixels, of what a pixel's light comes from.
+
+    Above `visible_radius` where something blurred in front spills over what is in focus behind it.
+    """
+
+    def blur(image: Image, radius: Image) -> Image:
+        return _blur_plane(image, np.abs(radius), lens.kernel)
+
+    shown = [replace(layer, texture=np.abs(layer.radius)[..., None]) for layer in layers]
+    return _lay(shown, blur)[..., 0]
+
+
 def _lay(layers: list[Layer], blur: Callable[[Image, Image], Image]) -> Image:
     out = np.zeros_like(layers[0].texture)
     for layer in layers:
         solid = layer.coverage[..., None]
-        flat = np.concatenate((layer.texture * solid, solid), axis=2)  # premultiplied RGBA
+        flat = np.concatenate((layer.texture * solid, solid), axis=2)  # premultiplied
         soft = blur(flat, layer.radius)
-        out = soft[..., :3] + out * (1 - soft[..., 3:])
+        out = soft[..., :-1] + out * (1 - soft[..., -1:])
     return out
 
 

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from allfocus.train.camera import Image, Noise, clip, random_noise, take, to_linear, to_srgb
 from allfocus.train.misalign import draw_flow, warp
 from allfocus.train.psf import Aperture, random_aperture
-from allfocus.train.render import Layer, lay_sharp, render, render_views, visible_radius
+from allfocus.train.render import (
+    Layer,
+    lay_sharp,
+    render,
+    render_views,
+    seen_radius,
+    visible_radius,
+)
 from allfocus.train.scenes import Recipe, Texture, draw_layers, rich
 
 __all__ = [
@@ -96,7 +103,10 @@ def photograph(
         (take(rng, view[cut] * gain, dark, 0.0) for view in views) if views else (None, None)
     )
     moved = _moved(rng, clean, recipe)[cut] if recipe.misaligned else None
-    return Sample(taken, _target(clean[cut], taken, radius), radius, left, right, moved)
+    kept = radius
+    if len(layers) > 1:  # what a blurred foreground spills over is not in focus
+        kept = np.maximum(radius, seen_radius(layers, lens)[cut])
+    return Sample(taken, _target(clean[cut], taken, kept), radius, left, right, moved)
 
 
 def _moved(rng: np.random.Generator, clean: Image, recipe: Recipe) -> Image:
@@ -108,7 +118,9 @@ def _target(clean: Image, taken: Image, radius: Image) -> Image:
     """The picture to aim for: clean where blurred, the camera's own pixels where in focus.
 
     A deblurrer that is taught to denoise and to undo JPEG everywhere changes what was in focus; its
-    user wants that part as it was taken. Between radii of 0.4 and 1 pixel one fades to the other.
+    user wants that part as it was taken. It is not in focus where something blurred in front spills
+    over it: `radius` is that of all the light that falls there. Between 0.4 and 1 pixel one fades
+    to the other.
     """
     t = clip((radius - 0.4) / 0.6)[..., None]
     fade = t * t * (3 - 2 * t)
