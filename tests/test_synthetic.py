@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allfocus.train.psf import Aperture
-from allfocus.train.scenes import leaves_texture
+from allfocus.train.scenes import draw_layers, leaves_texture
 from allfocus.train.synthetic import (
     Image,
     Layer,
@@ -190,6 +192,20 @@ def test_in_focus_is_under_half_a_pixel() -> None:
         np.testing.assert_array_equal(sample.in_focus, sample.radius < 0.5)
         masks.append(sample.in_focus.mean())
     assert 0 < np.mean(masks) < 0.5
+
+
+def test_what_stands_in_front_is_nearer() -> None:
+    """Signed radii fall towards the camera, and half of what is blurred stands before the focus."""
+    recipe = replace(rich(), lens_share=0, crowded_share=0, sharp_share=0, layered_share=0.5)
+    rng, middles = np.random.default_rng(4), []
+    for _ in range(200):
+        layers = draw_layers(rng, noise, SIDE, recipe)
+        middles.append([float(each.radius[SIDE // 2, SIDE // 2]) for each in layers])
+    assert {len(each) for each in middles} == {1, 2}
+    assert all(each == sorted(each, reverse=True) for each in middles)
+    blurred = [radius for each in middles for radius in each if abs(radius) > 0.5]
+    before = sum(radius < 0 for radius in blurred)
+    assert 0.4 < before / len(blurred) < 0.6
 
 
 def test_the_first_recipe_still_draws_what_it_drew() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -48,6 +48,7 @@ class Recipe:
     leaves_share: float = 0.0  # layers that are dead leaves instead of a photo
     lens_share: float = 0.0  # crops whose planes all stand before one thin lens
     crowded_share: float = 0.0  # crops with dead leaves at 3 to 5 depths before a thin lens
+    both_sides: bool = False  # planes stand before the focus too, and none behind what it hides
     views: bool = False  # dual-pixel views too
     misaligned: bool = False  # a sharp picture that does not lie over the blurry one, too
     shift: float = 3.0  # pixels: how far that one is shifted, at most
@@ -66,6 +67,7 @@ def rich(max_radius: float = 8.0, *, views: bool = False, misaligned: bool = Fal
         leaves_share=0.05,
         lens_share=0.4,
         crowded_share=0.03,
+        both_sides=True,
         views=views,
         misaligned=misaligned,
     )
@@ -87,7 +89,15 @@ def draw_layers(
     if rng.random() < recipe.layered_share:
         plane = np.zeros_like(everything) if rng.random() < 0.5 else _draw_plane(rng, side, recipe)
         layers.append(Layer(texture(rng, side), _draw_coverage(rng, side), plane))
-    return layers
+    return _on_both_sides(rng, layers) if recipe.both_sides else layers
+
+
+def _on_both_sides(rng: np.random.Generator, layers: list[Layer]) -> list[Layer]:
+    """The same behind the plane in focus or before it, by chance; the nearer one, whose signed
+    radius is the lower, in front."""
+    planes = [(1 if rng.random() < 0.5 else -1) * layer.radius for layer in layers]
+    planes.sort(key=_middle, reverse=True)
+    return [replace(layer, radius=plane) for layer, plane in zip(layers, planes, strict=True)]
 
 
 def leaves_texture(rng: np.random.Generator, side: int) -> Image:
@@ -136,6 +146,11 @@ def _draw_plane(rng: np.random.Generator, side: int, recipe: Recipe) -> Image:
     if rng.random() >= recipe.slanted_share:
         return np.full((side, side), middle, np.float32)
     return _slant(rng, side, middle, recipe.max_radius)
+
+
+def _middle(plane: Image) -> float:
+    """The signed radius in the middle of a plane."""
+    return float(plane[plane.shape[0] // 2, plane.shape[1] // 2])
 
 
 def _slant(rng: np.random.Generator, side: int, middle: float, largest: float) -> Image:
