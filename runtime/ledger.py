@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from allfocus.runtime.errors import AllfocusError, UsageError
-from allfocus.runtime.files import writing
+from allfocus.runtime.files import sync, writing
 
 FOLDER = ".allfocus-watch"  # below OUT; hidden, so that no stage takes it for pictures
 _writing = partial(
@@ -84,8 +83,8 @@ class Ledger:
         files = {d.name: o.relative_to(self._out).as_posix() for d, o in outputs.items()}
         with _writing(self._path):
             for draft in outputs:
-                _sync(draft)
-            _sync(self._drafts)
+                sync(draft)
+            sync(self._drafts)
         self._append({**_about(name, identity), "outcome": "done", "files": files})
         for name_of_draft, output in files.items():
             self._move(name_of_draft, output)
@@ -183,14 +182,3 @@ def _whole_lines(path: Path) -> list[bytes]:
     if whole < len(data):
         os.truncate(path, whole)
     return data[:whole].splitlines()
-
-
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disk."""
-    if sys.platform == "win32":  # takes only files that are open for writing
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

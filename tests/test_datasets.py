@@ -355,6 +355,16 @@ def test_processes_count_together() -> None:
         skips.add(9, InputError("y.png: damaged"))
 
 
+def test_parts_count_together_and_each_item_once() -> None:
+    skips = Skips(200)
+    part = skips.part(180)
+    for each in (skips, skips, part, part):
+        each.add(3, InputError("x.png: damaged"))
+    assert skips.count == part.count == 2
+    with pytest.raises(InputError, match="3 of 200"):
+        part.add(19, InputError("y.png: damaged"))
+
+
 def test_corrupt_photos_are_left_out_too(tmp_path: Path) -> None:
     put(tmp_path, *(f"{i:03}.png" for i in range(101)))
     (tmp_path / "050.png").write_bytes(b"broken")

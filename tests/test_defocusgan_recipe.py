@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from allfocus.runtime.errors import CheckpointError
 from allfocus.train import losses
-from allfocus.train.data import Batch
+from allfocus.train.data import Batch, PhotoSamples
 from allfocus.train.models import build
 from allfocus.train.perceptual import Perceptual, _layer
 from allfocus.train.recipe import Options
 from allfocus.train.recipes.defocusgan import DefocusGanRecipe
+from allfocus.train.synthetic import Recipe as Drawn
 
 PLAN = replace(DefocusGanRecipe.paper, total=12)  # 2 steps of stage 1
 
@@ -31,6 +33,16 @@ def recipe(**options: object) -> DefocusGanRecipe:
 
 def test_the_papers_annealing_takes_20000_iterations() -> None:
     assert DefocusGanRecipe.paper.stage_steps(1) == pytest.approx(20_000, abs=2)
+
+
+def test_radii_of_every_branch_are_drawn() -> None:
+    one = recipe()
+    assert (one.blur, one.max_radius) == (12.5, 25.0)
+    samples = PhotoSamples([], 32, 0, Drawn(max_radius=one.blur, beyond_radius=2 * one.blur))
+    radii = np.concatenate([samples[i].radius.ravel() for i in range(60)])
+    edges = (0.0, *one.net.config.bounds, one.max_radius)
+    counted, _ = np.histogram(radii[radii > 0], edges)
+    assert (counted / counted.sum() > 0.08).all()
 
 
 def test_guidance_fades_over_stage_1() -> None:

@@ -81,6 +81,61 @@ def test_a_full_disk_at_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert listing(tmp_path) == []
 
 
+def forced(monkeypatch: pytest.MonkeyPatch, failing: str = "") -> list[str]:
+    """What is forced to the disk and renamed, in order; the disk does not take `failing`."""
+    order: list[str] = []
+    replace, sync = Path.replace, os.fsync
+
+    def synced(handle: int) -> None:
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        if order[-1] == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(handle)
+
+    def renamed(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    return order
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX can force a folder to the disk")
+def test_what_must_last_is_forced_to_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = forced(monkeypatch)
+    with publish(tmp_path / "x", durable=True):
+        pass
+    assert order == ["file", "rename", "folder"]
+    with publish(tmp_path / "x"):
+        pass
+    assert order[3:] == ["rename"]  # each of many pictures would wait for the disk
+
+
+def test_a_disk_that_tells_late_that_it_is_full_leaves_the_former_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x").write_text("old")
+    forced(monkeypatch, "file")
+    with (
+        pytest.raises(AllfocusError, match=r"cannot write .*x: No space left.*--out"),
+        publish(tmp_path / "x", durable=True) as temporary,
+    ):
+        temporary.write_text("new")
+    assert (listing(tmp_path), (tmp_path / "x").read_text()) == (["x"], "old")
+
+
+def test_a_folder_that_cannot_be_forced_to_the_disk_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced(monkeypatch, "folder")
+    with publish(tmp_path / "x", durable=True) as temporary:
+        temporary.write_text("new")
+    assert (listing(tmp_path), (tmp_path / "x").read_text()) == (["x"], "new")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
 def test_a_device_that_is_really_full(tmp_path: Path) -> None:
     with pytest.raises(AllfocusError, match="No space left"):

@@ -39,6 +39,12 @@ def recipe(flow: Still, **options: bool) -> JdrlRecipe:
     return JdrlRecipe("jdrl-unet-tiny", net, PLAN, Options(**options), flow)
 
 
+def test_an_epoch_is_the_papers_4830_patches() -> None:
+    assert [JdrlRecipe.paper.stage_steps(stage) for stage in (1, 2)] == [
+        round(epochs * 4830 / 4) for epochs in (15, 85)
+    ]
+
+
 def test_without_displacement_both_ways_are_charbonniers_loss() -> None:
     flow = Still()
     one, data = recipe(flow), batch()

@@ -43,6 +43,19 @@ def test_a_resumed_log_goes_on_after_the_last_saved_step(tmp_path: Path) -> None
     ]
 
 
+def test_a_log_without_a_new_column_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path, 3)
+    log = Log(tmp_path, ("map", "deblur", "keep"), 2, events=False)
+    log.write(2, 1, 0.5, {"deblur": 0.25, "keep": 0.25})
+    log.close()
+    assert rows(tmp_path) == [
+        ["step", "stage", "loss", "map", "deblur", "keep"],
+        ["0", "1", "0.5", "", "0.25", ""],
+        ["1", "1", "0.5", "", "0.25", ""],
+        ["2", "1", "0.5", "", "0.25", "0.25"],
+    ]
+
+
 def test_a_full_disk_is_named_and_the_state_kept(tmp_path: Path) -> None:
     log = Log(tmp_path, (), 0, events=False)
 

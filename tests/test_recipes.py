@@ -61,10 +61,13 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
         "didanet-tiny",
         ("--recipe", "plain", "--epochs", "1,1", "--keep", "0.2"),
         2,
-        {"deblur", "map"},
+        {"deblur", "keep", "map"},
     ),
     "plain-reblur": ("jdrl-reblur-tiny", ("--recipe", "plain"), 2, {"deblur"}),
 }
+
+MAPLESS = ("--no-guidance", "--stages", "1,2")
+MAP_ALONE = ("--recipe", "plain", "--epochs", "1,0")
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,9 @@ def test_a_full_disk_leaves_the_state_before(
         ("jdrl-reblur-tiny", (), "no recipe of a paper for it alone; use --recipe plain"),
         ("didanet-tiny", ("--recipe", "plain", "--keep", "-1"), "keep: expected a weight of 0 or"),
         ("didanet-tiny", ("--keep", "0.1"), "keep: this recipe has no such option"),
+        ("didanet-tiny", (*MAPLESS, "--loss", "wd"), "loss: wd weighs pixels by the estimated map"),
+        ("didanet-tiny", (*MAP_ALONE, "--keep", "1"), "keep: stage 1 compares maps alone"),
+        ("didanet-tiny", (*MAP_ALONE, "--loss", "l1"), "loss: stage 1 compares maps alone"),
         ("apl-detect-tiny", ("--recipe", "plain", "--keep", "1"), "makes no picture sharp, of whi"),
         ("dualpixel-map-tiny", ("--recipe", "plain"), "has no truth for what it gives"),
     ],
@@ -230,6 +236,49 @@ def test_wrong_use_is_told(
 ) -> None:
     assert train(data, tmp_path, model, *more) == UsageError.exit_code
     assert said in capsys.readouterr().err
+
+
+def test_without_keep_the_log_has_no_such_column(data: Path, tmp_path: Path) -> None:
+    for name, more in (("without", ()), ("with", ("--keep", "0.2"))):
+        given = ("--recipe", "plain", *more)
+        assert train(data, tmp_path / name, "didanet-tiny", *given, steps=1) == 0
+    ((without,), (kept,)) = log(tmp_path / "without"), log(tmp_path / "with")
+    assert list(without) == ["step", "stage", "loss", "deblur", "map", "focus"]
+    assert set(kept) - set(without) == {"keep"}
+    assert kept["deblur"] == without["deblur"]  # of the same first step
+    parts = sum(float(kept[name]) for name in ("deblur", "keep", "map"))
+    assert float(kept["loss"]) == pytest.approx(parts, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "said"),
+    [
+        ("didanet-tiny", (), ""),
+        (
+            "didanet-tiny",
+            ("--loss", "l2", "--offset", "0.5", "--depths", "1,2", "--lr", "3e-4"),
+            ". the paper's recipe with --depths 1,2, --loss l2, --lr 0.0003, --offset 0.5",
+        ),
+        (
+            "didanet-tiny",
+            ("--recipe", "plain", "--keep", "0.2", "--tints", "0.5", "--schedule", "constant"),
+            ". plain recipe with --keep 0.2, --schedule constant, --tints 0.5",
+        ),
+        ("jdrl-unet-tiny", ("--recipe", "plain", "--lr", "2e-4"), ". plain recipe"),  # as it has it
+        (
+            "jdrl-unet-tiny",
+            ("--no-cycle", "--no-mask"),
+            ". the paper's recipe with --no-cycle, --no-mask",
+        ),
+        ("apl-detect-tiny", ("--labels",), ". the paper's recipe with --labels"),
+    ],
+)
+def test_weights_say_what_was_chosen(
+    data: Path, tmp_path: Path, model: str, more: tuple[str, ...], said: str
+) -> None:
+    assert train(data, tmp_path, model, *more, steps=1) == 0
+    _, spec = checkpoint.load(model, tmp_path / f"{model}.safetensors")
+    assert spec.weights.endswith(f"seed 0{said}")
 
 
 def test_another_recipe_or_option_does_not_go_on_with_a_run(

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.train.data import DEAD_LEAVES, Pair, find
+from allfocus.train.data import DEAD_LEAVES, Pair, batches, find
 from allfocus.train.models import build
 from allfocus.train.recipe import Options
+from allfocus.train.recipes import recipe_of
 from allfocus.train.recipes.plain import PlainRecipe
-from allfocus.train.rendered import Rendered
+from allfocus.train.rendered import Rendered, RenderedSamples
 from allfocus.train.split import hold_out_scenes, open_split
 
 
@@ -75,10 +76,81 @@ def test_validation_crops_are_as_large_as_the_pictures_allow(tmp_path: Path) -> 
         assert split.held_out[0].blurry.shape == (wanted, wanted, 3)
 
 
+@pytest.mark.parametrize("model", ["defocusgan-tiny", "dualpixel-map-tiny", "didanet-tiny"])
+def test_white_in_a_map_is_1_in_a_batch(tmp_path: Path, model: str) -> None:
+    data = pairs(tmp_path)
+    (data / "defocus").mkdir()
+    for i in range(2):
+        assert cv2.imwrite(str(data / "defocus" / f"{i}.png"), np.full((48, 48), 255, np.uint8))
+    net = build(model)
+    kind = recipe_of(model, net)
+    one = kind(model, net, replace(kind.paper, crop=32), Options())
+    split = open_split(data, None, one)
+    for samples in (split.samples, split.held_out):
+        got = next(batches(samples, start=0, stop=1, batch=1, max_radius=one.max_radius, workers=0))
+        assert (got.defocus == 1).all()
+
+
 def test_pictures_too_small_to_validate_on_are_told_at_once(tmp_path: Path) -> None:
     val = pairs(tmp_path / "val", 24)
     with pytest.raises(InputError, match="smaller than the crop of 32"):
         open_split(pairs(tmp_path / "data"), val, recipe())
+
+
+def broken(folder: Path, kind: str, *, trained: int, held: int, total: int = 120) -> Path:
+    """Photos or pairs, of which some that are trained on and some that are held out are damaged."""
+    data = pairs(folder, 32, total)
+    if kind == "photos":
+        data /= "sharp"
+    for items, count in zip(hold_out_scenes(find(data)), (trained, held), strict=True):
+        for item in items[1 : count + 1]:
+            (item if isinstance(item, Path) else item.files[0]).write_bytes(b"broken")
+    return data
+
+
+@pytest.mark.parametrize("kind", ["photos", "pairs"])
+def test_one_damaged_picture_among_the_held_out_is_left_out_and_named(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = broken(tmp_path, kind, trained=0, held=1)
+    split = open_split(data, None, recipe())
+    assert "1 of 120 so far" in caplog.text
+    assert not isinstance(split.held_out, RenderedSamples)
+    assert split.held_out.skips.count == 1
+    for index in range(60):
+        assert split.held_out[index].blurry.shape == (32, 32, 3)
+    item = hold_out_scenes(find(data))[1][1]
+    name = str(item if isinstance(item, Path) else item.files[0])
+    assert [record.getMessage().count(name) for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("kind", ["photos", "pairs"])
+@pytest.mark.parametrize(("held", "total"), [(2, 120), (1, 20)])
+def test_over_one_in_a_hundred_of_all_is_refused_before_the_training(
+    tmp_path: Path, kind: str, held: int, total: int
+) -> None:
+    data = broken(tmp_path, kind, trained=0, held=held, total=total)
+    with pytest.raises(InputError, match=f"{held} of {total} pictures or pairs cannot be used"):
+        open_split(data, None, recipe())
+
+
+@pytest.mark.parametrize("kind", ["photos", "pairs"])
+def test_both_parts_of_a_folder_count_together(tmp_path: Path, kind: str) -> None:
+    data = broken(tmp_path, kind, trained=1, held=1)
+
+    def draw() -> None:
+        samples = open_split(data, None, recipe()).samples
+        for index in range(1000):
+            samples[index]
+
+    with pytest.raises(InputError, match="2 of 120"):  # of photos by opening them
+        draw()
+
+
+def test_a_val_folder_counts_by_itself(tmp_path: Path) -> None:
+    data = broken(tmp_path / "data", "photos", trained=1, held=0)
+    val = broken(tmp_path / "val", "photos", trained=1, held=0)
+    assert len(open_split(data, val, recipe()).held_out) == 119
 
 
 def test_data_without_a_truth_is_refused_by_its_name(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -14,8 +17,14 @@ from recipe_runs import train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, InputError, UsageError
 from allfocus.train import checkpoint, loop
+from allfocus.train.data import Pair, PhotoSamples, find, hold_out
 from allfocus.train.models import build
 from allfocus.train.models.didanet import DidANet
+from allfocus.train.recipe import Options
+from allfocus.train.recipes.plain import PlainRecipe
+from allfocus.train.rendered import render_into
+from allfocus.train.state import save_state
+from allfocus.train.synthetic import Recipe as Drawn
 from allfocus.train.train import main
 
 STEPS = ["--epochs", "4,2,4", "--scale", "0.002", "--batch", "2", "--crop", "32"]  # 4 + 2 + 4 steps
@@ -120,10 +129,74 @@ def test_a_continued_run_keeps_its_precision_its_files_and_what_it_is_validated_
 def test_a_state_without_those_settings_goes_on(photos: Path, tmp_path: Path) -> None:
     assert main(command(photos, tmp_path)) == 0
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    for name in ("precision", "val", "data_files", "val_files"):
+    added = ("precision", "val", "data_files", "val_files", "data_rendered", "val_rendered")
+    for name in added:
         del state["run"][name]
     torch.save(state, tmp_path / "state.pt")
     assert main(command(photos, tmp_path)) == 0
+
+
+def rendered(folder: Path, seed: int) -> Path:
+    """The samples of a seed, in place of those that are there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    drawn = PhotoSamples([], 32, seed, Drawn(max_radius=1, beyond_radius=1.5))
+    assert len(list(render_into(folder, drawn, 4, 0))) == 4
+    return folder
+
+
+@pytest.mark.parametrize("part", ["data", "val"])
+def test_samples_that_were_rendered_anew_are_noticed(
+    tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With another seed all files are as large as they were."""
+    folders = {name: rendered(tmp_path / name, 1) for name in ("data", "val")}
+    given = command(folders["data"], tmp_path / "out", "--val", str(folders["val"]))
+    assert main(given) == 0
+    rendered(folders[part], 1)  # the same ones
+    assert main(given) == 0
+    rendered(folders[part], 2)
+    capsys.readouterr()
+    assert main(given) == CheckpointError.exit_code
+    assert f"({part}_rendered: " in capsys.readouterr().err
+
+
+def test_a_damaged_picture_that_is_held_out_costs_no_report(tmp_path: Path) -> None:
+    data = pairs(tmp_path / "data", 101, 32)
+    held = hold_out(find(data))[1][2]
+    assert isinstance(held, Pair)
+    held.blurry.write_bytes(b"broken")
+    out = tmp_path / "out"
+    assert train(data, out, "didanet-tiny", "--val-crops", "40", steps=1) == 0
+    assert (out / "report.json").is_file()
+
+
+def test_a_state_that_the_disk_does_not_take_leaves_the_former(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some disks tell that they are full only when a file is forced to them."""
+    net = build("didanet-tiny")
+    recipe = PlainRecipe("didanet-tiny", net, PlainRecipe.paper, Options())
+    weights, state = tmp_path / "tiny.safetensors", tmp_path / "state.pt"
+
+    def write(step: int) -> None:
+        save_state(state, recipe, None, step, {})
+
+    def publish() -> None:
+        checkpoint.save(weights, "didanet-tiny", net, weights="a test's", license="none needed")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write(1)
+    publish()
+    before = state.read_bytes(), weights.read_bytes()
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AllfocusError, match=r"state\.pt: No space left"):
+        write(2)
+    with pytest.raises(AllfocusError, match=r"tiny\.safetensors: No space left"):
+        publish()
+    assert (state.read_bytes(), weights.read_bytes()) == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "words", "other", "old"])

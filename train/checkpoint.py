@@ -46,7 +46,7 @@ def save(path: Path, name: str, net: Net, *, weights: str, license: str) -> Spec
         weights_sha256=fingerprint(state),
         license=license,
     )
-    with publish(path) as temporary:
+    with publish(path, durable=True) as temporary:
         save_file(state, temporary, metadata={SPEC_KEY: spec.to_json()})
     return spec
 

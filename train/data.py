@@ -19,6 +19,7 @@ from allfocus.train.pair_samples import PairSamples
 from allfocus.train.pairs import Pair, list_images, read_rgb
 from allfocus.train.photo_samples import PhotoSamples
 from allfocus.train.rendered import Rendered, RenderedSamples, find_rendered
+from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Recipe, Sample
 from allfocus.train.tint import Tinted
 from allfocus.train.workers import loader
@@ -108,16 +109,28 @@ def hold_out(items: Items, every: int = 10) -> tuple[Items, Items]:
     return kept, items[::every]  # type: ignore[return-value]
 
 
-def make_samples(items: Items, side: int, seed: int, recipe: Recipe) -> Samples:
-    """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs."""
+def make_samples(
+    items: Items,
+    side: int,
+    seed: int,
+    recipe: Recipe,
+    *,
+    white: float | None = None,
+    skips: Skips | None = None,
+) -> Samples:
+    """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs.
+
+    White in a pair's map of 8 bits is `white` pixels, the recipe's `max_radius` where none is
+    given. What cannot be read is counted in `skips`, or by itself.
+    """
     rendered = [item for item in items if isinstance(item, Rendered)]
     if rendered:
         return RenderedSamples(rendered, side, seed)
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
-        return PairSamples(pairs, side, seed, recipe.max_radius)
+        return PairSamples(pairs, side, seed, white or recipe.max_radius, skips)
     photos = [i for i in items if isinstance(i, Path) and i != DEAD_LEAVES]
-    return PhotoSamples(photos, side, seed, recipe)
+    return PhotoSamples(photos, side, seed, recipe, skips)
 
 
 def batches(

@@ -40,9 +40,11 @@ class Log:
         self._events = _open_events(out / "tensorboard", first) if events else None
         columns = ("step", "stage", "loss", *parts)
         with _writing(self._path):
-            rows = _rows_before(self._path, first, len(columns)) if first else []
+            rows = _rows_before(self._path, first, columns) if first else []
             with (
-                publish(self._path) as draft,  # where the disk is full, the former log stays
+                publish(
+                    self._path, durable=True
+                ) as draft,  # where the disk is full, the former log stays
                 draft.open("w", newline="", encoding="utf-8") as file,
             ):
                 csv.writer(file).writerows((columns, *rows))
@@ -113,14 +115,20 @@ def _picture(plane: Tensor) -> NDArray[np.uint8]:
     return (image * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
-def _rows_before(path: Path, first: int, columns: int) -> list[list[str]]:
-    """The whole rows of the steps before `first`: a run that was killed may have cut its last."""
+def _rows_before(path: Path, first: int, columns: tuple[str, ...]) -> list[list[str]]:
+    """The whole rows of the steps before `first`: a run that was killed may have cut its last.
+
+    Empty where the log, of an earlier version, has not such a column.
+    """
     if not path.is_file():
         return []
     text = path.read_bytes().decode("utf-8", errors="replace")
-    ended = text[: text.rfind("\n") + 1].splitlines()
-    rows = [row for line in ended if len(row := line.split(",")) == columns]
-    return [row for row in rows if row[0].isdecimal() and int(row[0]) < first]
+    ended = [line.split(",") for line in text[: text.rfind("\n") + 1].splitlines()]
+    header, *ended = ended or [[]]
+    whole = [row for row in ended if len(row) == len(header)]
+    before = [row for row in whole if row[0].isdecimal() and int(row[0]) < first]
+    named = [dict(zip(header, row, strict=True)) for row in before]
+    return [[row.get(name, "") for name in columns] for row in named]
 
 
 def _open_events(folder: Path, first: int) -> Any:

@@ -19,15 +19,23 @@ class PairSamples(Dataset[Sample]):
     """Blurry and sharp pictures of the same scenes, with or without maps and dual-pixel views.
 
     Data sets for detection have no sharp pictures: `has_sharp` is False, `sharp` the blurry one. A
-    pair that cannot be read is left out with a warning; raises InputError where over 1 % are.
+    pair that cannot be read is left out with a warning, and counted in `skips`, or else by itself;
+    raises InputError where over 1 % are.
     """
 
-    def __init__(self, pairs: list[Pair], side: int, seed: int, max_radius: float) -> None:
+    def __init__(
+        self,
+        pairs: list[Pair],
+        side: int,
+        seed: int,
+        max_radius: float,
+        skips: Skips | None = None,
+    ) -> None:
         self.pairs, self.side, self.seed, self.max_radius = pairs, side, seed, max_radius
         self.has_map = all(p.defocus is not None for p in pairs)
         self.has_sharp = all(p.sharp is not None for p in pairs)
         self.has_views = all(p.left is not None and p.right is not None for p in pairs)
-        self.skips = Skips(len(pairs))
+        self.skips = skips or Skips(len(pairs))
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -45,15 +53,26 @@ class PairSamples(Dataset[Sample]):
         ]
         return Sample(images[0], images[1], crop[..., -1], *images[2:])
 
+    def read_all(self) -> None:
+        """Read every pair once, so that those that cannot be read are told now."""
+        for number in range(len(self.pairs)):
+            self._try(number)
+
     def _read_any(self, rng: np.random.Generator) -> Image:
         """A pair drawn at random that can be read."""
         for _ in range(_ATTEMPTS):
-            number = int(rng.integers(len(self.pairs)))
-            try:
-                return self._read(self.pairs[number])
-            except InputError as error:
-                self.skips.add(number, error)
+            stack = self._try(int(rng.integers(len(self.pairs))))
+            if stack is not None:
+                return stack
         raise InputError(f"none of {_ATTEMPTS} pairs could be read; see the warnings above")
+
+    def _try(self, number: int) -> Image | None:
+        """As `_read`; None for a pair that cannot be read, which is left out."""
+        try:
+            return self._read(self.pairs[number])
+        except InputError as error:
+            self.skips.add(number, error)
+            return None
 
     def _read(self, pair: Pair) -> Image:
         """[H, W, 7 or 13]: blurry, sharp and, where there are some, the views; at last radii."""

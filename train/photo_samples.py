@@ -40,14 +40,23 @@ class PhotoSamples(Dataset[Sample]):
     """Sharp photos, cropped, changed at random and blurred on the fly.
 
     Without photos all textures are dead leaves (and drawn graphics). A photo with a disparity map
-    beside it (see `disparity`) is blurred by its own depth half of the time.
+    beside it (see `disparity`) is blurred by its own depth half of the time. A photo that cannot be
+    read is left out with a warning, and counted in `skips`, or else by itself; raises InputError
+    where over 1 % are.
     """
 
     has_map = True
     has_sharp = True
 
-    def __init__(self, photos: list[Path], side: int, seed: int, recipe: Recipe) -> None:
-        self.skips = Skips(len(photos))
+    def __init__(
+        self,
+        photos: list[Path],
+        side: int,
+        seed: int,
+        recipe: Recipe,
+        skips: Skips | None = None,
+    ) -> None:
+        self.skips = skips or Skips(len(photos))
         self.photos: list[NDArray[np.uint8]] = []
         self.disparities: dict[int, Image] = {}
         for index, path in enumerate(photos):

@@ -10,12 +10,22 @@ from typing import Any, cast
 
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pictures.formats import format_of
-from allfocus.train.data import DEAD_LEAVES, Items, Pair, Samples, find, hold_out, make_samples
+from allfocus.train.data import (
+    DEAD_LEAVES,
+    Items,
+    Pair,
+    PairSamples,
+    Samples,
+    find,
+    hold_out,
+    make_samples,
+)
 from allfocus.train.disparity import companion
 from allfocus.train.recipe import Recipe
 from allfocus.train.rendered import Rendered
+from allfocus.train.skips import Skips
 from allfocus.train.store import ABOUT
-from allfocus.train.synthetic import Recipe as Drawn
+from allfocus.train.synthetic import rich
 from allfocus.train.tint import Tinted
 
 _SIDE = 128  # pixels: validation crops of a --val folder are this wide where its pictures are
@@ -38,29 +48,34 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     """The pictures of `data`, and those of `val` or else one scene in ten, for `recipe`.
 
     Raises UsageError where they lack what the recipe learns from or `val` is not apart from `data`,
-    InputError where nothing can be read.
+    InputError where nothing can be read, or over 1 % of a folder cannot.
     """
     plan, items = recipe.plan, find(data)
-    files = files_of(items)
+    files, skips = files_of(items), Skips(len(items))
     if val:
         held = find(val, "val")
         _check_apart(data, files, val, files_of(held))
-        side = _side(held, plan.crop)
+        side, held_skips = _side(held, plan.crop), Skips(len(held))
     else:
         (items, held), side = hold_out_scenes(items), plan.crop
-    drawn = Drawn(
-        max_radius=recipe.blur,
-        beyond_radius=2 * recipe.blur,
-        views=recipe.views,
-        misaligned=recipe.misaligned,
-    )
-    samples = Tinted(make_samples(items, plan.crop, plan.seed, drawn), plan.tints, plan.seed)
-    held_out = make_samples(held, side, plan.seed + 1, drawn)
+        held_skips = skips.part(len(items))
+    trained = _made(items, plan.crop, plan.seed, recipe, skips)
+    samples = Tinted(trained, plan.tints, plan.seed)
+    held_out = _made(held, side, plan.seed + 1, recipe, held_skips)
     recipe.check_data(str(data), has_map=samples.has_map, has_sharp=samples.has_sharp)
     if val:
         recipe.check_data(str(val), has_map=held_out.has_map, has_sharp=held_out.has_sharp)
     held_out[0]  # what cannot be validated on is told now, not after the training
+    if isinstance(held_out, PairSamples):
+        held_out.read_all()  # likewise; photos were read when they were opened
     return Split(samples, held_out, files, files_of(held) if val else set())
+
+
+def _made(items: Items, side: int, seed: int, recipe: Recipe, skips: Skips) -> Samples:
+    """What `recipe` learns from: photos are blurred by everything that the generator has."""
+    drawn = rich(recipe.blur, views=recipe.views, misaligned=recipe.misaligned)
+    # White in maps of files is what a batch's map is divided by.
+    return make_samples(items, side, seed, drawn, white=recipe.max_radius, skips=skips)
 
 
 def hold_out_scenes(items: Items) -> tuple[Items, Items]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.train.average import Average
 from allfocus.train.recipe import Options, Plan, Recipe
+from allfocus.train.store import ABOUT
 
 _HELD = frozenset({"nets", "optimizers", "step", "run"})  # what every state has
-_ADDED = ("precision", "val", "data_files", "val_files")  # settings that older states do not name
-_Files = Iterable[Path]
+# Settings that older states do not name:
+_ADDED = ("precision", "val", "data_files", "val_files", "data_rendered", "val_rendered")
+_Files = Collection[Path]
 
 
 def save_state(
@@ -39,7 +41,7 @@ def save_state(
         "step": step,
         "run": run,
     }
-    with publish(path) as temporary:
+    with publish(path, durable=True) as temporary:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # what PyTorch makes of a full disk
@@ -91,7 +93,8 @@ def settings(
 ) -> dict[str, Any]:
     """What must not change between a run and its continuation, as plain values.
 
-    `data` and `val` are folders with the files that are used of them.
+    `data` and `val` are folders with the files that are used of them. What rendered ones say of
+    themselves stands apart from the files' fingerprint, so that older runs on them still go on.
     """
     return {
         "model": model,
@@ -101,6 +104,8 @@ def settings(
         "val": val[0].name if val else "",
         "data_files": fingerprint(*data),
         "val_files": fingerprint(*val) if val else "",
+        "data_rendered": rendering(data[1]),
+        "val_rendered": rendering(val[1]) if val else "",
         **_plain(kind, recipe.plan, recipe.options),
     }
 
@@ -109,6 +114,23 @@ def fingerprint(folder: Path, files: _Files) -> str:
     """Of the files' names relative to `folder`, and their sizes; a moved folder keeps its own."""
     lines = sorted(f"{os.path.relpath(file, folder)} {_size(file)}" for file in set(files))
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def rendering(files: _Files) -> str:
+    """Of the page that says how `files` were rendered: another seed gives the same names and sizes.
+
+    Empty where they are not rendered.
+    """
+    page = next((file for file in files if file.name == ABOUT), None)
+    return hashlib.sha256(_content(page)).hexdigest()[:16] if page else ""
+
+
+def _content(page: Path) -> bytes:
+    """Empty where it cannot be read, which is for whoever reads the samples to report."""
+    try:
+        return page.read_bytes()
+    except OSError:
+        return b""
 
 
 def _size(file: Path) -> int:

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from allfocus.train.split import Split
 
 _PATIENCE = 8.0  # seconds that a run's data workers live on when it is killed, with its lock
+# Of a Plan, what a provenance tells in other words: sizes, each stage's steps, seed, average.
+_TOLD = {"batch", "crop", "stages", "epochs", "epoch_samples", "scale", "total", "seed", "ema"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +172,7 @@ def _train(
         "of_which_waiting_for_data": round(taken.waiting, 1),
         "validation": _validate(recipe, split.held_out, args.val_crops),
     }
-    with publish(args.out / "report.json") as draft:
+    with publish(args.out / "report.json", durable=True) as draft:
         draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
@@ -327,8 +329,37 @@ def _provenance(args: argparse.Namespace, recipe: Recipe, start: str) -> str:
     how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
     how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
-    kind = "plain recipe" if args.recipe == "plain" else ""
-    return ". ".join(filter(None, (how, kind, recipe.remark, start, args.note)))
+    return ". ".join(
+        filter(None, (how, _kind(args.recipe, recipe), recipe.remark, start, args.note))
+    )
+
+
+def _kind(name: str, recipe: Recipe) -> str:
+    """The recipe in words, with what was chosen otherwise; nothing for a paper's as it is."""
+    choices = ", ".join(_choices(recipe))
+    if name == "plain":
+        return f"plain recipe with {choices}" if choices else "plain recipe"
+    return f"the paper's recipe with {choices}" if choices else ""
+
+
+def _choices(recipe: Recipe) -> list[str]:
+    """What is not as the recipe has it by itself, as options of the command."""
+    plan, paper, options = recipe.plan, recipe.paper, recipe.options
+    values = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _TOLD}
+    chosen = {name: value for name, value in values.items() if value != getattr(paper, name)}
+    chosen |= {name: getattr(options, name) for name in options.given()}
+    return sorted(_option(name, value) for name, value in chosen.items())
+
+
+def _option(name: str, value: object) -> str:
+    name = {"learning_rate": "lr"}.get(name, name)
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    if isinstance(value, tuple):
+        return f"--{name} {','.join(map(str, value))}"
+    if isinstance(value, float):
+        return f"--{name} {value:g}"
+    return f"--{name} {Path(str(value)).name}"  # of a file its name alone: folders are private
 
 
 if __name__ == "__main__":

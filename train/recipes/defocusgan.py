@@ -52,6 +52,9 @@ class DefocusGanRecipe(Recipe):
         assert isinstance(net, DefocusGan)
         self.net = net
         self.max_radius = MAX_RADIUS
+        # The last branch's range begins at 14 pixels. Of radii drawn under 8, and a share up to 16,
+        # it would hardly see one; so they are drawn under 12.5, and a share up to 25.
+        self.blur = MAX_RADIUS / 2
         self.perceptual = Perceptual(Path(options.vgg)) if options.vgg else None
         self.remark = "" if options.vgg else "without the perceptual loss"
         if options.adversary:

@@ -32,6 +32,11 @@ class DidanetRecipe(Recipe):
         super().__init__(name, net, plan, options)
         losses.check_choice(options.loss, "l2", "wd")
         assert isinstance(net, DidANet)
+        if not options.guidance and options.loss == "wd":
+            raise UsageError(
+                "loss: wd weighs pixels by the estimated map, which there is none of without "
+                "guidance; expected l2, got wd: give --loss l2, or leave out --no-guidance"
+            )
         if not options.guidance and net.config.untouched:
             raise UsageError(
                 f"guidance: {name} leaves alone what its map calls sharp, so without a map it does "

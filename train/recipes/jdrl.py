@@ -5,9 +5,9 @@ towards the truth (eq. 5). That alone would let the output drift: so a second ne
 isotropically, which must give the blurry picture in its place (eq. 10). At first the output is too
 poor for a flow; it is then taken between the truth and the blurry picture (stage 1).
 
-The paper says neither the batch nor the number of patches: 4, and the 8x4 patches of 512x512 in
-each of its 115 pictures of 4096x2160. On synthetic pairs, which are aligned unless `misaligned` is
-asked for, the flow finds little but noise; the plain recipe then does as well.
+An epoch is the 4,830 patches of 512x512 that the paper resizes and crops its data set's 115
+training pairs into. It does not say the batch: 4. On synthetic pairs, which are aligned unless
+`misaligned` is asked for, the flow finds little but noise; the plain recipe then does as well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JdrlRecipe(Recipe):
         halve=60,
         stages=2,
         epochs=(15, 85),
-        epoch_samples=115 * 32,
+        epoch_samples=4830,  # the patches of its training set
     )
     knows = frozenset({"cycle", "mask", "reblur", "misaligned"})
     parts = ("deblur", "cycle", "reblur")

@@ -3,7 +3,7 @@
 For any net, where pairs are aligned: the pictures by Charbonnier's loss (`loss` l1, l2, psnr
 instead), a map of the blur radius by its absolute error, a map of the focus by its cross-entropy
 with the true mask. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR of
-what is in focus alone, so that it stays as it is.
+what is in focus alone, so that it stays as it is: the part `keep`, in a column of its own.
 
 Stage 2 is that, and all there is by default. Stage 1 (`--epochs 1,4`: a fifth of the steps) trains
 the map of nets that estimate one first, alone, at a tenth of the cost. There a map of radii is
@@ -30,6 +30,8 @@ from allfocus.train.recipe import RADIUS, Options, Plan, Recipe, adam, in_focus
 MAP = 0.1  # of a map's loss, as in DID-ANet
 FOCUS = 0.02  # of the cross-entropy, which is some five times a map's error
 
+Compare = Callable[[Tensor, Tensor], dict[str, Tensor]]  # (given, wanted) -> weighted losses
+
 _PICTURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "": losses.charbonnier,
     "charbonnier": losses.charbonnier,
@@ -46,7 +48,7 @@ class PlainRecipe(Recipe):
         learning_rate=2e-4, schedule="cosine", warmup=100, stages=2, epochs=(0, 1000), crop=128
     )
     knows = frozenset({"loss", "keep"})
-    parts = ("deblur", "map", "focus")
+    parts: tuple[str, ...] = ("deblur", "map", "focus")
 
     def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
         super().__init__(name, net, plan, options)
@@ -59,6 +61,9 @@ class PlainRecipe(Recipe):
             )
         if plan.stage_steps(1) and not _estimates(name):
             raise UsageError(f"{name} estimates no map first; leave stage 1 out: --epochs 0,1")
+        _check_used(plan, options)
+        if options.keep:
+            self.parts = (*self.parts, "keep")
         self.net = net
         detects = isinstance(net, AplDetect)
         self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
@@ -74,22 +79,22 @@ class PlainRecipe(Recipe):
             return map_part(self.net, batch, seen)
         return parts(self.net, batch, partial(self._compare, in_focus(batch, self.max_radius)))
 
-    def _compare(self, focus: Tensor, given: Tensor, wanted: Tensor) -> Tensor:
-        whole = _PICTURES[self.options.loss](given, wanted)
-        if not self.options.keep:
-            return whole
-        return whole + self.options.keep * losses.kept(given, wanted, focus)
+    def _compare(self, focus: Tensor, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        found = {"deblur": _PICTURES[self.options.loss](given, wanted)}
+        if self.options.keep:
+            found["keep"] = self.options.keep * losses.kept(given, wanted, focus)
+        return found
 
 
-def parts(net: Net, batch: Batch, compare: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+def parts(net: Net, batch: Batch, compare: Compare) -> dict[str, Tensor]:
     """The weighted losses of a deblurring, detecting or reblurring net on a batch."""
     if isinstance(net, JdrlReblur):
         reblurred, _ = net(batch.sharp, batch.blurry)
-        return {"deblur": compare(reblurred, batch.blurry)}
+        return compare(reblurred, batch.blurry)
     if isinstance(net, AplDetect):
         return {"focus": losses.focus_loss(net(batch.blurry), in_focus(batch, RADIUS))}
     sharp, seen = net(batch.blurry)
-    found = {"deblur": compare(sharp, batch.sharp)}
+    found = compare(sharp, batch.sharp)
     if seen is not None and batch.has_map:
         found |= map_part(net, batch, seen)
     return found
@@ -100,6 +105,16 @@ def map_part(net: Net, batch: Batch, seen: Tensor) -> dict[str, Tensor]:
     if net.max_radius:
         return {"map": MAP * losses.map_loss(seen, batch.defocus)}
     return {"focus": FOCUS * losses.focus_loss(seen, in_focus(batch, RADIUS))}
+
+
+def _check_used(plan: Plan, options: Options) -> None:
+    """Refuse choices of how pictures are compared where none are: UsageError."""
+    unused = sorted(options.given() & {"keep", "loss"})
+    if unused and not plan.stage_steps(2):
+        raise UsageError(
+            f"{', '.join(unused)}: stage 1 compares maps alone, and stage 2 has no steps; expected "
+            "some, such as --epochs 1,4, or none of these options"
+        )
 
 
 def _estimates(name: str) -> bool:
