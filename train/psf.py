@@ -34,6 +34,11 @@ class Aperture:
     blades: int = 6
     angle: float = 0.0
 
+    @property
+    def same_turned(self) -> bool:
+        """Whether half a turn leaves it as it is: all but polygons of odd `blades`."""
+        return self.shape != "polygon" or self.blades % 2 == 0
+
     def reach(self, radius: float) -> int:
         """Pixels from the kernel's centre to its edge."""
         factor = {

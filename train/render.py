@@ -17,6 +17,9 @@ import numpy as np
 from allfocus.train.camera import Image
 from allfocus.train.psf import Aperture, Kernel
 
+Kernels = Callable[[float], Kernel]  # of a radius in pixels
+Blur = Callable[[Image, Image], Image]  # an image and its signed radii -> the image blurred
+
 _LEVEL_STEP = 0.75  # pixels of radius between the blurs that a slanted plane is mixed from
 
 
@@ -24,8 +27,8 @@ _LEVEL_STEP = 0.75  # pixels of radius between the blurs that a slanted plane is
 class Layer:
     """Linear RGB [H, W, 3], coverage [H, W] in [0, 1] and blur radius [H, W] in pixels.
 
-    The radius is signed: above zero behind the plane in focus, below zero in front of it. Only
-    dual-pixel views tell the two apart.
+    The radius is signed: above zero behind the plane in focus, below zero in front of it. The two
+    look different in dual-pixel views, and through an opening that half a turn changes.
     """
 
     texture: Image
@@ -39,10 +42,7 @@ def render(layers: list[Layer], lens: Aperture) -> tuple[Image, Image, Image]:
     The radius is that of the front-most layer, in pixels, at least 0.
     """
 
-    def blur(image: Image, radius: Image) -> Image:
-        return _blur_plane(image, np.abs(radius), lens.kernel)
-
-    return _lay(layers, blur), lay_sharp(layers), visible_radius(layers)
+    return _lay(layers, _whole(lens)), lay_sharp(layers), visible_radius(layers)
 
 
 def render_views(layers: list[Layer], lens: Aperture) -> tuple[Image, Image]:
@@ -51,7 +51,8 @@ def render_views(layers: list[Layer], lens: Aperture) -> tuple[Image, Image]:
     Their mean is the picture that the whole lens makes. For one layer it is that of `render`; where
     one layer covers another, each half sees past its edge on its own, as in a camera.
     """
-    left, right = (_lay(layers, partial(_blur_view, lens, left)) for left in (True, False))
+    halves = (partial(lens.half, left=left) for left in (True, False))
+    left, right = (_lay(layers, partial(_blur_sides, half)) for half in halves)
     return left, right
 
 
@@ -74,14 +75,11 @@ def seen_radius(layers: list[Layer], lens: Aperture) -> Image:
     Above `visible_radius` where something blurred in front spills over what is in focus behind it.
     """
 
-    def blur(image: Image, radius: Image) -> Image:
-        return _blur_plane(image, np.abs(radius), lens.kernel)
-
     shown = [replace(layer, texture=np.abs(layer.radius)[..., None]) for layer in layers]
-    return _lay(shown, blur)[..., 0]
+    return _lay(shown, _whole(lens))[..., 0]
 
 
-def _lay(layers: list[Layer], blur: Callable[[Image, Image], Image]) -> Image:
+def _lay(layers: list[Layer], blur: Blur) -> Image:
     out = np.zeros_like(layers[0].texture)
     for layer in layers:
         solid = layer.coverage[..., None]
@@ -91,19 +89,26 @@ def _lay(layers: list[Layer], blur: Callable[[Image, Image], Image]) -> Image:
     return out
 
 
-def _blur_view(lens: Aperture, left: bool, image: Image, radius: Image) -> Image:
-    """One half's picture of a plane; in front of the focus the halves change places."""
+def _whole(lens: Aperture) -> Blur:
+    """How the whole lens blurs a plane by its signed radii."""
+    if lens.same_turned:
+        return lambda image, radius: _blur_plane(image, np.abs(radius), lens.kernel)
+    return partial(_blur_sides, lens.kernel)
+
+
+def _blur_sides(kernel: Kernels, image: Image, radius: Image) -> Image:
+    """Blur a plane by signed radii: what stands before the plane in focus, where the rays have not
+    crossed yet, shows the lens's opening turned by half a turn. So halves change sides."""
     size = np.abs(radius)
     sides = [sign for sign in (1, -1) if (sign * radius > 0).any()] or [1]
-    parts = [
-        _blur_plane(image, size, partial(lens.half, left=left == (sign > 0))) for sign in sides
-    ]
+    kernels = {1: kernel, -1: lambda r: np.ascontiguousarray(kernel(r)[::-1, ::-1])}
+    parts = [_blur_plane(image, size, kernels[sign]) for sign in sides]
     if len(parts) == 1:
         return parts[0]
     return np.where(radius[..., None] >= 0, parts[0], parts[1])
 
 
-def _blur_plane(image: Image, radius: Image, kernel: Callable[[float], Kernel]) -> Image:
+def _blur_plane(image: Image, radius: Image, kernel: Kernels) -> Image:
     """Blur [H, W, C] by `radius` [H, W], mixing the two nearest of a few uniform blurs."""
     low, high = float(radius.min()), float(radius.max())
     count = 1 + math.ceil((high - low) / _LEVEL_STEP)
