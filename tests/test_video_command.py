@@ -308,7 +308,7 @@ def test_a_camera_is_recorded_until_ctrl_c(
 ) -> None:
     opened: list[int | str] = []
 
-    def open_it(where: int | str) -> Webcam:
+    def open_it(where: int | str, _: object) -> Webcam:
         opened.append(where)
         return Webcam(12)
 
@@ -333,7 +333,7 @@ def test_a_camera_that_gives_nothing_ends_it(
         def read(self) -> tuple[bool, Any]:
             return False, None
 
-    monkeypatch.setattr(camera, "_capture", lambda _: Nothing(0))
+    monkeypatch.setattr(camera, "_capture", lambda *_: Nothing(0))
     monkeypatch.setattr(camera, "LONGEST_PAUSE", 0.5)
     words = ["video", "camera:3", "-o", str(tmp_path / "out.mp4"), "--patience", "1"]
     assert cli.main(words) == 1

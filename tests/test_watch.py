@@ -20,7 +20,7 @@ from watched import KEPT, Inverted, enter, once, run, save, shown, value_of
 
 from allfocus.runtime import model_options
 from allfocus.runtime.backend import Options
-from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.deblurrer import MEMORY, Deblurrer
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.ledger import FOLDER
 from allfocus.runtime.lock import locked
@@ -116,8 +116,8 @@ def test_what_a_limit_refuses_is_done_when_the_next_start_allows_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def load(model: str, *, memory: str, **_: Any) -> Deblurrer:
-        return Deblurrer(Hungry(Path(model), Options()), memory=memory)
+    def load(model: str, *, memory: str | None, **_: Any) -> Deblurrer:
+        return Deblurrer(Hungry(Path(model), Options()), memory=memory or MEMORY)
 
     monkeypatch.setattr(model_options, "load", load)
     save("in/a.png", 10)
