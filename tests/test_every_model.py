@@ -27,6 +27,8 @@ from allfocus.train import checkpoint
 
 TINY = [name for name in MODELS if name.endswith("-tiny")]
 PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
+TWIN = "dualpixel-map-tiny"  # its phases are those of defocusgan-tiny, which take long to export
+SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
 
@@ -43,7 +45,7 @@ def test_a_phase_of_any_size_computes_what_the_net_does(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(("name", "phase"), PHASES)
+@pytest.mark.parametrize(("name", "phase"), [p for p in PHASES if p[0] != TWIN or p[1] == "whole"])
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, tmp_path: Path
 ) -> None:
@@ -55,7 +57,7 @@ def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize("name", [n for n in TINY if "restore" in MODELS[n].signatures])
+@pytest.mark.parametrize("name", [name for name in SECOND if name != TWIN])
 def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     step = entry(name).multiple
@@ -65,7 +67,7 @@ def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_pa
     assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
 
 
-@pytest.mark.parametrize("name", [n for n in TINY if "restore" in MODELS[n].signatures])
+@pytest.mark.parametrize("name", SECOND)
 def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
     name: str, floats: Floats
 ) -> None:
@@ -150,10 +152,8 @@ def test_a_photo_is_deblurred_by_the_models_name(
 
 
 @pytest.mark.parametrize("name", [n for n in TINY if not MODELS[n].signatures["whole"].deblurs])
-def test_what_is_not_a_deblurrer_is_refused_by_name_and_by_file(name: str, tmp_path: Path) -> None:
-    graph = graph_of(name, "whole", "frame", "fp32", None)
-    exported(name, graph, tmp_path / "x.onnx")
-    for model in (name, tmp_path / "x.onnx"):
+def test_what_is_not_a_deblurrer_is_refused_by_name_and_by_file(name: str, floats: Floats) -> None:
+    for model in (name, floats.file(name, "whole")):
         with pytest.raises(allfocus.AllfocusError, match=r"not a deblurrer.*load_model"):
             allfocus.load(model)
 
