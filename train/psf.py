@@ -50,7 +50,11 @@ class Aperture:
         return math.ceil(factor * radius)
 
     def kernel(self, radius: float) -> Kernel:
-        """The blur kernel [K, K] of `radius` pixels, K odd; its sum is 1. Radius 0 is one pixel."""
+        """The blur kernel [K, K] of `radius` pixels, K odd; its sum is 1. Radius 0 is one pixel.
+
+        It has a pixel's own width besides: a disc of 1 pixel spreads light as one of 1.3 would, one
+        of 1.5 nearly as it says, and under half a pixel nothing is blurred.
+        """
         if radius < 0 or not math.isfinite(radius):
             raise ValueError(f"radius: expected pixels, at least 0, got {radius}")
         if self.shape == "butterworth":
