@@ -42,9 +42,8 @@ class Log:
         with _writing(self._path):
             rows = _rows_before(self._path, first, columns) if first else []
             with (
-                publish(
-                    self._path, durable=True
-                ) as draft,  # where the disk is full, the former log stays
+                # Where the disk is full, the former log stays.
+                publish(self._path, durable=True) as draft,
                 draft.open("w", newline="", encoding="utf-8") as file,
             ):
                 csv.writer(file).writerows((columns, *rows))

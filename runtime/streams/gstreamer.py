@@ -63,9 +63,8 @@ class Appsink:
             sample = self._sink.try_pull_sample(int(_LOOK * self._gst.SECOND))
             if sample is not None:
                 return True, self._picture(sample)
-            if self._failed() or self._sink.is_eos() or self._stop.is_set():
-                return False, None
-            if perf_counter() > late:
+            over = self._stop.is_set() or perf_counter() > late
+            if self._failed() or self._sink.is_eos() or over:
                 return False, None
 
     def release(self) -> None:

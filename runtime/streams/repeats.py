@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 from threading import Lock
-from types import TracebackType
+
+from allfocus.runtime.closing import Closing
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 
 
-class Repeats(logging.Filter):
+class Repeats(logging.Filter, Closing):
     """Within `with`, lets warnings of `module` that differ in nothing but numbers through once.
 
     `told` are those that came more than once: the first of them, and how many came after it.
@@ -45,10 +46,6 @@ class Repeats(logging.Filter):
         logging.getLogger("allfocus").addFilter(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let all through again; a second call does nothing."""
         logging.getLogger("allfocus").removeFilter(self)

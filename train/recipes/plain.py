@@ -77,11 +77,12 @@ class PlainRecipe(Recipe):
             if self.net.max_radius and step < self.plan.stage_steps(1) // 2:
                 return {"map": losses.squares(seen, batch.defocus)}
             return map_part(self.net, batch, seen)
-        return parts(self.net, batch, partial(self._compare, in_focus(batch, self.max_radius)))
+        return parts(self.net, batch, partial(self._compare, batch))
 
-    def _compare(self, focus: Tensor, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+    def _compare(self, batch: Batch, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         found = {"deblur": _PICTURES[self.options.loss](given, wanted)}
         if self.options.keep:
+            focus = in_focus(batch, self.max_radius)
             found["keep"] = self.options.keep * losses.kept(given, wanted, focus)
         return found
 
