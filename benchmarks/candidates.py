@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import allfocus
-from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.quality_schema import Kind
 from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.catalogue import MODELS, entry
@@ -25,6 +24,7 @@ from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.skip import AUTO, Choice
+from allfocus.train.evaluation_pair import Pair
 
 ALL = "all"  # of the models, where a command takes several
 

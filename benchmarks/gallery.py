@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from allfocus.benchmarks import candidates
-from allfocus.benchmarks.evaluation_scenes import load_photo
-from allfocus.benchmarks.pairs import Frame, Pair
 from allfocus.benchmarks.quality_sheet import column
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.pictures.formats import format_for
+from allfocus.train.evaluation_pair import Frame, Pair
+from allfocus.train.evaluation_scenes import load_photo
 from allfocus.train.metrics import psnr
 from allfocus.train.pairs import list_images, read_rgb
 from allfocus.train.picture_file import write_picture

@@ -20,7 +20,7 @@ from allfocus.benchmarks.candidates import Candidate, open_classical, open_model
 from allfocus.benchmarks.common import size
 from allfocus.benchmarks.deconvolution import MAX_RADIUS
 from allfocus.benchmarks.machine import describe, finish
-from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, Pair, open_data
+from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.perceptual import open_lpips
 from allfocus.benchmarks.quality_schema import QUALITY, QualityReport, QualityRow
 from allfocus.benchmarks.quality_sheet import Sheet
@@ -36,6 +36,7 @@ from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.skip import AUTO
 from allfocus.runtime.spec import Size
 from allfocus.train.dense_flow import LEAST
+from allfocus.train.evaluation_pair import Pair
 from allfocus.train.picture_file import write_picture
 
 NOTES = (

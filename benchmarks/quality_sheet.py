@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks.candidates import Output
-from allfocus.benchmarks.pairs import Frame, Pair
+from allfocus.train.evaluation_pair import Frame, Pair
 
 PICTURES = 6  # rows of the sheet, at most
 SIDE, ZOOM = 112, 2  # of a crop, in pixels, and how many times as large it is shown

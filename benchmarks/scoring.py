@@ -10,13 +10,13 @@ import numpy as np
 
 from allfocus.benchmarks.candidates import Candidate, Given, Output
 from allfocus.benchmarks.flow_truth import deformed
-from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.perceptual import Distance
 from allfocus.benchmarks.quality_schema import MapError, Picture, QualityRow, Similarity
 from allfocus.benchmarks.tallies import Bands, Focus, real
 from allfocus.runtime.errors import AllfocusError
 from allfocus.train import metrics
 from allfocus.train.bands import HIGHEST_PSNR, Real
+from allfocus.train.evaluation_pair import Pair
 
 Look = Callable[[int, Pair, Output], object]  # what else is done with each output
 T = TypeVar("T")

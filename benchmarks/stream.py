@@ -22,8 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
-from allfocus.benchmarks.evaluation_scenes import load_photo
-from allfocus.benchmarks.evaluation_set import STEREO
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.schema import Machine, Stats
 from allfocus.runtime.command import DONE, positive, script
@@ -34,6 +32,8 @@ from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Size
 from allfocus.runtime.streams.video import VideoSource
 from allfocus.runtime.streams.video_sink import VideoSink
+from allfocus.train.evaluation_scenes import load_photo
+from allfocus.train.evaluation_set import STEREO
 
 STREAM = "allfocus/stream/1"
 _RATE = 25  # frames a second, of the clip

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from allfocus.benchmarks.candidates import Given, Output
-from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.quality_schema import Detection, RadiusBand
 from allfocus.train import metrics
 from allfocus.train.bands import Band, Real, SquaresByRadius
+from allfocus.train.evaluation_pair import Pair
 
 _RANGE = 8.0  # pixels: where focus is told from a radius, for a model that names no max_radius
 

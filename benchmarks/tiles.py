@@ -22,8 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
-from allfocus.benchmarks.evaluation_scenes import load_photo
-from allfocus.benchmarks.evaluation_set import STEREO
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.memory import peak_rss
 from allfocus.benchmarks.schema import Machine, Stats
@@ -35,6 +33,8 @@ from allfocus.runtime.memory import format_bytes, parse_bytes, resident
 from allfocus.runtime.skip import OFF
 from allfocus.runtime.spec import Size
 from allfocus.train.camera import to_linear, to_srgb
+from allfocus.train.evaluation_scenes import load_photo
+from allfocus.train.evaluation_set import STEREO
 from allfocus.train.psf import Aperture
 from allfocus.train.render import convolve
 

@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from allfocus.benchmarks import common
-from allfocus.benchmarks.evaluation_scenes import available, load_photo, photograph
-from allfocus.benchmarks.evaluation_set import STEREO, Scene
 from allfocus.benchmarks.failures import (
     Image,
     Spoilt,
@@ -38,6 +36,8 @@ from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.load import load
+from allfocus.train.evaluation_scenes import available, load_photo, photograph
+from allfocus.train.evaluation_set import STEREO, Scene
 
 TRUST = "allfocus/trust/1"
 FINE = 5.0  # pixels from crest to crest of fine ringing

@@ -13,8 +13,9 @@ from recipe_runs import log, photos, train
 from allfocus import cli
 from allfocus.benchmarks import ablation
 from allfocus.benchmarks.ablation import ROWS, Row, table
-from allfocus.benchmarks.pairs import DataSet, Pair
+from allfocus.benchmarks.pairs import DataSet
 from allfocus.train import checkpoint
+from allfocus.train.evaluation_pair import Pair
 from allfocus.train.models.didanet import DidANet
 
 

@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("skimage.data", reason="the set's photos are scikit-image's")
 
-from allfocus.benchmarks import evaluation_scenes
-from allfocus.benchmarks.evaluation_scenes import available, photograph
-from allfocus.benchmarks.evaluation_set import PHOTOS, SCENES, SIZE, Depth, Plane
-from allfocus.benchmarks.pairs import Pair
 from allfocus.runtime.errors import AllfocusError
+from allfocus.train import evaluation_scenes
+from allfocus.train.evaluation_pair import Pair
+from allfocus.train.evaluation_scenes import available, photograph
+from allfocus.train.evaluation_set import PHOTOS, SCENES, SIZE, Depth, Plane
 from allfocus.train.metrics import psnr
 
 # Mean level of the blurry picture, mean difference from the sharp one, and mean radius in pixels,

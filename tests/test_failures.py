@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from allfocus.benchmarks import failures
-from allfocus.benchmarks.evaluation_scenes import load_photo
 from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.load import load
+from allfocus.train.evaluation_scenes import load_photo
 
 PHOTO = load_photo("astronaut")[60:188, 150:342].astype(np.float32) / np.float32(255)
 SHAPE = (128, 192)

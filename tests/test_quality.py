@@ -18,13 +18,14 @@ from full_disk import full_after
 
 from allfocus import cli
 from allfocus.benchmarks import candidates, quality
-from allfocus.benchmarks.pairs import Pair, open_data
+from allfocus.benchmarks.pairs import open_data
 from allfocus.benchmarks.quality_schema import QualityReport
 from allfocus.benchmarks.quality_sheet import Sheet, most_different
 from allfocus.benchmarks.quality_text import tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import AllfocusError
+from allfocus.train.evaluation_pair import Pair
 from allfocus.train.metrics import psnr
 
 SIZE = (24, 32)
@@ -370,7 +371,7 @@ def test_all_are_the_models_the_package_has_weights_of() -> None:
 def test_without_scikit_image_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from allfocus.benchmarks import evaluation_scenes
+    from allfocus.train import evaluation_scenes
 
     evaluation_scenes.load_photo.cache_clear()
     for name in ("skimage", "skimage.data"):
@@ -385,7 +386,7 @@ def test_no_torch_is_needed() -> None:
 
     code = """
 import sys
-import allfocus.benchmarks.quality, allfocus.benchmarks.evaluation_scenes
+import allfocus.benchmarks.quality, allfocus.train.evaluation_scenes
 import allfocus.benchmarks.baselines
 assert "torch" not in sys.modules
 """

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from allfocus.benchmarks.candidates import Candidate, Given, Output, the_input
-from allfocus.benchmarks.pairs import Pair
 from allfocus.benchmarks.quality_schema import QualityRow
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.train.evaluation_pair import Pair
 from allfocus.train.metrics import FMeasure, mae, psnr, ssim
 
 

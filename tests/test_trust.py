@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import allfocus
-from allfocus.benchmarks.evaluation_scenes import load_photo
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.trust import check_fallback, trust
+from allfocus.train.evaluation_scenes import load_photo
 
 PHOTO = load_photo("astronaut")[100:196, 150:278]  # [96, 128, 3]
 

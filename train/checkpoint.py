@@ -6,6 +6,7 @@ Pickles are only read through `torch.load(weights_only=True)`, so that a file ca
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,10 @@ from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import RANDOM, SPEC_KEY, Spec
 from allfocus.train.models import build, variant
-from allfocus.train.models.base import Net, describe
+from allfocus.train.models.base import Changes, Net, describe
 from allfocus.train.public import PUBLIC, State
+
+NET_KEY = "allfocus.net"  # metadata: widths and depths that are not those of the model's name
 
 
 def fingerprint(state: Mapping[str, Tensor]) -> str:
@@ -47,8 +50,14 @@ def save(path: Path, name: str, net: Net, *, weights: str, license: str) -> Spec
         license=license,
     )
     with publish(path, durable=True) as temporary:
-        save_file(state, temporary, metadata={SPEC_KEY: spec.to_json()})
+        save_file(state, temporary, metadata=_labels(net, spec))
     return spec
+
+
+def _labels(net: Net, spec: Spec) -> dict[str, str]:
+    """The file's metadata; widths and depths only where they are not those of the name."""
+    changes = {NET_KEY: json.dumps(dict(net.changes))} if net.changes else {}
+    return {SPEC_KEY: spec.to_json(), **changes}
 
 
 def load(name: str, path: Path) -> tuple[Net, Spec]:
@@ -59,14 +68,14 @@ def load(name: str, path: Path) -> tuple[Net, Spec]:
     lacks or adds tensors, has another shape, or holds NaN or infinity.
     """
     public = PUBLIC.get(name)
-    given, spec = _read(path, public.part if public else "state_dict")
+    given, spec, changes = _read(path, public.part if public else "state_dict")
     if spec is not None and spec.name != name:
         raise CheckpointError(
             f"{path}: these are weights of {spec.name!r}, not of {name!r}; "
             f"use `--model {spec.name}` or other weights"
         )
     state = public.named(given) if public and spec is None else given
-    net = build(name)
+    net = build(name, changes)
     _check_keys(path, name, net.state_dict(), state)
     _check_finite(path, state)
     if public and state.keys() != given.keys():  # else they had our names: not the public code's
@@ -82,6 +91,14 @@ def load(name: str, path: Path) -> tuple[Net, Spec]:
             license="unknown: ask whoever made the file",
         )
     return net, spec
+
+
+def load_any(path: Path) -> tuple[Net, Spec]:
+    """The net whose weights `path` holds, safetensors with a Spec; errors as `load`."""
+    spec = _read_safetensors(path)[1] if path.is_file() else None
+    if spec is None:
+        raise CheckpointError(f"{path}: expected weights with their Spec, as training writes them")
+    return load(spec.name, path)
 
 
 def random(name: str, seed: int) -> tuple[Net, Spec]:
@@ -101,15 +118,15 @@ def random(name: str, seed: int) -> tuple[Net, Spec]:
     return net, spec
 
 
-def _read(path: Path, part: str) -> tuple[State, Spec | None]:
+def _read(path: Path, part: str) -> tuple[State, Spec | None, Changes]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected .safetensors or .pth")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _read_pickle(path, part), None
+    return _read_pickle(path, part), None, {}
 
 
-def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
+def _read_safetensors(path: Path) -> tuple[State, Spec | None, Changes]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -117,7 +134,18 @@ def _read_safetensors(path: Path) -> tuple[State, Spec | None]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a whole safetensors file ({error})") from None
     text = metadata.get(SPEC_KEY)
-    return state, Spec.from_json(text) if text else None
+    spec = Spec.from_json(text) if text else None
+    return state, spec, _changes(path, metadata.get(NET_KEY, "{}"))
+
+
+def _changes(path: Path, text: str) -> Changes:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(type(value) is int for value in found.values()):
+        raise CheckpointError(f"{path}: widths and depths that are none: {text[:80]!r}")
+    return found
 
 
 def _read_pickle(path: Path, part: str) -> State:

@@ -125,6 +125,8 @@ class Options:
         ""  # of the pictures; "": the paper's
     )
     keep: float = 0.0  # plain: weight of what is in focus, by itself, beside the whole picture
+    teacher: str = ""  # plain: weights whose pictures are learnt from beside the truth; "": none
+    lesson: float = 0.5  # plain: the teacher's share of the pictures' loss
     cycle: bool = True  # JDRL: the output is deformed towards the truth too
     mask: bool = True  # JDRL: the calibration mask; DefocusGAN: the masks that guide the branches
     reblur: bool = True  # JDRL: the reblurring net and its loss
@@ -138,6 +140,8 @@ class Options:
     def __post_init__(self) -> None:
         if not 0 <= self.keep < math.inf:
             raise UsageError(f"keep: expected a weight of 0 or more, got {self.keep}")
+        if not 0 < self.lesson <= 1:
+            raise UsageError(f"lesson: expected a share above 0, up to 1, got {self.lesson}")
 
     def given(self) -> set[str]:
         """Names of those that are not at their defaults."""

@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tints = "share of the samples that get other colours and tones (none)"
     parser.add_argument("--tints", type=float, help=tints)
     parser.add_argument("--val", type=Path, help="folder to validate on; default: one scene in ten")
+    parser.add_argument(
+        "--net",
+        type=_widths,
+        metavar="KEY=N,...",
+        help="other widths and depths: features=48,blocks=8",
+    )
     parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
     _add_length(parser)
@@ -115,6 +121,13 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         ("auxiliary", "DID-ANet: no true maps, neither to learn from nor to deblur with"),
     ):
         parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=said)
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        metavar="FILE",
+        help="plain: weights of a better net, whose pictures are learnt from too (distillation)",
+    )
+    parser.add_argument("--lesson", type=float, help="plain: the teacher's share of that (0.5)")
     parser.add_argument("--misaligned", action="store_true", help="JDRL: displaced sharp pictures")
     parser.add_argument("--labels", action="store_true", help="APL: with true pictures and masks")
     parser.add_argument("--vgg", type=Path, help="DefocusGAN: VGG19's weights, torchvision's file")
@@ -197,13 +210,23 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def _widths(text: str) -> dict[str, int]:
+    parts = [part.partition("=") for part in text.split(",")]
+    if not all(key and number.isdecimal() for key, _, number in parts):
+        raise argparse.ArgumentTypeError(f"expected such as features=48,blocks=8, got {text!r}")
+    return {key: int(number) for key, _, number in parts}
+
+
 def _start(args: argparse.Namespace) -> tuple[Net, str]:
     """The net, new or with the weights of --init, and what it starts from in words."""
     from allfocus.train import checkpoint
     from allfocus.train.models import build
 
     if args.init is None:
-        return build(args.model), ""
+        changes = ", ".join(f"{key} {number}" for key, number in (args.net or {}).items())
+        return build(args.model, args.net), f"with {changes}" if changes else ""
+    if args.net:
+        raise UsageError("--net and --init: weights bring their widths and depths along; give one")
     net, spec = checkpoint.load(args.model, args.init)
     return net, f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
 
@@ -256,6 +279,8 @@ def _options(args: argparse.Namespace) -> Options:
         misaligned=args.misaligned,
         labels=args.labels,
         vgg=str(args.vgg or ""),
+        teacher=str(args.teacher or ""),
+        **({} if args.lesson is None else {"lesson": args.lesson}),
     )
 
 

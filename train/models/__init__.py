@@ -16,7 +16,7 @@ from allfocus.train.models import (
     jdrl_unet,
     sftnet,
 )
-from allfocus.train.models.base import Net, Variant
+from allfocus.train.models.base import Changes, Net, Variant
 
 _VARIANTS: dict[str, Variant] = {
     **didanet.VARIANTS,
@@ -35,9 +35,9 @@ def variant(name: str) -> Variant:
     return _VARIANTS[entry(name).name]
 
 
-def build(name: str) -> Net:
-    """A new net with freshly initialised weights."""
-    return variant(name).build()
+def build(name: str, changes: Changes | None = None) -> Net:
+    """A new net with freshly initialised weights, `changes` as in `Variant.build`."""
+    return variant(name).build(changes)
 
 
 def names() -> tuple[str, ...]:

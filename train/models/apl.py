@@ -40,7 +40,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -256,4 +255,4 @@ CONFIGS = {
     ),
     "apl-tiny": Config(widths=(4, 8, 8), convs=(1, 1, 1), features=8, blocks=1),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

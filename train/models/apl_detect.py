@@ -199,4 +199,4 @@ CONFIGS = {
     "apl-detect-lite": Config(widths=(32, 64, 128, 256), fold=2, norm=False),
     "apl-detect-tiny": Config(widths=(4, 8, 8), convs=(1, 1, 1)),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from allfocus.runtime.spec import Spec
 from allfocus.train.models.count import count_macs, count_parameters
 
 Outputs = Tensor | tuple[Tensor | None, ...]
+Changes = Mapping[str, int]  # of a Config: what is not as its name has it
 Method = Callable[..., Outputs]  # tensors named as in a Signature -> its outputs; None: left out
 
 
@@ -32,6 +35,7 @@ class Net(nn.Module, ABC):
     halos: Mapping[Phase, int]  # pixels: radius of a phase's receptive field, `context` being given
     context: int = 0  # channels of the vector that is pooled over the whole picture; 0: none
     max_radius: float = 0.0  # pixels; 0: no map of radii
+    changes: Changes = MappingProxyType({})  # how it differs from its name's
 
     @property
     def halo(self) -> int:
@@ -95,11 +99,38 @@ class Deblurrer(Net):
 
 @dataclass(frozen=True)
 class Variant:
-    """A name's net: how to build it, and the version of its architecture."""
+    """A name's net: how it is made of a Config, which one, and the version of its architecture."""
 
     name: str
-    build: Callable[[], Net]
+    make: Callable[[Any], Net]
+    config: Any  # the dataclass of the net's file
     version: int = 1
+
+    def build(self, changes: Changes | None = None) -> Net:
+        """A new net; of its Config, the whole numbers in `changes` are others.
+
+        Raises UsageError where there is no such number, where it cannot be, or where the net would
+        no longer be what the catalogue says of its name.
+        """
+        changes = dict(sorted((changes or {}).items()))
+        numbers = [f.name for f in fields(self.config) if type(getattr(self.config, f.name)) is int]
+        for key in changes:
+            if key not in numbers:
+                raise UsageError(
+                    f"{self.name} has no width or depth {key!r}: {nearest(key, numbers)}"
+                )
+        try:
+            net = self.make(replace(self.config, **changes))
+        except ValueError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+        net.changes = changes
+        known = entry(self.name).multiple
+        if net.multiple != known:
+            raise UsageError(
+                f"{self.name} takes multiples of {known} pixels, with {changes} it would be "
+                f"{net.multiple}; expected widths and depths that leave this as it is"
+            )
+        return net
 
 
 def phase_macs(name: str, net: Net, phase: Phase) -> float:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import torch.nn.functional as F
@@ -130,4 +129,4 @@ CONFIGS = {
     "defocusgan-lite": Config(features=(24, 24, 24), deep=(56, 40, 32), fold=2),
     "defocusgan-tiny": Config(features=(8, 8, 8), deep=(12, 8, 8), reduction=4),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +58,8 @@ class Config:
             raise ValueError(
                 f"untouched: expected 0 or more and under {MAX_RADIUS:g}, got {self.untouched}"
             )
-        if self.shuffle not in (1, 2):
-            raise ValueError(f"shuffle: expected 1 or 2, got {self.shuffle}")
+        if self.shuffle not in (1, 2, 4):
+            raise ValueError(f"shuffle: expected 1, 2 or 4, got {self.shuffle}")
         if self.map_levels < 0:
             raise ValueError(f"map_levels: expected 0 or more, got {self.map_levels}")
         for name in ("map_features", "map_blocks", "features", "blocks"):
@@ -317,4 +316,4 @@ CONFIGS = {
     "didanet-lite": Config(map_features=64, map_levels=2, features=64, untouched=1.0, shuffle=2),
     "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

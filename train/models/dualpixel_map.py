@@ -14,7 +14,6 @@ to 608x400).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -74,4 +73,4 @@ CONFIGS = {
     "dualpixel-map": Config(),
     "dualpixel-map-tiny": Config(features=(8, 8, 8), deep=(12, 8, 8), reduction=4),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

@@ -25,7 +25,6 @@ and 203 GMAC at 600x400 (padded to 608x400); the lite net has 7,766,124 and 13.6
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -220,4 +219,4 @@ CONFIGS = {
     "jdrl-unet-lite": Config(widths=(32, 64, 128, 256, 512), dropout=0.0, residual=True, fold=2),
     "jdrl-unet-tiny": Config(widths=(8, 16, 32)),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -255,4 +254,4 @@ CONFIGS = {
     "sftnet-lite": Config(map_levels=2, features=64, conditions=32, shuffle=2, untouched=0.5),
     "sftnet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2, conditions=8),
 }
-VARIANTS = {name: Variant(name, partial(_build, c)) for name, c in CONFIGS.items()}
+VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

@@ -5,6 +5,10 @@ instead), a map of the blur radius by its absolute error, a map of the focus by 
 with the true mask. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR of
 what is in focus alone, so that it stays as it is: the part `keep`, in a column of its own.
 
+`--teacher FILE` distils a better net, of whatever kind (Hinton et al., "Distilling the Knowledge in
+a Neural Network", 2015): half of the pictures' loss (`--lesson`) compares with what the teacher
+makes of the blurry picture, instead of with the truth, which holds what no small net can know.
+
 Stage 2 is that, and all there is by default. Stage 1 (`--epochs 1,4`: a fifth of the steps) trains
 the map of nets that estimate one first, alone, at a tenth of the cost. There a map of radii is
 learnt by its squared error at first: by the absolute one a new net stays at the median for a
@@ -15,12 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import UsageError
-from allfocus.train import losses
+from allfocus.train import checkpoint, losses
 from allfocus.train.data import Batch
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
@@ -47,7 +53,7 @@ class PlainRecipe(Recipe):
     paper = Plan(
         learning_rate=2e-4, schedule="cosine", warmup=100, stages=2, epochs=(0, 1000), crop=128
     )
-    knows = frozenset({"loss", "keep"})
+    knows = frozenset({"loss", "keep", "teacher", "lesson"})
     parts: tuple[str, ...] = ("deblur", "map", "focus")
 
     def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
@@ -64,6 +70,9 @@ class PlainRecipe(Recipe):
         _check_used(plan, options)
         if options.keep:
             self.parts = (*self.parts, "keep")
+        self.teacher = _teacher(name, net, options)
+        if self.teacher is not None:
+            self.parts = (*self.parts, "lesson")
         self.net = net
         detects = isinstance(net, AplDetect)
         self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
@@ -79,12 +88,34 @@ class PlainRecipe(Recipe):
             return map_part(self.net, batch, seen)
         return parts(self.net, batch, partial(self._compare, batch))
 
+    def _taught(self, batch: Batch) -> Tensor:
+        """What the teacher makes of a batch, [N, 3, H, W]."""
+        assert self.teacher is not None
+        with torch.no_grad():
+            sharp, _ = self.teacher.to(batch.blurry.device)(batch.blurry)
+        return sharp
+
     def _compare(self, batch: Batch, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        found = {"deblur": _PICTURES[self.options.loss](given, wanted)}
+        compare, share = _PICTURES[self.options.loss], self.options.lesson
+        found = {"deblur": compare(given, wanted)}
+        if self.teacher is not None:
+            found["deblur"] = (1 - share) * found["deblur"]
+            found["lesson"] = share * compare(given, self._taught(batch))
         if self.options.keep:
             focus = in_focus(batch, self.max_radius)
             found["keep"] = self.options.keep * losses.kept(given, wanted, focus)
         return found
+
+
+def _teacher(name: str, net: Net, options: Options) -> Deblurrer | None:
+    if not options.teacher:
+        if "lesson" in options.given():
+            raise UsageError("--lesson: there is no teacher; give --teacher FILE too")
+        return None
+    teacher = checkpoint.load_any(Path(options.teacher))[0]
+    if not isinstance(net, Deblurrer) or not isinstance(teacher, Deblurrer):
+        raise UsageError(f"{name}, taught by {options.teacher}: expected two deblurrers")
+    return teacher.eval().requires_grad_(False)
 
 
 def parts(net: Net, batch: Batch, compare: Compare) -> dict[str, Tensor]:

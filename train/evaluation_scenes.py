@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from allfocus.benchmarks.evaluation_set import MARGIN, SCENES, SIZE, STEREO, Depth, Plane, Scene
-from allfocus.benchmarks.pairs import Pair
 from allfocus.runtime.errors import AllfocusError
+from allfocus.train.evaluation_pair import Pair
+from allfocus.train.evaluation_set import MARGIN, SCENES, SIZE, STEREO, Depth, Plane, Scene
 from allfocus.train.render import Layer, render, seen_radius
 from allfocus.train.synthetic import Image, to_linear, to_srgb
 
