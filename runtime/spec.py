@@ -20,11 +20,12 @@ MEMORY_KEY = "allfocus.memory"  # bytes a pixel that a run takes; see export.foo
 RANDOM = "random weights"  # how the provenance of untrained ones begins
 
 Io = Literal["frame", "float", "frame16", "nv12", "p010"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Color = Literal["rgb", "bgr"]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 Range = Literal["limited", "full"]
 
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 IOS: tuple[Io, ...] = get_args(Io)
 USUAL: tuple[Io, ...] = ("frame", "float")  # those that take any colour frame of 8 bits
 YUV: tuple[Io, ...] = ("nv12", "p010")  # faces of luma and chroma, which is at half the resolution
