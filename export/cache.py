@@ -15,6 +15,7 @@ from pathlib import Path
 
 import allfocus
 from allfocus.export.plan import Plan
+from allfocus.export.reduction import Reduction
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Manifest, read_manifest, sha256
@@ -55,6 +56,7 @@ def key_of(plan: Plan) -> str:
         "target": asdict(plan.target) if plan.target else None,
         "plugins": sha256(plan.plugins) if plan.plugins else None,
         "fp32_layers": plan.fp32_layers,
+        "reduction": _reduction(plan.reduction),
         "versions": versions(),
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }
@@ -80,6 +82,20 @@ def find(folder: Path, plan: Plan, key: str) -> Manifest | None:
         log.warning("%s; now it is made again", error)
         return None
     return manifest
+
+
+def _reduction(how: Reduction | None) -> dict[str, object] | None:
+    """How 8 bits are found; of the user's own files what is in them."""
+    if how is None:
+        return None
+    from allfocus.train.pairs import list_images
+
+    pictures = list_images(how.calibrate) if how.calibrate and how.calibrate.is_dir() else []
+    return {
+        **asdict(how),
+        "ranges": sha256(how.ranges) if how.ranges and how.ranges.is_file() else None,
+        "calibrate": [(path.name, path.stat().st_size) for path in pictures],
+    }
 
 
 def _sources() -> dict[str, Path]:

@@ -21,11 +21,13 @@ _SMALL = Size(96, 64)  # pixels: what single layers are tried on
 
 
 class Trial:
-    """A phase of `net` on the photo at `size`, in float32 once and in float16 as often as asked."""
+    """A phase of `net` on the photo at `size`, in float32 once and in the graph's half precision as
+    often as asked."""
 
     def __init__(self, net: Net, graph: Graph, size: Size) -> None:
         self._net, self._phase = net, graph.phase
         self._output = graph.signature.outputs[0]
+        self._precision = graph.precision
         padded = size.padded(net.multiple_of(graph.phase))
         self._given = list(samples.inputs(net, graph.signature, padded).values())
         with torch.inference_mode():
@@ -36,7 +38,7 @@ class Trial:
 
         Negative infinity where a value is not finite.
         """
-        found = run_in_half(self._net, self._phase, self._given, kept)[0].numpy()
+        found = run_in_half(self._net, self._phase, self._given, kept, self._precision)[0].numpy()
         try:
             return measure(self._output, found, self._expected, 1.0).psnr_db
         except ParityError:

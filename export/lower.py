@@ -24,7 +24,7 @@ def lowered(net: Net, precision: Precision, kept: Sequence[str] = ()) -> Net:
     lower = copy.deepcopy(net)
     if precision == "fp32":
         return lower
-    lower.half()
+    lower.to(torch.bfloat16 if precision == "bf16" else torch.float16)
     for name in kept:  # copied anew: rounded weights do not come back
         lower.set_submodule(name, copy.deepcopy(net.get_submodule(name)))
     if kept:

@@ -3,7 +3,11 @@
 
 `python export/packaged.py --model NAME --weights FILE --out DIR`. The ONNX files (float face, fp32,
 any size) hold no weights: their initializers are references into the safetensors file beside them,
-float16, each followed by a cast that ONNX Runtime computes once, when it loads the graph.
+float16, each followed by a cast that an engine computes once, when it loads the graph.
+
+With `--calibrate DIR` the same in 8 bits for CPUs: `NAME-int8.onnx` for ONNX Runtime,
+`NAME-int8-openvino.onnx`, the phases likewise, and `NAME-ranges.json`. They refer to the same
+weights, which are rounded to 8 bits when the graph is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +26,22 @@ try:
     import numpy as np
     from numpy.typing import NDArray
 
+    from allfocus.export.quantize import added
+    from allfocus.export.reduction import MAX_LOSS, Purpose, Reduction
     from allfocus.export.weights import parse
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.errors import ArtefactError, CheckpointError
     from allfocus.runtime.files import publish
     from allfocus.runtime.signature import Phase
-    from allfocus.runtime.spec import SPEC_KEY, Graph, Spec
+    from allfocus.runtime.spec import LOSS_KEY, SPEC_KEY, Graph, Precision, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
 
 if TYPE_CHECKING:
     import onnx
 
+    from allfocus.export.eight_bits import Reduced
     from allfocus.train.models.base import Net
 
 
@@ -55,21 +62,46 @@ class Stored:
         return data[self.offset : self.offset + self.length]
 
 
-def write_files(model: str, weights: Path, folder: Path) -> dict[Phase, dict[str, float]]:
-    """Write `folder/MODEL.safetensors`, a copy of `weights`, and an ONNX file for each phase.
+Kind = tuple[Phase, Precision, str]  # of a file: phase, precision, and for which engine alone
 
-    Each knows what memory it takes. The parity of each phase is returned. Raises CheckpointError
+
+def write_files(
+    model: str, weights: Path, folder: Path, calibrate: Path | None = None
+) -> dict[Kind, dict[str, float]]:
+    """Write `folder/MODEL.safetensors`, a copy of `weights`, and an ONNX file for each phase; where
+    there are pictures to `calibrate` on, in 8 bits too.
+
+    Each knows what memory it takes. The parity of each file is returned. Raises CheckpointError
     where `weights` is not what `train.checkpoint.save` writes, and ParityError where an ONNX file
-    does not compute what the net does.
+    does not compute what the net does, or 8 bits cost too much.
     """
     stored = read_header(weights)
     net, spec = parse(str(weights), model).load(model)
-    protos = {phase: _referring(net, spec, phase, stored, weights) for phase in net.phases()}
+    makers = [_Maker(net, spec, stored, weights, folder)]
+    if calibrate is not None:
+        makers += _in_eight_bits(makers[0], calibrate)
+    protos = [(each, phase, each.referring(phase)) for each in makers for phase in net.phases()]
     copy = folder / f"{model}.safetensors"
     if not (copy.exists() and copy.samefile(weights)):
         with publish(copy) as draft:
             shutil.copyfile(weights, draft)
-    return {phase: _write(proto, net, phase, spec, folder) for phase, proto in protos.items()}
+    return {each.kind(phase): each.write(proto, phase) for each, phase, proto in protos}
+
+
+def _in_eight_bits(plain: _Maker, calibrate: Path) -> list[_Maker]:
+    """For each of the CPU's engines; the ranges are found once."""
+    from allfocus.export.eight_bits import reduce
+
+    purposes: tuple[Purpose, Purpose] = ("ort", "openvino")
+    found, ranges = [], None
+    for purpose in purposes:
+        how = Reduction(purpose=purpose, kind="int8", calibrate=calibrate, ranges=ranges)
+        how = how if ranges is None else replace(how, calibrate=None)
+        reduced = reduce(plain.net, plain.spec, how)
+        found.append(replace(plain, reduced=reduced))
+        ranges = plain.folder / f"{plain.spec.name}-ranges.json"
+        reduced.bits.ranges.write(ranges)
+    return found
 
 
 def graph_of(model: str, phase: Phase = "whole") -> Graph:
@@ -80,35 +112,64 @@ def graph_of(model: str, phase: Phase = "whole") -> Graph:
     )
 
 
-def _referring(
-    net: Net, spec: Spec, phase: Phase, stored: dict[str, Stored], weights: Path
-) -> onnx.ModelProto:
-    """The graph of a phase, its weights in the safetensors file that will stand beside it."""
-    from allfocus.export import to_onnx
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the ONNX files of one precision; `reduced`: in 8 bits."""
 
-    graph = graph_of(spec.name, phase)
-    proto = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
-    location = f"{spec.name}.safetensors"
-    whole, constants = phase == "whole", [name for name, _ in net.named_buffers()]
-    refer(proto, stored, weights.read_bytes(), location, uses_all=whole, constants=constants)
-    return proto
+    net: Net
+    spec: Spec
+    stored: dict[str, Stored]
+    weights: Path
+    folder: Path
+    reduced: Reduced | None = None
 
+    def kind(self, phase: Phase) -> Kind:
+        """What the file of a phase is."""
+        if self.reduced is None:
+            return phase, "fp32", ""
+        return phase, "int8", "openvino" if self.reduced.bits.dialect == "openvino" else ""
 
-def _write(
-    proto: onnx.ModelProto, net: Net, phase: Phase, spec: Spec, folder: Path
-) -> dict[str, float]:
-    """Check and write one ONNX file, with its measured memory; its parity."""
-    import onnx
+    def stem(self, phase: Phase) -> str:
+        """The name of its file without ending."""
+        _, precision, engine = self.kind(phase)
+        parts = [self.spec.name, phase, precision, engine]
+        return "-".join(part for part in parts if part not in ("whole", "fp32", ""))
 
-    from allfocus.export import footprint
-    from allfocus.export.verify import verify
+    def graph(self, phase: Phase) -> Graph:
+        """What the file of a phase shows."""
+        return replace(graph_of(self.spec.name, phase), precision=self.kind(phase)[1])
 
-    stem = spec.name if phase == "whole" else f"{spec.name}-{phase}"
-    with publish(folder / f"{stem}.onnx") as draft:
-        draft.write_bytes(proto.SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(draft), full_check=True)
-        footprint.write_down(draft)
-        return verify(draft, net, graph_of(spec.name, phase))
+    def referring(self, phase: Phase) -> onnx.ModelProto:
+        """The graph of a phase, its weights in the safetensors file that will stand beside it."""
+        from allfocus.export import to_onnx
+
+        graph = self.graph(phase)
+        bits = None if self.reduced is None else replace(self.reduced.bits, inline=False)
+        spec = to_onnx.of_graph(self.spec, self.net, graph)
+        proto = to_onnx.export(self.net, spec, graph, bits=bits)
+        location = f"{self.spec.name}.safetensors"
+        constants = [name for name, _ in self.net.named_buffers()]
+        if self.reduced is not None:
+            label = json.dumps(self.reduced.label(MAX_LOSS))
+            proto.metadata_props.add(key=LOSS_KEY, value=label)
+            constants += [each.name for each in proto.graph.initializer if added(each.name)]
+        whole = phase == "whole" and self.reduced is None  # biases in 8 bits are not referred to
+        data = self.weights.read_bytes()
+        refer(proto, self.stored, data, location, uses_all=whole, constants=constants)
+        return proto
+
+    def write(self, proto: onnx.ModelProto, phase: Phase) -> dict[str, float]:
+        """Check and write one ONNX file, with its measured memory; its parity."""
+        import onnx
+
+        from allfocus.export import footprint
+        from allfocus.export.verify import verify
+
+        with publish(self.folder / f"{self.stem(phase)}.onnx") as draft:
+            draft.write_bytes(proto.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(draft), full_check=True)
+            footprint.write_down(draft)
+            return verify(draft, self.net, self.graph(phase))
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -169,12 +230,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a model's name")
     parser.add_argument("--weights", type=Path, required=True, help="what training wrote")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
+    parser.add_argument("--calibrate", type=Path, help="pictures: files in 8 bits as well")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files and report the parity."""
-    for phase, parity in write_files(args.model, args.weights, args.out).items():
-        print(f"{args.out / args.model}, {phase}: {parity}")
+    made = write_files(args.model, args.weights, args.out, args.calibrate)
+    for kind, parity in made.items():
+        print(f"{args.out / args.model}, {' '.join(filter(None, kind))}: {parity}")
     return DONE
 
 

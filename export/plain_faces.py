@@ -18,7 +18,11 @@ from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Precision
 from allfocus.train.models.base import Net
 
-_DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+_DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 class Before(NamedTuple):

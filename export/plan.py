@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from allfocus.export import weights as weights_option
 from allfocus.export.face_options import face_of
 from allfocus.export.flavour import Target, choose
+from allfocus.export.histogram import Method
+from allfocus.export.reduction import Reduction, check_able, reduction_of
 from allfocus.export.weights import Weights
 from allfocus.kernels.plugin_library import find_plugins, require_plugins
 from allfocus.runtime.catalogue import entry
@@ -43,15 +46,18 @@ class Plan:
     graph: Graph
     target: Target | None
     plugins: Path | None = None
-    fp32_layers: tuple[str, ...] = ()  # patterns of layers, or AUTO alone
+    fp32_layers: tuple[str, ...] = ()  # patterns of layers, or AUTO alone; not in 8 bits either
+    reduction: Reduction | None = None  # to 8 bits
 
     @property
     def stem(self) -> str:
-        """File name without ending: didanet-fp16-600x400, didanet-restore-fp16-600x400, or
-        didanet-nv12-fp16-600x400."""
+        """File name without ending: didanet-fp16-600x400, didanet-restore-fp16-600x400,
+        didanet-nv12-fp16-600x400, or didanet-int8-openvino-600x400."""
         phase = "" if self.graph.phase == "whole" else f"-{self.graph.phase}"
         face = "" if self.graph.io in USUAL else f"-{self.graph.io}"
-        return f"{self.model}{phase}{face}-{self.graph.precision}-{self.graph.shapes}"
+        own = self.reduction is not None and self.reduction.purpose == "openvino"
+        precision = f"{self.graph.precision}{'-openvino' if own else ''}"
+        return f"{self.model}{phase}{face}-{precision}-{self.graph.shapes}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,13 @@ class Options:
     model: str
     weights: str | None = None
     phase: Phase = "whole"
-    precision: Precision = "fp16"
+    precision: Precision | Literal["auto"] = "fp16"
+    purpose: str | None = None  # --for
+    calibrate: Path | None = None
+    ranges: Path | None = None
+    method: Method = "mse"
+    max_loss: str | None = None
+    accept_loss: bool = False
     size: str | None = None
     min: str | None = None
     opt: str | None = None
@@ -88,12 +100,14 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
     face = face_of(options.io, options.color, options.matrix, options.range)
     shapes, notes = _shapes(options, multiple_in(options.io, model.multiple))
     target = _target(options)
+    check_able(options.precision, target)
+    reduction = reduction_of(options)
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),
         graph=Graph(
             **face,
-            precision=options.precision,
+            precision=reduction.kind if reduction else options.precision,  # type: ignore[arg-type]
             shapes=shapes,
             phase=options.phase,
             signature=signature,
@@ -101,6 +115,7 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
         target=target,
         plugins=_plugins(options.plugins, target),
         fp32_layers=_fp32_layers(options),
+        reduction=reduction,
     )
     return plan, notes
 
@@ -108,9 +123,14 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
 def _fp32_layers(options: Options) -> tuple[str, ...]:
     if options.fp32_layers is None:
         return ()
-    if options.precision != "fp16":
+    if options.precision not in ("fp16", "bf16", "int8", "fp8"):
         raise UsageError(
-            f"--fp32-layers with --precision {options.precision}: it is for --precision fp16"
+            f"--fp32-layers with --precision {options.precision}: for fp16, bf16, int8, fp8 only"
+        )
+    if options.fp32_layers == AUTO and options.precision != "fp16":
+        raise UsageError(
+            f"--fp32-layers auto with --precision {options.precision}: it is for fp16; --precision "
+            "auto finds the layers that 8 bits hurt"
         )
     patterns = tuple(part.strip() for part in options.fp32_layers.split(","))
     if not all(patterns) or (AUTO in patterns and len(patterns) > 1):

@@ -28,21 +28,41 @@ try:
     from allfocus.runtime.files import publish
     from allfocus.runtime.layout import layout, multiple_in
     from allfocus.runtime.signature import PHASES
-    from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
+    from allfocus.runtime.spec import (
+        CANARY_KEY,
+        GRAPH_KEY,
+        SPEC_KEY,
+        Graph,
+        Precision,
+        Shapes,
+        Size,
+        Spec,
+    )
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export]"')
 
 if TYPE_CHECKING:
     import onnx
 
+    from allfocus.export.eight_bits import EightBits
     from allfocus.train.models.base import Net
 
 
-def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx.ModelProto:
+_BFLOAT16_OPSET = 22
+
+
+def export(
+    net: Net,
+    spec: Spec,
+    graph: Graph,
+    kept: Sequence[str] = (),
+    bits: EightBits | None = None,
+) -> onnx.ModelProto:
     """The ONNX model of `net` as `graph` describes it, with both in its metadata,
     and with what `net` answers to the golden frame.
 
-    `spec` is that of the graph (see `of_graph`); in fp16, the layers `kept` stay float32.
+    `spec` is that of the graph (see `of_graph`); in fp16, the layers `kept` stay float32. `bits`
+    brings the graph, of a precision that has 8, to them.
 
     Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
     """
@@ -52,7 +72,7 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
 
     with _quiet():
         program = torch.onnx.export(
-            faces.face(net, graph, kept).eval(),
+            faces.face(net, replace(graph, precision=base_of(graph, bits)), kept).eval(),
             tuple(torch.from_numpy(array) for array in _examples(graph, net)),
             dynamo=True,
             input_names=graph.signature.inputs,
@@ -66,9 +86,27 @@ def export(net: Net, spec: Spec, graph: Graph, kept: Sequence[str] = ()) -> onnx
     ops.attach_functions(model)
     _clean(model)
     _name_as_checkpoint(model, faces.PREFIX)
+    if graph.precision == "bf16":
+        _raise_opset(model)
+    if bits is not None:
+        model = bits.applied(model, spec)
     labels = {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()}
     _label(model, {**labels, CANARY_KEY: golden.answers(net, graph)})
     return model
+
+
+def _raise_opset(model: onnx.ModelProto) -> None:
+    """To the first in which convolutions take bfloat16; nothing else that is used here changed."""
+    for opset in model.opset_import:
+        if opset.domain == "":
+            opset.version = max(opset.version, _BFLOAT16_OPSET)
+
+
+def base_of(graph: Graph, bits: EightBits | None) -> Precision:
+    """What a graph computes in where it is not in 8 bits."""
+    if bits is None:
+        return graph.precision
+    return "fp32" if bits.dialect in ("ort", "openvino") else "fp16"
 
 
 def of_graph(spec: Spec, net: Net, graph: Graph) -> Spec:

@@ -20,6 +20,7 @@ try:
     from allfocus.export.face_options import add_face
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
     from allfocus.export.plan import AUTO, DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
+    from allfocus.export.precision_options import add_precision
     from allfocus.export.steps import Steps
     from allfocus.export.tolerance import Tolerance, tolerance
     from allfocus.export.weights import OPTION
@@ -29,13 +30,15 @@ try:
     from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
     from allfocus.runtime.signature import PHASES
-    from allfocus.runtime.spec import CANARY_KEY, Spec
+    from allfocus.runtime.spec import CANARY_KEY, LOSS_KEY, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export,trt-rtx]"')
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+    from allfocus.export.eight_bits import Reduced
+    from allfocus.export.reduction import Reduction
     from allfocus.train.models.base import Net
 
 
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="didanet", help="a model's name (default didanet)")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
     parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
+    add_precision(parser)
     parser.add_argument("--size", help=f"one size, WIDTHxHEIGHT (default {DEFAULT_SIZE})")
     for end in ("min", "opt", "max"):
         parser.add_argument(f"--{end}", help="a range of sizes; give --min, --opt and --max")
@@ -64,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fp32-layers",
         help="layers that stay float32 in fp16, by name or pattern (tail,blocks.0.*), or auto: the "
-        "fewest that reach the model's PSNR",
+        "fewest that reach the model's PSNR; in int8 and fp8, layers that are not in 8 bits",
     )
     add_face(parser, "frame")
     parser.add_argument("--onnx-only", action="store_true", help="make no engine")
@@ -95,7 +98,8 @@ class Source:
     net: Net
     spec: Spec
     onnx: ModelProto
-    kept: tuple[str, ...]  # layers in float32
+    kept: tuple[str, ...]  # layers in float32, or not in 8 bits
+    reduced: Reduced | None = None
 
 
 def export(plan: Plan, *, out: Path | None = None, force: bool = False) -> dict[str, Any]:
@@ -185,9 +189,26 @@ def _trace(plan: Plan, steps: Steps) -> Source:
     with steps("export"):
         from allfocus.export import to_onnx
 
-        kept = _kept(plan, net)
+        if plan.reduction is None:
+            kept = _kept(plan, net)
+            spec = to_onnx.of_graph(spec, net, plan.graph)
+            return Source(net, spec, to_onnx.export(net, spec, plan.graph, kept), kept)
+    with steps("8 bits"):
+        reduced = _reduced(plan, plan.reduction, net, spec)
+    with steps("export"):
         spec = to_onnx.of_graph(spec, net, plan.graph)
-        return Source(net, spec, to_onnx.export(net, spec, plan.graph, kept), kept)
+        model = to_onnx.export(net, spec, plan.graph, bits=reduced.bits)
+        model.metadata_props.add(
+            key=LOSS_KEY, value=json.dumps(reduced.label(plan.reduction.max_loss))
+        )
+        return Source(net, spec, model, reduced.bits.kept, reduced)
+
+
+def _reduced(plan: Plan, how: Reduction, net: Net, spec: Spec) -> Reduced:
+    from allfocus.export.eight_bits import reduce
+    from allfocus.export.lower import matching
+
+    return reduce(net, spec, how, matching(net, plan.fp32_layers))
 
 
 def _kept(plan: Plan, net: Net) -> tuple[str, ...]:
@@ -205,14 +226,30 @@ def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict
     """Write the ONNX file, compare it with PyTorch, measure its memory: the figures of parity."""
     from allfocus.export import footprint, to_onnx
     from allfocus.export.verify import verify
+    from allfocus.export.widened import ON_CPUS
 
     with steps("parity"):
         to_onnx.write(source.onnx, path)
         limit = entry(plan.model).fp16_db
         figures = verify(path, source.net, plan.graph, fp16_db=limit, kept=source.kept)
-    with steps("memory"):
-        footprint.write_down(path)
+    if source.reduced is not None:
+        figures |= _write_trade(source.reduced, plan, path)
+    if plan.graph.precision in ON_CPUS:
+        with steps("memory"):
+            footprint.write_down(path)
     return figures
+
+
+def _write_trade(reduced: Reduced, plan: Plan, path: Path) -> dict[str, float]:
+    """What 8 bits cost, beside the ONNX file `path`, with the ranges; figures for the manifest."""
+    from allfocus.export import trade_text
+
+    assert plan.reduction is not None
+    stem = path.with_name(plan.stem)
+    trade_text.write(reduced.trade, stem)
+    reduced.bits.ranges.write(stem.with_name(f"{plan.stem}-ranges.json"))
+    print(trade_text.table(reduced.trade), file=sys.stderr)
+    return reduced.figures(plan.reduction.max_loss)
 
 
 def _options(args: argparse.Namespace) -> Options:
@@ -273,8 +310,15 @@ def _table(report: dict[str, Any]) -> str:
         f"parity   max_abs {parity['max_abs']:.2g}, mean_abs {parity['mean_abs']:.2g}, "
         f"psnr_db {parity['psnr_db']:.1f} against PyTorch fp32 (allowed: {allowed})"
     )
-    if "float16_psnr_db" in parity:
-        lines.append(f"float16  psnr_db {parity['float16_psnr_db']:.1f} with every result rounded")
+    for half in ("float16", "bfloat16"):
+        if f"{half}_psnr_db" in parity:
+            lines.append(f"{half:<8} psnr_db {parity[f'{half}_psnr_db']:.1f}, every result rounded")
+    if "loss_db" in parity:
+        lines.append(
+            f"loss     {parity['loss_db']:.4f} dB on the evaluation set (allowed: "
+            f"{parity['max_loss_db']:g}): {parity['evaluation_psnr_db']:.3f}, float32 "
+            f"{parity['float32_evaluation_psnr_db']:.3f}"
+        )
     return "\n".join(lines)
 
 

@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.export.deviation import Deviation, measure
-from allfocus.export.tolerance import tolerance
-from allfocus.runtime.backend import Options
+from allfocus.export.tolerance import least_db, tolerance
+from allfocus.export.widened import opened
 from allfocus.runtime.errors import ParityError
 from allfocus.runtime.frame import peak
 from allfocus.runtime.layout import as_frame
-from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Size
 
@@ -63,30 +62,32 @@ def verify(
     with torch.inference_mode():
         outputs = net.run(graph.phase, *as_faces.seen(given, graph).values())
     expected = dict(zip(graph.signature.outputs, outputs, strict=True))
-    with OrtBackend(onnx_file, Options()) as backend:
+    with opened(onnx_file, graph) as backend:
         found = backend.run(given)
     reference = as_faces.answered(samples.cut(expected, graph), given, graph)
     figures = compare(found, reference, graph, fp16_db)
-    if graph.precision == "fp16":
-        figures["float16_psnr_db"] = check_half(net, graph, fp16_db, kept)
+    if graph.precision in ("fp16", "bf16"):
+        half = {"fp16": "float16", "bf16": "bfloat16"}[graph.precision]
+        figures[f"{half}_psnr_db"] = check_half(net, graph, fp16_db, kept)
     return figures
 
 
 def check_half(net: Net, graph: Graph, fp16_db: float, kept: Sequence[str] = ()) -> float:
-    """PSNR in dB of a phase of the float32 `net` against itself in float16.
+    """PSNR in dB of a phase of the float32 `net` against itself in the half precision of `graph`.
 
-    Raises ParityError, with the layers that lose most, where it is under `fp16_db`.
+    Raises ParityError, with the layers that lose most, where it is under what `fp16_db` asks of it.
     """
     from allfocus.export.layers import Trial, worst
 
     found = Trial(net, graph, HALF_SIZE).psnr(kept)
-    if not found >= fp16_db:
+    least = least_db(graph.precision, fp16_db)
+    if not found >= least:
         losses = worst(net, graph, kept)
         names = ", ".join(f"{name} ({db:.1f} dB alone)" for name, db in losses)
         keep = ",".join((*kept, *(name for name, _ in losses)))
         raise ParityError(
-            f"in float16 the net is at {found:.1f} dB of itself in float32, expected at least "
-            f"{fp16_db:g}; nothing was kept. The layers that lose most: {names}. Keep them in "
+            f"in {graph.precision} the net is at {found:.1f} dB of itself in float32, expected at "
+            f"least {least:g}; nothing was kept. The layers that lose most: {names}. Keep them in "
             f"float32 with --fp32-layers {keep}, let --fp32-layers auto find which, or use "
             "--precision fp32"
         )

@@ -74,7 +74,7 @@ def test_the_net_is_left_as_it_is() -> None:
 
 
 def test_an_overflow_that_onnx_runtime_would_not_show_is_refused() -> None:
-    with pytest.raises(ParityError, match="in float16 the net is at -inf dB"):
+    with pytest.raises(ParityError, match="in fp16 the net is at -inf dB"):
         check_half(Scale(1000.0), GRAPH, 60.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,15 @@ import torch
 from safetensors.torch import save_file
 
 import allfocus
-from allfocus.export import packaged, to_onnx
+from allfocus.export import calibration, packaged, to_onnx
 from allfocus.export.packaged import Stored, read_header, refer
+from allfocus.export.quality import Quality
 from allfocus.runtime.backend import Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import ArtefactError, CheckpointError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import LOSS_KEY
 from allfocus.train import checkpoint
 from allfocus.train.models import build
 from allfocus.train.models.base import Deblurrer
@@ -104,8 +107,43 @@ def test_zero_and_equal_weights_that_the_exporter_drops(tmp_path: Path) -> None:
         net.get_parameter("restorer.blocks.1.conv2.bias").fill_(0.5)
     weights = written(net, tmp_path / f"{TINY}.safetensors")
     parity = packaged.write_files(TINY, weights, tmp_path)  # in place: nothing to copy
-    assert set(parity) == {"whole", "estimate", "restore"}
+    assert set(parity) == {(phase, "fp32", "") for phase in ("whole", "estimate", "restore")}
     assert max(figures["max_abs"] for figures in parity.values()) <= 1e-4
+
+
+def test_files_in_eight_bits_refer_to_the_same_weights(
+    pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calibrated once, for both engines, and measured on one scene only, which is quick."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    shutil.copy(DATA / "chelsea.png", photos)
+    monkeypatch.setattr(Quality, "speed", lambda *_: None)
+    monkeypatch.setattr(calibration, "COUNT", 2)
+    init = Quality.__init__
+    monkeypatch.setattr(Quality, "__init__", lambda s, m, k, _: init(s, m, k, 1))
+    weights = shutil.copy(pair / f"{TINY}.safetensors", tmp_path)
+    out = tmp_path / "out"
+    made = packaged.write_files(TINY, Path(weights), out, photos)
+    assert {kind[1:] for kind in made} == {("fp32", ""), ("int8", ""), ("int8", "openvino")}
+    assert (out / f"{TINY}-ranges.json").is_file()
+    image = np.random.default_rng(0).random((1, 3, 40, 72), dtype=np.float32)
+    sharp = {}
+    for ending in ("", "-int8", "-int8-openvino"):
+        path = out / f"{TINY}{ending}.onnx"
+        assert path.stat().st_size < 200_000
+        with OrtBackend(path, Options(threads=1)) as backend:
+            assert backend.graph.precision == ("int8" if ending else "fp32")
+            sharp[ending] = backend.infer(image).sharp
+    for ending in ("-int8", "-int8-openvino"):
+        assert 1e-6 < float(np.abs(sharp[ending] - sharp[""]).mean()) < 0.02
+        label = {
+            each.key: each.value
+            for each in onnx.load(
+                str(out / f"{TINY}{ending}.onnx"), load_external_data=False
+            ).metadata_props
+        }[LOSS_KEY]
+        assert json.loads(label)["ranges"].startswith("mse of ")
 
 
 @pytest.fixture(scope="module")

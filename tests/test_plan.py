@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_an_unknown_phase_names_those_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"fp32_layers": "a", "precision": "fp32"}, "it is for --precision fp16"),
+        ({"fp32_layers": "a", "precision": "fp32"}, "for fp16, bf16, int8, fp8 only"),
         ({"fp32_layers": "a,,b"}, "expected layers such as"),
         ({"fp32_layers": "auto,b"}, "or auto alone"),
     ],
@@ -231,3 +232,61 @@ def test_the_catalogues_multiple_is_the_nets(name: str) -> None:
     from allfocus.train.models import build
 
     assert build(name).multiple == MODELS[name].multiple
+
+
+@pytest.mark.parametrize(
+    ("precision", "target", "able"),
+    [
+        ("fp8", "sm75", "fp32, fp16, int8"),
+        ("bf16", "sm75,sm89", "fp32, fp16, int8"),
+        ("fp8", "sm86", "fp32, fp16, bf16, int8"),
+    ],
+)
+def test_a_precision_that_a_gpu_cannot_run_is_refused(
+    precision: str, target: str, able: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, ABSENT, tensorrt_rtx="1.7.1")
+    unable = target.partition(",")[0]
+    with pytest.raises(UsageError, match=f"{precision}: {unable} cannot.* expected one of {able},"):
+        plan(precision=precision, target=target, onnx_only=False)
+
+
+def test_eight_bits_are_written_for_the_engine_that_runs_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, ABSENT, tensorrt_rtx="1.7.1")
+    assert plan(precision="int8")[0].reduction.dialect == "ort"
+    assert plan(precision="int8", onnx_only=False)[0].reduction.dialect == "trt"
+    assert plan(precision="fp8", target="sm89", onnx_only=False)[0].reduction.dialect == "fp8"
+    own = plan(precision="auto", purpose="openvino", max_loss="0.05dB")[0]
+    assert (own.reduction.search, own.reduction.max_loss) == (True, 0.05)
+    assert own.graph.precision == "int8"
+    assert own.stem == "didanet-tiny-int8-openvino-600x400"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int8", "purpose": "ort", "onnx_only": False}, "--onnx-only too"),
+        ({"precision": "fp8", "purpose": "ort"}, "no CPU computes convolutions in it"),
+        ({"precision": "fp16", "purpose": "ort"}, "--for with --precision fp16"),
+        ({"precision": "fp32", "max_loss": "0.1"}, "--max-loss with --precision fp32"),
+        ({"precision": "int8", "max_loss": "a bit"}, "expected decibels"),
+        ({"precision": "int8", "max_loss": "-1dB"}, "expected decibels"),
+        ({"precision": "int8", "method": "max"}, "unknown --method 'max'"),
+        ({"precision": "int8", "purpose": "gpu"}, "unknown --for 'gpu'"),
+        ({"precision": "int8", "fp32_layers": "auto"}, "--precision auto finds the layers"),
+        ({"precision": "fp32", "fp32_layers": "tail"}, "for fp16, bf16, int8, fp8 only"),
+    ],
+)
+def test_options_of_eight_bits_that_do_not_fit(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        plan(**options)
+
+
+def test_ranges_come_from_one_place(tmp_path: Path) -> None:
+    both = {"ranges": tmp_path / "a.json", "calibrate": tmp_path}
+    with pytest.raises(UsageError, match="give one"):
+        plan(precision="int8", **both)
+    with pytest.raises(UsageError, match="--method with --ranges"):
+        plan(precision="int8", ranges=tmp_path / "a.json", method="minmax")

@@ -1,0 +1,185 @@
+"""Bringing a net to 8 bits: ranges, then the choice of layers, then what that loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allfocus.export import ranges as ranges_file
+from allfocus.export.quantize import Dialect
+from allfocus.export.ranges import Ranges
+from allfocus.export.reduction import Reduction
+from allfocus.runtime.cachedir import cache_dir
+from allfocus.runtime.errors import ParityError, UsageError
+from allfocus.runtime.signature import KINDS
+from allfocus.runtime.spec import Graph, Spec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from allfocus.export.search import Trade
+    from allfocus.train.models.base import Net
+
+_TRIED_ON = 4  # crops that single layers are tried on
+
+
+@dataclass(frozen=True, kw_only=True)
+class EightBits:
+    """How a graph of a net is quantised; see `quantize`."""
+
+    ranges: Ranges
+    dialect: Dialect
+    kept: tuple[str, ...] = ()
+    inline: bool = True  # whether weights are rounded here, or when the graph is loaded
+
+    def applied(self, model: ModelProto, spec: Spec) -> ModelProto:
+        """The graph in 8 bits."""
+        from allfocus.export.quantize import quantize
+
+        kept = self._there(model)
+        return quantize(model, spec, self.ranges, self.dialect, kept, inline=self.inline)
+
+    def _there(self, model: ModelProto) -> tuple[str, ...]:
+        """Of the layers kept, those of this graph: a phase has a part of them."""
+        from allfocus.export.quant_layers import find_layers
+
+        names = {layer.name for layer in find_layers(model)}
+        return tuple(name for name in self.kept if name in names)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What came out: how to quantise, what it loses, and in which steps that was found."""
+
+    bits: EightBits
+    trade: Trade
+
+    def figures(self, max_loss: float) -> dict[str, float]:
+        """For a manifest: dB on the evaluation set."""
+        loss = self.trade.taken.loss
+        return {
+            "max_loss_db": max_loss,
+            "loss_db": loss.loss_db,
+            "evaluation_psnr_db": loss.psnr_db,
+            "float32_evaluation_psnr_db": loss.original_db,
+            "to_float32_psnr_db": loss.to_original_db,
+        }
+
+    def label(self, max_loss: float) -> dict[str, Any]:
+        """For the graph's metadata: the figures, the layers, and where the ranges come from."""
+        from allfocus.train.evaluation_set import VERSION
+
+        ranges = self.bits.ranges
+        return {
+            **self.figures(max_loss),
+            "evaluation_set": VERSION,
+            "dialect": self.bits.dialect,
+            "kept": list(self.bits.kept),
+            "ranges": f"{ranges.method} of {ranges.crops} crops of {ranges.source}",
+        }
+
+
+def reduce(
+    net: Net, spec: Spec, how: Reduction, kept: tuple[str, ...] = (), scenes: int | None = None
+) -> Reduced:
+    """Find ranges and layers of the whole net; `kept`: layers that the user keeps out of it.
+
+    Raises UsageError for a net that does not make single pictures sharp, InputError for a folder
+    that cannot be calibrated on, ArtefactError for ranges of another net, and ParityError where the
+    limit cannot be reached, or is broken and was not to be.
+    """
+    from allfocus.export.calibration import crops_of
+    from allfocus.export.quality import Quality
+    from allfocus.export.search import Search
+
+    original = _traced(net, spec, _graph(spec, "fp32"))
+    found = _ranges(original, spec, how)
+    base = original if how.base == "fp32" else _traced(net, spec, _graph(spec, how.base))
+
+    def make(names: Sequence[str]) -> ModelProto:
+        bits = EightBits(ranges=found, dialect=how.dialect, kept=tuple(names))
+        return bits.applied(base, spec)
+
+    quality = Quality(original, net.multiple, scenes)
+    search = Search(_work(net, found), make, quality, how.dialect, how.max_loss)
+    crops = crops_of(how.calibrate, _TRIED_ON).arrays if how.search else ()
+    trade = search.run(crops) if how.search else search.once(kept)
+    if not trade.holds and not how.forced:
+        raise ParityError(_too_much(trade))
+    bits = EightBits(ranges=found, dialect=how.dialect, kept=trade.taken.kept)
+    return Reduced(bits, trade)
+
+
+def saved_ranges(spec: Spec, how: Reduction) -> Path:
+    """Where ranges that were found on generated scenes are kept for the next export."""
+    return cache_dir() / f"ranges-{spec.name}-{spec.weights_sha256[:16]}-{how.method}.json"
+
+
+def packaged_ranges(model: str) -> Path:
+    """Where the package carries ranges of its weights, found on photos."""
+    from allfocus.export.weights import packaged_weights
+
+    return packaged_weights(model).with_name(f"{model}-ranges.json")
+
+
+def _ranges(original: ModelProto, spec: Spec, how: Reduction) -> Ranges:
+    from allfocus.export.calibration import crops_of
+    from allfocus.export.observe import observe
+
+    if how.ranges is not None:
+        return ranges_file.read(how.ranges)
+    if how.calibrate is None:
+        for path in (packaged_ranges(spec.name), saved_ranges(spec, how)):
+            known = ranges_file.read(path) if path.is_file() else None
+            if known and (known.weights_sha256, known.method) == (spec.weights_sha256, how.method):
+                return known
+    found = observe(original, spec, crops_of(how.calibrate), how.method)
+    if how.calibrate is None:
+        found.write(saved_ranges(spec, how))
+    return found
+
+
+def _graph(spec: Spec, precision: Any) -> Graph:
+    from allfocus.export.packaged import graph_of
+
+    graph = graph_of(spec.name)
+    inputs = graph.signature.inputs
+    if "sharp" not in graph.signature.outputs or [KINDS[name] for name in inputs] != ["picture"]:
+        raise UsageError(
+            f"{spec.name} makes no single picture sharp, so nothing tells what 8 bits cost it; use "
+            "--precision fp16 or fp32"
+        )
+    return replace(graph, precision=precision)
+
+
+def _traced(net: Net, spec: Spec, graph: Graph) -> ModelProto:
+    from allfocus.export import to_onnx
+
+    return to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
+
+
+def _work(net: Net, found: Ranges) -> dict[str, float]:
+    """Multiply-accumulates of the layers that can go to 8 bits."""
+    import torch
+
+    from allfocus.train.models.count import count_layers
+
+    side = 16 * net.multiple
+    rows = count_layers(net, torch.zeros(1, 3, side, side, device="meta"))
+    work: dict[str, float] = {}
+    for row in rows:
+        if row.name in found.layers:
+            work[row.name] = work.get(row.name, 0.0) + row.macs
+    return work
+
+
+def _too_much(trade: Trade) -> str:
+    loss = trade.taken.loss
+    return (
+        f"in 8 bits the net loses {loss.loss_db:.3f} dB on the evaluation set ({loss.psnr_db:.2f} "
+        f"instead of {loss.original_db:.2f}), expected at most {trade.max_loss:g}; nothing was "
+        "kept. --precision auto keeps the layers that hurt most out of it, --calibrate DIR finds "
+        "ranges on your own pictures, --max-loss allows more, --accept-loss takes it as it is"
+    )

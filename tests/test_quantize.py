@@ -1,0 +1,151 @@
+"""Graphs in 8 bits: what has Q/DQ nodes around it in each dialect, and what that computes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+from quantised import TINY, net_and_spec, picture, psnr, ranges, sharp, traced
+
+from allfocus.export import to_onnx
+from allfocus.export.eight_bits import EightBits
+from allfocus.export.packaged import graph_of
+from allfocus.export.quant_layers import find_layers
+from allfocus.export.quantize import DIALECTS, Dialect, added, quantize
+from allfocus.runtime.errors import ArtefactError
+
+
+def made(dialect: Dialect, *kept: str, inline: bool = True) -> onnx.ModelProto:
+    model, spec = traced()
+    return quantize(model, spec, ranges(), dialect, kept, inline=inline)
+
+
+def kinds(model: onnx.ModelProto) -> Counter[str]:
+    return Counter(node.op_type for node in model.graph.node)
+
+
+def values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+
+
+def test_layers_are_called_as_in_the_net() -> None:
+    model, _ = traced()
+    net, _ = net_and_spec()
+    convolutions = [
+        name.removesuffix(".weight") for name, p in net.named_parameters() if p.ndim > 1
+    ]
+    assert {layer.name for layer in find_layers(model)} == set(convolutions)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_pictures_stay_what_they_were(dialect: Dialect) -> None:
+    model, _ = traced()
+    reduced = made(dialect)
+    onnx.checker.check_model(reduced, full_check=True)
+    image = picture()
+    assert psnr(sharp(reduced, image), sharp(model, image)) > (25 if dialect == "fp8" else 40)
+    assert psnr(sharp(reduced, image), sharp(model, image)) < 110  # something is rounded
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_convolution_reads_rounded_tensors_and_weights(dialect: Dialect) -> None:
+    reduced = made(dialect)
+    producers = {name: node for node in reduced.graph.node for name in node.output}
+    for node in reduced.graph.node:
+        if node.op_type == "Conv":
+            assert producers[node.input[0]].op_type == "DequantizeLinear"
+            assert producers[node.input[1]].op_type == "DequantizeLinear"
+            assert (node.input[2] in producers) == (dialect == "ort")
+
+
+def test_the_dialects_differ_as_their_engines_want() -> None:
+    layers = len(find_layers(traced()[0]))
+    codes = {d: values(made(d)) for d in ("ort", "openvino", "trt")}
+    zero_points = {
+        d: [v for n, v in found.items() if n.endswith(".zero")] for d, found in codes.items()
+    }
+    assert all(zero.dtype == np.int8 and not zero.any() for zero in zero_points["trt"])
+    assert any(zero.any() for zero in zero_points["openvino"] if zero.dtype == np.uint8)
+    assert (
+        sum(v.dtype == np.int32 and n.endswith(".codes") for n, v in codes["ort"].items()) == layers
+    )
+    assert not any(v.dtype == np.int32 for n, v in codes["trt"].items() if added(n))
+    rounded = {d: kinds(made(d))["QuantizeLinear"] for d in ("ort", "openvino", "trt")}
+    assert rounded["ort"] > rounded["openvino"] == rounded["trt"]
+
+
+def test_fp8_has_its_own_type() -> None:
+    reduced = made("fp8")
+    zeros = [t for t in reduced.graph.initializer if t.name.endswith(".zero")]
+    assert {t.data_type for t in zeros} == {TensorProto.FLOAT8E4M3FN}
+
+
+def test_the_picture_that_goes_in_is_held_exactly() -> None:
+    found = values(made("openvino"))
+    assert found["image.scale"] == pytest.approx(1 / 255)
+    assert found["image.zero"] == 0
+
+
+def test_what_comes_out_and_residual_sums_are_not_rounded() -> None:
+    reduced = made("ort")
+    producers = {name: node for node in reduced.graph.node for name in node.output}
+    for name in ("sharp", "defocus"):
+        assert producers[name].op_type not in ("DequantizeLinear", "QuantizeLinear")
+    sums = {node.output[0] for node in reduced.graph.node if node.op_type == "Add"}
+    ends = [node.input[0] for node in reduced.graph.node if node.op_type == "Add"]
+    assert sums & set(ends), "the sum of a block goes unrounded into the next one's"
+
+
+def test_layers_that_are_kept_stay_as_they_were() -> None:
+    kept = "restorer.head"
+    reduced = made("ort", kept)
+    node = next(n for n in reduced.graph.node if f"{kept}.weight" in n.input)
+    assert node.op_type == "Conv"
+    assert kinds(reduced)["Conv"] == kinds(traced()[0])["Conv"]
+    everything = [layer.name for layer in find_layers(traced()[0])]
+    untouched = made("ort", *everything)
+    np.testing.assert_array_equal(sharp(untouched, picture()), sharp(traced()[0], picture()))
+
+
+@pytest.mark.parametrize("dialect", ["ort", "openvino", "trt"])
+def test_weights_may_be_rounded_when_the_graph_is_loaded(dialect: Dialect) -> None:
+    inside, outside = made(dialect), made(dialect, inline=False)
+    names = {t.name for t in outside.graph.initializer}
+    assert "restorer.head.weight" in names
+    assert "restorer.head.weight" not in {t.name for t in inside.graph.initializer}
+    np.testing.assert_array_equal(sharp(inside, picture()), sharp(outside, picture()))
+
+
+def test_the_graph_that_was_given_stays() -> None:
+    before = traced()[0].SerializeToString(deterministic=True)
+    made("ort")
+    assert traced()[0].SerializeToString(deterministic=True) == before
+
+
+def test_a_half_precision_graph_keeps_its_type_between_the_convolutions() -> None:
+    net, spec = net_and_spec()
+    graph = replace(graph_of(TINY), precision="int8")
+    bits = EightBits(ranges=ranges(), dialect="trt")
+    reduced = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph, bits=bits)
+    onnx.checker.check_model(reduced, full_check=True)
+    scales = [v for n, v in values(reduced).items() if n.endswith(".scale")]
+    assert {v.dtype for v in scales} == {np.dtype(np.float16)}
+    assert psnr(sharp(reduced, picture()), sharp(traced()[0], picture())) > 40
+
+
+def test_ranges_of_other_weights_are_refused() -> None:
+    model, spec = traced()
+    other = replace(spec, weights_sha256="0" * 64)
+    with pytest.raises(ArtefactError, match="with weights 000000000000: calibrate again"):
+        quantize(model, other, ranges(), "ort")
+
+
+def test_ranges_that_lack_a_layer_are_refused() -> None:
+    model, spec = traced()
+    some = dict(list(ranges().layers.items())[1:])
+    with pytest.raises(ArtefactError, match="has other layers than when it was calibrated"):
+        quantize(model, spec, replace(ranges(), layers=some), "ort")
