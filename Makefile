@@ -1,11 +1,12 @@
-# Two commands: `make demo` and `make test`. `make test-all` adds the full-size nets. Each makes .venv first and installs what it needs.
+# Two commands: `make demo` and `make test`. `make test-all` adds the full-size nets, `make regressions`
+# sees whether a call has become slower. Each makes .venv first and installs what it needs.
 PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: demo test test-all lint types pytest clean
+.PHONY: demo test test-all regressions lint types pytest clean
 
 demo: $(VENV)/demo.done
 	$(BIN)/python -m allfocus.benchmarks.demo --out demo-out
@@ -14,6 +15,11 @@ test: lint types pytest
 
 test-all: lint types
 	$(BIN)/python -m pytest -m ""
+
+# No times, only ratios within one run and counts: see benchmarks/README.md.
+regressions: $(VENV)/test.done
+	$(BIN)/allfocus bench ratios --out out/ratios.json
+	$(BIN)/allfocus bench compare benchmarks/results/ratios-xeon-2core.json out/ratios.json --tolerance 50%
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

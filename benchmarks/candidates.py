@@ -24,6 +24,8 @@ from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.skip import AUTO, Choice
+from allfocus.runtime.spec import Wanted
+from allfocus.runtime.ways import precision_of
 from allfocus.train.evaluation_pair import Pair
 
 ALL = "all"  # of the models, where a command takes several
@@ -102,15 +104,23 @@ def labels(models: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def open_model(
-    model: str, backend: str, threads: int, label: str | None = None, *, skip: Choice = AUTO
+    model: str,
+    backend: str,
+    threads: int,
+    label: str | None = None,
+    *,
+    skip: Choice = AUTO,
+    precision: Wanted | None = None,
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
     It is called `label` or, without one, by its name or its file's. `skip` is that of
-    `allfocus.load`; a model that makes no picture leaves out nothing. Raises UsageError for one
-    that takes something else than one picture, and what loading raises.
+    `allfocus.load`; a model that makes no picture leaves out nothing. `precision` None: see
+    `reproducible`. Raises UsageError for one that takes something else than one picture, and what
+    loading raises.
     """
-    signature = _signature(model, backend)
+    backend, exact = reproducible(model, backend, precision)
+    signature = _signature(model, backend, exact)
     name = label or Path(model).name
     if tuple(signature.inputs) != ("image",):
         raise UsageError(
@@ -119,30 +129,51 @@ def open_model(
         )
     if signature.deblurs:
         with allfocus.load(
-            model, backend=backend, color="rgb", threads=threads, skip=skip
+            model, backend=backend, precision=exact, color="rgb", threads=threads, skip=skip
         ) as deblur:
             yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
     else:
-        with allfocus.load_model(model, backend=backend, color="rgb", threads=threads) as loaded:
+        with allfocus.load_model(
+            model, backend=backend, precision=exact, color="rgb", threads=threads
+        ) as loaded:
             yield _candidate(name, loaded, lambda _, given: _named(loaded(image=given)))
 
 
-def _signature(model: str, backend: str) -> Signature:
+def reproducible(model: str, backend: str, precision: Wanted | None) -> tuple[str, Wanted]:
+    """Backend and precision with which figures of quality are the same again, and elsewhere.
+
+    Where nothing is asked for, models are computed in fp32, and a file as it is, in ONNX Runtime:
+    what is the fastest on a machine is another thing on the next. An engine runs where it can.
+    """
+    if Path(model).suffix == ".engine":
+        return backend, precision or "auto"
+    if precision is None:
+        precision = precision_of(Path(model)) if Path(model).suffix == ".onnx" else "fp32"
+        backend = "onnxruntime" if backend == "auto" else backend
+    return backend, precision
+
+
+def _signature(model: str, backend: str, precision: Wanted) -> Signature:
     if model in MODELS:
         return MODELS[model].signature("whole")
-    with allfocus.load_model(model, backend=backend) as loaded:
+    with allfocus.load_model(model, backend=backend, precision=precision) as loaded:
         return loaded.graph.signature
 
 
 @contextmanager
-def open_classical(name: str, model: str | None, backend: str, threads: int) -> Iterator[Candidate]:
+def open_classical(
+    name: str, model: str | None, backend: str, threads: int, precision: Wanted | None = None
+) -> Iterator[Candidate]:
     """The baseline `name` under the true map or, where `model` is given, under that of the model of
-    this name, or artefact of this path.
+    this name, or artefact of this path; `precision` as for `open_model`.
     """
     from allfocus.benchmarks.baselines import open_baseline
 
+    exact: Wanted = "auto"
+    if model is not None:
+        backend, exact = reproducible(model, backend, precision)
     with open_baseline(
-        name, model=model, backend=backend, color="rgb", threads=threads
+        name, model=model, backend=backend, precision=exact, color="rgb", threads=threads
     ) as baseline:
 
         def run(pair: Pair, given: Given) -> Output:
@@ -163,7 +194,7 @@ def _candidate(
         kind="model",
         run=run,
         backend=loaded.backend,
-        precision=loaded.graph.precision,
+        precision=loaded.precision,
         weights=spec.weights,
         weights_sha256=spec.weights_sha256,
         max_radius=spec.max_radius,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _RUNTIME, _BASELINE, _INK, _FAINT = "#2a6f97", "#a9b4bd", "#1d2730", "#5c6973"
 _LOG_FROM = 30  # slowest / fastest from which a linear axis would hide the fastest
+_CHARACTER = 0.0078  # of a name, in widths of the figure
 _LEGEND = "{}: median   whiskers: 5th to 95th percentile   small dots: single calls"
 
 
@@ -47,7 +48,8 @@ def make_figure(report: LatencyReport) -> Figure:
     height = 2.0 + 0.75 * len(rows)  # inches
     figure = Figure(figsize=(10, height), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.235, 0.95 / height, 0.735, (height - 2.0) / height))
+    left = max(0.235, 0.02 + _CHARACTER * max(len(row.name) for row in rows))
+    axes = figure.add_axes((left, 0.95 / height, 0.97 - left, (height - 2.0) / height))
     medians = [row.total_ms.median for row in rows]
     log = medians[-1] / medians[0] > _LOG_FROM
     for place, row in enumerate(rows):
@@ -98,7 +100,7 @@ def _style(axes: Axes, rows: list[Row], paper: Quoted | None, log: bool) -> None
     values += [paper.seconds * 1e3] if paper is not None else []
     if log:
         axes.set_xscale("log")
-        axes.set_xlim(min(values) / 2, max(values) * (max(values) / min(values)) ** 0.5)
+        axes.set_xlim(min(values) / 2, max(values) * (max(values) / min(values)) ** 0.7)
     else:
         axes.set_xlim(0, max(values) * 1.5)
     axes.set_ylim(len(rows) - 0.45, -0.55)

@@ -6,52 +6,46 @@ See benchmarks/README.md for how it is measured and what its figures mean.
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
-from tqdm import tqdm
-
 from allfocus.benchmarks.common import (
-    PHOTO,
     QUOTED,
     add_output_arguments,
     add_round_arguments,
     deliver,
-    rounds,
     size,
 )
-from allfocus.benchmarks.contenders import Call, Contender, Frame
-from allfocus.benchmarks.machine import describe, finish
-from allfocus.benchmarks.memory import peak
+from allfocus.benchmarks.latency_text import render
+from allfocus.benchmarks.machine import describe, finish, speeds
 from allfocus.benchmarks.plan import (
     Field,
     Plan,
-    open_baselines,
     open_classical,
+    open_pytorch,
     open_runtimes,
     open_source,
 )
-from allfocus.benchmarks.rows import Measured, make_rows, render
-from allfocus.benchmarks.schema import LATENCY, LatencyReport, Quoted
+from allfocus.benchmarks.rows import Setting, make_rows
+from allfocus.benchmarks.schema import LATENCY, DeviceRates, LatencyReport, Quoted
+from allfocus.benchmarks.turns import BESIDE, Turns
+from allfocus.runtime import skip as skips
 from allfocus.runtime.catalogue import BASELINES, MODELS
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.pictures.image import read_image
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import Size
 
-_PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
 _CLASSICAL = f"also time deconvolution under the model's map: {', '.join(BASELINES)}"
 NOTES = (
     "frame: the package's photo, resized; within each round the contenders take turns",
     "against eager: time of eager PyTorch on the same device / this one's, round by round",
     "peak: of a process of its own that loads the contender and deblurs one frame",
+    "of matrix rate: the net's multiply-adds over infer, against a matrix product of that type; "
+    "of copy rate: its layers' inputs, outputs and weights, each once, against copying",
 )
 _PRE = "pre of a classical baseline: the model's whole call, which gives the map"
+_GPU = "GPU ms: kernels and copies of calls under a profiler, which are not among those timed"
 
 
 def measure(plan: Plan) -> LatencyReport:
@@ -62,62 +56,51 @@ def measure(plan: Plan) -> LatencyReport:
         field, skipped = open_runtimes(plan, source, stack)
         first = next(iter(field.values()))
         if plan.baseline == "eager":
-            field |= open_baselines(plan, list(field.values()), stack)
+            found, why = open_pytorch(plan, list(field.values()), stack)
+            field, skipped = field | found, skipped | why
         field |= open_classical(plan, source, stack)
-        measured = _time(plan, field)
-    rows = make_rows(measured, plan.size)
+        limits = _limits(plan, field)
+        turns = Turns(plan, field)
+        skipped |= turns.failed
+        before = speeds()
+        turns.take()
+        after = speeds()
+        measured = turns.measured()
+    setting = Setting(size=plan.size, beside=turns.beside, rates=limits)
+    rows = make_rows(measured, setting)
+    on_gpu = any(row.device == "cuda" for row in rows)
+    notes = (*NOTES, *([_PRE] if plan.classical else []), *([_GPU] if on_gpu else []))
     return LatencyReport(
         schema=LATENCY,
         machine=finish(machine),
-        model=first.model,
-        weights=first.weights,
+        model=first.spec.name,
+        weights=first.spec.weights,
         size=str(plan.size),
+        skip=str(plan.skip),
         precision=first.precision,
         threads=plan.cpu_threads,
         warmup=plan.warmup,
         repeats=len(rows[0].samples_ms),
+        clocks_before=before,
+        clocks_after=after,
+        rates=limits,
         rows=rows,
         skipped=skipped,
-        paper=_quoted(first.model, plan.size),
-        notes=(*NOTES, _PRE) if plan.classical else NOTES,
+        paper=_quoted(first.spec.name, plan.size),
+        notes=notes,
     )
 
 
-def photo(frame_size: Size) -> Frame:
-    """The package's photo as a frame of this size: uint8 [H, W, 3], BGR."""
-    image = read_image(PHOTO).pixels
-    shape = (frame_size.width, frame_size.height)
-    return np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _time(plan: Plan, field: Field) -> list[Measured]:
-    frame = photo(plan.size)
-    pictures: dict[str, Frame] = {}
-
-    def call(contender: Contender) -> Call:
-        time.sleep(_PAUSE)
-        pictures[contender.label], timed = contender.run(frame)
-        return timed
-
-    with tqdm(
-        desc="rounds", total=plan.repeats and plan.warmup + plan.repeats, disable=None
-    ) as bar:
-        calls = rounds(
-            {contender.label: partial(call, contender) for contender in field.values()},
-            warmup=plan.warmup,
-            repeats=plan.repeats,
-            seconds=plan.seconds,
-            tick=bar.update,
+def _limits(plan: Plan, field: Field) -> DeviceRates:
+    """Of the devices and types that contenders use; none where less than a whole frame is done."""
+    used = [(c.device, c.precision) for c in field.values() if c.role != "classical"]
+    if plan.skip != skips.OFF:
+        return DeviceRates(
+            matrix=(), copy=(), missing={"all": "with --skip, no net does a whole frame's work"}
         )
-    return [
-        Measured(
-            contender=contender,
-            calls=calls[contender.label],
-            picture=pictures[contender.label],
-            memory=peak(recipe, plan.size),
-        )
-        for recipe, contender in field.items()
-    ]
+    from allfocus.benchmarks import rates  # it needs torch
+
+    return rates.measure(used, plan.cpu_threads)
 
 
 def _quoted(model: str, frame_size: Size) -> Quoted | None:
@@ -136,6 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", metavar="FILE|random:SEED", help="export these first, to a temporary folder")
     add("--precision", choices=("fp32", "fp16"), help="of that export (fp32)")
     add("--baseline", choices=("eager", "none"), default="eager", help="what to compare with")
+    add("--skip", type=skips.argument, default=skips.OFF, help=f"in the runtime: {skips.HELP}")
+    add("--beside", type=size, metavar="WxH", help=f"frames of this size too ({BESIDE} on a GPU)")
     add("--classical", type=_names, default=(), metavar="NAME,...", help=_CLASSICAL)
     add("--threads", type=positive, help="CPU threads of each contender (all there are)")
     add_round_arguments(parser, warmup=1, seconds=60.0, of="to spend on rounds")
@@ -163,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
             precision=args.precision,
             baseline=args.baseline,
             classical=args.classical,
+            skip=args.skip,
+            beside=args.beside,
             threads=args.threads or 0,
             warmup=args.warmup,
             repeats=args.repeats,

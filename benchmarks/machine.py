@@ -9,14 +9,17 @@ import shutil
 import subprocess
 from datetime import datetime, timezone
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from allfocus.benchmarks.schema import Clock, Gpu, Machine
+from allfocus.benchmarks.schema import Clock, Clocks, Gpu, Machine
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.host import describe_cpu, installed_packages
 
+_CPUS = Path("/sys/devices/system/cpu")
+_CPUINFO = Path("/proc/cpuinfo")
 _CLOCK_QUERY = "name,clocks.sm,clocks.mem,temperature.gpu"
 
 
@@ -65,6 +68,40 @@ def clocks() -> tuple[Clock, ...]:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return ()
     return parse_clocks(done.stdout)
+
+
+def speeds() -> Clocks:
+    """How fast the CPUs that this process may use, and the GPUs, run now."""
+    return Clocks(cpu_mhz=_cpu_mhz(), gpus=clocks())
+
+
+def _cpu_mhz() -> tuple[int, ...]:
+    """By cpufreq, else by /proc/cpuinfo; in a virtual machine that is what the host tells it."""
+    if not hasattr(os, "sched_getaffinity"):
+        return ()
+    mine = sorted(os.sched_getaffinity(0))
+    files = [_CPUS / f"cpu{number}" / "cpufreq" / "scaling_cur_freq" for number in mine]
+    try:
+        return tuple(int(file.read_text(encoding="ascii")) // 1000 for file in files)
+    except (OSError, ValueError):
+        pass
+    try:
+        found = parse_mhz(_CPUINFO.read_text(encoding="utf-8"))
+    except OSError:
+        return ()
+    return tuple(found[number] for number in mine if number in found)
+
+
+def parse_mhz(text: str) -> dict[int, int]:
+    """The `cpu MHz` of each `processor` in /proc/cpuinfo; empty where it tells none."""
+    found = {}
+    processor = None
+    for key, _, value in (line.partition(":") for line in text.splitlines()):
+        if key.strip() == "processor":
+            processor = _whole(value.strip())
+        elif key.strip() == "cpu MHz" and processor is not None:
+            found[processor] = round(float(value))
+    return found
 
 
 def parse_clocks(text: str) -> tuple[Clock, ...]:

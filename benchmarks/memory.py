@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
     before = gpu_used()
     with opened(Recipe(**fields)) as contender:
         contender.run(frame)
-        after = gpu_used() if contender.on_gpu else None
+        after = gpu_used() if contender.device == "cuda" else None
     growth = None if before is None or after is None else max(0, after - before)
     print(json.dumps(asdict(Memory(rss_bytes=peak_rss(), gpu_bytes=growth))))
     return 0

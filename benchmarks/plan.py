@@ -10,14 +10,24 @@ from pathlib import Path
 from typing import Literal
 
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
+from allfocus.benchmarks.schema import Device
 from allfocus.export.weights import packaged_weights
 from allfocus.runtime.catalogue import BASELINES, entry
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError, UsageError, nearest
 from allfocus.runtime.probe import BACKENDS
-from allfocus.runtime.spec import Precision, Size
+from allfocus.runtime.skip import OFF, Choice
+from allfocus.runtime.spec import Precision, Size, Wanted
 
 Field = dict[Recipe, Contender]  # all that is compared, open
+Skipped = dict[str, str]  # what was left out -> why
+
+# What "all" asks a backend for; the others compute as their engine was made.
+_PRECISIONS: dict[str, tuple[Wanted, ...]] = {
+    "openvino": ("fp32", "bf16", "int8"),
+    "cpu": ("fp32", "int8"),
+}
+_AS_IT_IS: tuple[Wanted, ...] = ("auto",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +42,8 @@ class Plan:
     precision: Precision | None = None  # of that export
     baseline: Literal["eager", "none"] = "eager"
     classical: tuple[str, ...] = ()  # names of BASELINES, under the model's map
+    skip: Choice = OFF  # of the runtime's contenders; off, all do the same work
+    beside: Size | None = None  # another size; None: BESIDE on a GPU, none on a CPU
     threads: int = 0  # 0: all that this process may use
     warmup: int = 1
     repeats: int | None = None  # None: as many as fit in `seconds`
@@ -44,6 +56,11 @@ class Plan:
         unknown = next((name for name in self.classical if name not in BASELINES), None)
         if unknown is not None:
             raise UsageError(f"unknown baseline {unknown!r}: {nearest(unknown, BASELINES)}")
+
+    @property
+    def every(self) -> bool:
+        """Whether all that runs here is measured, and what does not is named."""
+        return self.backend == "all"
 
     @property
     def exports(self) -> bool:
@@ -68,55 +85,69 @@ def open_source(plan: Plan) -> Iterator[str]:
             yield _export(plan, Path(folder))
 
 
-def open_runtimes(plan: Plan, source: str, stack: ExitStack) -> tuple[Field, dict[str, str]]:
+def open_runtimes(plan: Plan, source: str, stack: ExitStack) -> tuple[Field, Skipped]:
     """The backends asked for, opened on `source`; and why those that were left out were."""
-    field: Field = {}
-    skipped: dict[str, str] = {}
-    every = plan.backend == "all"
-    for backend in BACKENDS if every else (plan.backend,):
-        recipe = Recipe(kind="runtime", model=source, backend=backend, threads=plan.cpu_threads)
-        try:
-            contender = stack.enter_context(opened(recipe))
-        except (ArtefactError, BackendError, UsageError) as error:
-            if not every:
-                raise
-            skipped[backend] = str(error)
-            continue
-        field[recipe] = contender
-        skipped |= contender.passed_over
+    field, skipped = _opened(plan, _runtimes(plan, source), stack)
     if not field:
         causes = "; ".join(f"{name}: {why}" for name, why in skipped.items())
         raise BackendError(f"no engine can run {source} here. {causes}")
+    for contender in field.values():
+        skipped |= contender.passed_over
     return field, skipped
 
 
-def open_baselines(plan: Plan, field: Iterable[Contender], stack: ExitStack) -> Field:
-    """Eager PyTorch on each kind of device that `field` uses and that this PyTorch can use."""
-    import torch
+def _runtimes(plan: Plan, source: str) -> list[Recipe]:
+    asked: list[tuple[str, Wanted]] = [(plan.backend, "auto")]
+    if plan.every:
+        asked = [(each, p) for each in BACKENDS for p in _PRECISIONS.get(each, _AS_IT_IS)]
+    return [
+        Recipe(
+            kind="runtime",
+            model=source,
+            backend=backend,
+            precision=precision,
+            skip=plan.skip,
+            threads=plan.cpu_threads,
+        )
+        for backend, precision in asked
+    ]
+
+
+def open_pytorch(plan: Plan, field: Iterable[Contender], stack: ExitStack) -> tuple[Field, Skipped]:
+    """Eager PyTorch on each kind of device that `field` uses; for "all", every way on both kinds,
+    and why those that were left out were.
+    """
+    from allfocus.benchmarks.pytorch import KINDS, missing
 
     runtimes = list(field)
-    model = runtimes[0].model
-    devices = []
-    if any(not contender.on_gpu for contender in runtimes):
-        devices.append("cpu")
-    if any(contender.on_gpu for contender in runtimes) and torch.cuda.is_available():
-        devices.append("cuda")
-    recipes = [
-        Recipe(
-            kind="eager",
-            model=model,
-            backend=device,
-            threads=plan.cpu_threads,
-            weights=_weights(plan, model),
-        )
-        for device in devices
-    ]
-    return {recipe: stack.enter_context(opened(recipe)) for recipe in recipes}
+    model = runtimes[0].spec.name
+    used = {contender.device for contender in runtimes}
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+    recipes, skipped = [], {}
+    for device in (d for d in devices if plan.every or d in used):
+        for way in (w for w in KINDS if plan.every or w == "eager"):
+            if device not in KINDS[way].devices:
+                continue
+            recipe = Recipe(
+                kind="pytorch",
+                model=model,
+                backend=device,
+                way=way,
+                threads=plan.cpu_threads,
+                weights=_weights(plan, model),
+            )
+            why = missing(device)
+            if why:
+                skipped[recipe.label] = why
+            else:
+                recipes.append(recipe)
+    found, failed = _opened(plan, recipes, stack)
+    return found, skipped | failed
 
 
 def open_classical(plan: Plan, source: str, stack: ExitStack) -> Field:
     """The classical baselines, each under the map that `source` gives where "auto" runs it."""
-    backend = "auto" if plan.backend == "all" else plan.backend
+    backend = "auto" if plan.every else plan.backend
     recipes = [
         Recipe(
             kind="classical",
@@ -128,6 +159,20 @@ def open_classical(plan: Plan, source: str, stack: ExitStack) -> Field:
         for name in plan.classical
     ]
     return {recipe: stack.enter_context(opened(recipe)) for recipe in recipes}
+
+
+def _opened(plan: Plan, recipes: Iterable[Recipe], stack: ExitStack) -> tuple[Field, Skipped]:
+    """Those of `recipes` that can be opened; where not all are asked for, every one must."""
+    field: Field = {}
+    skipped: Skipped = {}
+    for recipe in recipes:
+        try:
+            field[recipe] = stack.enter_context(opened(recipe))
+        except (ArtefactError, BackendError, UsageError) as error:
+            if not plan.every:
+                raise
+            skipped[recipe.label] = str(error)
+    return field, skipped
 
 
 def _export(plan: Plan, folder: Path) -> str:

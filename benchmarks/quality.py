@@ -34,7 +34,7 @@ from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.skip import AUTO
-from allfocus.runtime.spec import Size
+from allfocus.runtime.spec import PRECISIONS, Size
 from allfocus.train.dense_flow import LEAST
 from allfocus.train.evaluation_pair import Pair
 from allfocus.train.picture_file import write_picture
@@ -120,7 +120,7 @@ def _check_models(args: argparse.Namespace, first: Pair) -> str | None:
     """
     estimators = []
     for model in _models(args.model):
-        with open_model(model, args.backend, args.threads or 0, skip=args.skip) as candidate:
+        with _open(model, args) as candidate:
             if candidate.estimates:
                 estimators.append(model)
             if first.sharp is None:
@@ -137,9 +137,8 @@ def _field(
     yield nullcontext(the_input())
     if args.baselines and (has_maps or estimator is not None):
         for name in BASELINES:
-            yield open_classical(
-                name, None if has_maps else estimator, args.backend, args.threads or 0
-            )
+            model = None if has_maps else estimator
+            yield open_classical(name, model, args.backend, args.threads or 0, args.precision)
     elif args.baselines:
         notes.append("no classical baselines: the data have no maps, and no model here gives any")
     yield from _detectors(args)
@@ -148,7 +147,12 @@ def _field(
 def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
     """The models alone: neither the input nor a baseline tells what is in focus."""
     for model, label in candidates.labels(_models(args.model)).items():
-        yield open_model(model, args.backend, args.threads or 0, label, skip=args.skip)
+        yield _open(model, args, label)
+
+
+def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Opener:
+    threads, precision = args.threads or 0, args.precision
+    return open_model(model, args.backend, threads, label, skip=args.skip, precision=precision)
 
 
 def _check_detects(candidate: Candidate, pair: Pair) -> None:
@@ -202,6 +206,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "blur radius that white stands for in a folder's maps, in pixels (8)"
     add("--map-radius", type=_radius, default=8.0, metavar="PIXELS", help=text)
     add("--backend", default="auto", help=f"auto, onnxruntime, {', '.join(BACKENDS)}")
+    text = "what models compute in (fp32, and files as they are, in ONNX Runtime)"
+    add("--precision", choices=("auto", *PRECISIONS), help=text)
     add("--threads", type=positive, help="CPU threads (all there are)")
     add("--skip", type=skips.argument, default=AUTO, help=skips.HELP)
     add("--json", action="store_true", help="print the result as one JSON object")

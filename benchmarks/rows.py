@@ -1,52 +1,73 @@
-"""From timed calls to the rows of a latency report, and the report as text."""
+"""From timed calls to the rows of a latency report."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from allfocus.benchmarks.common import stats, table
-from allfocus.benchmarks.contenders import Call, Contender, Frame
-from allfocus.benchmarks.machine import summary
-from allfocus.benchmarks.schema import LatencyReport, Memory, Quoted, Row, Stats
+from allfocus.benchmarks.calls import Call, Frame
+from allfocus.benchmarks.common import stats
+from allfocus.benchmarks.contenders import Contender
+from allfocus.benchmarks.schema import Beside, DeviceRates, Memory, Row, Stats
 from allfocus.runtime.spec import Size
+
+NO_RATES = DeviceRates(matrix=(), copy=(), missing={})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A contender's calls, one a round, the picture of the last of them, and its memory."""
+    """A contender's calls, one a round, the picture of the last of them, and its memory.
+
+    `beside`: milliseconds of its calls on frames of another size, one a round. `gpu_ms`: in which a
+    GPU was at work in a call. Each is None where it was not measured.
+    """
 
     contender: Contender
     calls: Sequence[Call]
     picture: Frame
     memory: Memory
+    beside: Sequence[float] | None = None
+    gpu_ms: float | None = None
 
 
-def make_rows(measured: Sequence[Measured], size: Size) -> tuple[Row, ...]:
-    """One row each; those of the runtime are compared with eager PyTorch on the same device."""
-    return tuple(_row(one, _baseline(one, measured), size) for one in measured)
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all rows have in common: sizes, and the devices' limits."""
+
+    size: Size
+    beside: Size | None = None
+    rates: DeviceRates = NO_RATES
+
+
+def make_rows(measured: Sequence[Measured], setting: Setting) -> tuple[Row, ...]:
+    """One row each, compared with eager PyTorch on the same device."""
+    return tuple(_row(one, _baseline(one, measured), setting) for one in measured)
 
 
 def _baseline(one: Measured, measured: Sequence[Measured]) -> Measured | None:
-    if one.contender.role != "runtime":
+    if one.contender.role not in ("runtime", "pytorch"):
         return None
     others = (m for m in measured if m.contender.role == "baseline")
-    return next((m for m in others if m.contender.on_gpu == one.contender.on_gpu), None)
+    return next((m for m in others if m.contender.device == one.contender.device), None)
 
 
-def _row(one: Measured, baseline: Measured | None, size: Size) -> Row:
+def _row(one: Measured, baseline: Measured | None, setting: Setting) -> Row:
     totals = [call.total for call in one.calls]
     total = stats(totals)
-    pre, post = (stats([getattr(c, stage) for c in one.calls]) for stage in ("pre", "post"))
+    pre, infer, post = (
+        stats([getattr(call, stage) for call in one.calls]) for stage in ("pre", "infer", "post")
+    )
+    size = setting.size
+    matrix_share, copy_share = _shares(one.contender, infer.median, setting)
     return Row(
         name=one.contender.label,
         role=one.contender.role,
+        device=one.contender.device,
         precision=one.contender.precision,
         pre_ms=pre,
-        infer_ms=stats([call.infer for call in one.calls]),
+        infer_ms=infer,
         post_ms=post,
         total_ms=total,
         samples_ms=tuple(totals),
@@ -56,6 +77,39 @@ def _row(one: Measured, baseline: Measured | None, size: Size) -> Row:
         memory=one.memory,
         speedup=None if baseline is None else speedup(one.calls, baseline.calls),
         max_difference=None if baseline is None else _difference(one, baseline),
+        matrix_share=matrix_share,
+        copy_share=copy_share,
+        gpu_ms=one.gpu_ms,
+        host_overhead=None if one.gpu_ms is None else 1 - one.gpu_ms / total.median,
+        beside=_beside(one, totals, setting),
+    )
+
+
+def _shares(
+    contender: Contender, milliseconds: float, setting: Setting
+) -> tuple[float | None, float | None]:
+    """Of the matrix rate and of the copying rate of the contender's device."""
+    device, precision = contender.device, contender.precision
+    matrix = (r for r in setting.rates.matrix if (r.device, r.precision) == (device, precision))
+    copy = next((r for r in setting.rates.copy if r.device == device), None)
+    if contender.role == "classical" or copy is None:
+        return None, None
+    from allfocus.benchmarks.rates import work  # it needs torch
+
+    needed = work(contender.spec, setting.size, precision)
+    return (
+        needed.matrix_share(milliseconds, next(matrix, None)),
+        needed.copy_share(milliseconds, copy),
+    )
+
+
+def _beside(one: Measured, totals: Sequence[float], setting: Setting) -> Beside | None:
+    if one.beside is None or setting.beside is None:
+        return None
+    here, there = (s.width * s.height for s in (setting.size, setting.beside))
+    ratios = [(b / there) / (t / here) for b, t in zip(one.beside, totals, strict=True)]
+    return Beside(
+        size=str(setting.beside), total_ms=stats(list(one.beside)), per_pixel=stats(ratios)
     )
 
 
@@ -69,67 +123,6 @@ def speedup(calls: Sequence[Call], baseline: Sequence[Call]) -> Stats:
 
 def _difference(one: Measured, baseline: Measured) -> int | None:
     """Largest difference in levels of 255; None where the two have different weights."""
-    if one.contender.weights_sha256 != baseline.contender.weights_sha256:
+    if one.contender.spec.weights_sha256 != baseline.contender.spec.weights_sha256:
         return None
     return int(np.abs(one.picture.astype(np.int16) - baseline.picture).max())
-
-
-def render(report: LatencyReport) -> str:
-    """The report as text, for people."""
-    lines = [
-        f"{report.model} at {report.size} ({report.weights})",
-        summary(report.machine),
-        f"{report.repeats} rounds after {report.warmup} of warm-up, {report.threads} CPU threads",
-        "",
-        _times(report),
-        "",
-        _figures(report),
-    ]
-    if report.paper is not None:
-        lines += ["", _quote(report.paper)]
-    if report.skipped:
-        lines += ["", *(_wrap(f"not measured: {n}: {why}") for n, why in report.skipped.items())]
-    return "\n".join([*lines, "", *(_wrap(note) for note in report.notes)])
-
-
-def _times(report: LatencyReport) -> str:
-    head = ("milliseconds", "median", "p05", "p95", "MAD", "pre", "infer", "post", "pre+post")
-    return table([head, *(_time_cells(row) for row in report.rows)])
-
-
-def _time_cells(row: Row) -> tuple[str, ...]:
-    total = row.total_ms
-    times = (total.median, total.p05, total.p95, total.mad)
-    stages = (row.pre_ms.median, row.infer_ms.median, row.post_ms.median)
-    shown = (f"{ms:,.2f}" for ms in (*times, *stages))
-    return (row.name, *shown, f"{100 * row.pre_post_share:.2f} %")
-
-
-def _figures(report: LatencyReport) -> str:
-    head = ("", "frames/s", "Mpixel/s", "peak MB", "GPU MB", "against eager", "p05-p95", "differs")
-    return table([head, *(_figure_cells(row) for row in report.rows)])
-
-
-def _figure_cells(row: Row) -> tuple[str, ...]:
-    gain, gpu, levels = row.speedup, row.memory.gpu_bytes, row.max_difference
-    return (
-        row.name,
-        f"{row.frames_per_second:,.3g}",
-        f"{row.megapixels_per_second:,.3g}",
-        f"{row.memory.rss_bytes / 1e6:,.0f}",
-        "-" if gpu is None else f"{gpu / 1e6:,.0f}",
-        "-" if gain is None else f"{gain.median:.2f} x",
-        "-" if gain is None else f"{gain.p05:.2f}-{gain.p95:.2f}",
-        "-" if levels is None else f"{levels}/255",
-    )
-
-
-def _quote(paper: Quoted) -> str:
-    return _wrap(
-        f"quoted, not measured: {paper.source} reports {paper.seconds * 1e3:.0f} ms for "
-        f"{paper.size} on a {paper.hardware}"
-    )
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, 100, subsequent_indent="  ")

@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
-# What a contender is: this project's runtime, eager PyTorch that it is compared with, or a
-# deconvolution under the model's map.
-Role = Literal["runtime", "baseline", "classical"]
+# What a contender is: this project's runtime, eager PyTorch that all are compared with, another way
+# to run PyTorch, or a deconvolution under the model's map.
+Role = Literal["runtime", "baseline", "pytorch", "classical"]
+Device = Literal["cpu", "cuda"]
 FLOPS: Literal["allfocus/flops/1"] = "allfocus/flops/1"
-LATENCY: Literal["allfocus/latency/1"] = "allfocus/latency/1"
+LATENCY: Literal["allfocus/latency/2"] = "allfocus/latency/2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +144,57 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clocks:
+    """How fast the processors ran at one moment."""
+
+    cpu_mhz: tuple[int, ...]  # of each CPU that this process may use; empty where the OS is silent
+    gpus: tuple[Clock, ...]  # empty without nvidia-smi
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixRate:
+    """What a device reached in a large matrix product of one type, in the same run."""
+
+    device: Device
+    precision: Precision
+    macs_per_second: float  # multiply-adds
+    by: str  # how it was measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyRate:
+    """What a device reached in copying, in the same run; bytes read and written both count."""
+
+    device: Device
+    bytes_per_second: float
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceRates:
+    """The limits of the devices that contenders ran on, measured just before them."""
+
+    matrix: tuple[MatrixRate, ...]
+    copy: tuple[CopyRate, ...]
+    missing: dict[str, str]  # "cpu int8" -> why it was not measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """The same contender on frames of another size, in the same rounds."""
+
+    size: str
+    total_ms: Stats
+    per_pixel: Stats  # time a pixel over that at the report's size: 1 is in proportion
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One contender of `allfocus bench latency`."""
 
     name: str
     role: Role
+    device: Device
     precision: Precision
     pre_ms: Stats
     infer_ms: Stats
@@ -160,23 +207,32 @@ class Row:
     memory: Memory
     speedup: Stats | None  # time of the baseline on the same device / this one's, round by round
     max_difference: int | None  # from the baseline's picture, in levels of 255
+    matrix_share: float | None  # the net's multiply-adds / median `infer_ms` / the matrix rate
+    copy_share: float | None  # its layers' bytes / median `infer_ms` / the copying rate
+    gpu_ms: float | None  # of a call, in which the GPU was at work; null where no profiler saw one
+    host_overhead: float | None  # 1 - gpu_ms / median `total_ms`
+    beside: Beside | None  # null where no other size was asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyReport:
     """What `allfocus bench latency` writes."""
 
-    schema: Literal["allfocus/latency/1"]
+    schema: Literal["allfocus/latency/2"]
     machine: Machine
     model: str
     weights: str
     size: str
+    skip: str  # what is passed through as in focus: "off", "auto", or a radius in pixels
     precision: Precision  # of the runtime's graph
     threads: int  # CPU threads each contender may use
     warmup: int  # rounds not counted
     repeats: int  # rounds counted
+    clocks_before: Clocks  # right before the rounds
+    clocks_after: Clocks  # right after them
+    rates: DeviceRates
     rows: tuple[Row, ...]
-    skipped: dict[str, str]  # backend -> why it was not measured
+    skipped: dict[str, str]  # contender or backend -> why it was not measured
     paper: Quoted | None
     notes: tuple[str, ...]
 
@@ -186,43 +242,50 @@ def encode(report: DataclassInstance) -> str:
     return json.dumps(asdict(report), indent=2, allow_nan=False) + "\n"
 
 
-def decode(kind: type[T], text: str) -> T:
-    """Inverse of `encode`; raises ArtefactError that names the first place that does not fit."""
+def decode(kind: type[T], text: str, *, part: bool = False) -> T:
+    """Inverse of `encode`; raises ArtefactError that names the first place that does not fit.
+
+    `part`: `kind` has some of the keys only, at every depth; the others are not looked at.
+    """
     try:
         data: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise ArtefactError(f"{kind.__name__}: not JSON ({error}); measure again") from None
-    value: T = _value(kind, data, kind.__name__)
+    value: T = _Reader(part).value(kind, data, kind.__name__)
     return value
 
 
-def _value(kind: Any, data: Any, where: str) -> Any:
-    if is_dataclass(kind) and isinstance(kind, type):
-        return _object(kind, data, where)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        optional = next(a for a in arguments if a is not type(None))
-        return None if data is None else _value(optional, data, where)
-    if origin is Literal:
-        return data if data in arguments else _refuse(where, f"one of {list(arguments)}", data)
-    if origin is tuple:
-        items = data if isinstance(data, list) else _refuse(where, "a list", data)
-        return tuple(_value(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(items))
-    if origin is dict:
-        pairs = data if isinstance(data, dict) else _refuse(where, "an object", data)
-        return {k: _value(arguments[1], v, f"{where}.{k}") for k, v in pairs.items()}
-    return _scalar(kind, data, where)
+@dataclass(frozen=True)
+class _Reader:
+    part: bool
 
+    def value(self, kind: Any, data: Any, where: str) -> Any:
+        if is_dataclass(kind) and isinstance(kind, type):
+            return self._object(kind, data, where)
+        origin, arguments = get_origin(kind), get_args(kind)
+        if origin in (Union, types.UnionType):
+            optional = next(a for a in arguments if a is not type(None))
+            return None if data is None else self.value(optional, data, where)
+        if origin is Literal:
+            return data if data in arguments else _refuse(where, f"one of {list(arguments)}", data)
+        if origin is tuple:
+            items = data if isinstance(data, list) else _refuse(where, "a list", data)
+            return tuple(self.value(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(items))
+        if origin is dict:
+            pairs = data if isinstance(data, dict) else _refuse(where, "an object", data)
+            return {k: self.value(arguments[1], v, f"{where}.{k}") for k, v in pairs.items()}
+        return _scalar(kind, data, where)
 
-def _object(kind: type, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        _refuse(where, "an object", data)
-    hints = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]
-    missing, extra = sorted(set(names) - set(data)), sorted(set(data) - set(names))
-    if missing or extra:
-        raise ArtefactError(f"{where}: missing keys {missing}, unknown keys {extra}; measure again")
-    return kind(**{n: _value(hints[n], data[n], f"{where}.{n}") for n in names})
+    def _object(self, kind: type, data: Any, where: str) -> Any:
+        if not isinstance(data, dict):
+            _refuse(where, "an object", data)
+        hints = get_type_hints(kind)
+        names = [f.name for f in fields(kind)]
+        missing, extra = sorted(set(names) - set(data)), sorted(set(data) - set(names))
+        if missing or (extra and not self.part):
+            unknown = "" if self.part else f", unknown keys {extra}"
+            raise ArtefactError(f"{where}: missing keys {missing}{unknown}; measure again")
+        return kind(**{n: self.value(hints[n], data[n], f"{where}.{n}") for n in names})
 
 
 def _scalar(kind: type, data: Any, where: str) -> Any:

@@ -21,9 +21,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
-from allfocus.benchmarks.latency import photo
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.schema import Machine, Stats
+from allfocus.benchmarks.turns import photo
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import UsageError

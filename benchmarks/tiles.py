@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
+from allfocus.benchmarks.candidates import reproducible
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.memory import peak_rss
 from allfocus.benchmarks.schema import Machine, Stats
@@ -55,8 +56,16 @@ class Contender:
     skip: str
 
     def open(self, model: str) -> Deblurrer:
-        """Load it."""
-        return load(model, memory=self.memory, skip=self.skip, color="rgb")
+        """Load it, in fp32 on ONNX Runtime."""
+        backend, precision = reproducible(model, "auto", None)
+        return load(
+            model,
+            backend=backend,
+            precision=precision,
+            memory=self.memory,
+            skip=self.skip,
+            color="rgb",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from allfocus.benchmarks import common
+from allfocus.benchmarks.candidates import reproducible
 from allfocus.benchmarks.failures import (
     Image,
     Spoilt,
@@ -124,13 +126,15 @@ def judge(
 
 
 def measure(model: str, most: int | None, machine: Machine) -> Report:
-    """Judge the first `most` scenes of the evaluation set."""
+    """Judge the first `most` scenes of the evaluation set, in fp32 on ONNX Runtime."""
     scenes = available()[0][:most]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        deblur = stack.enter_context(load(model, color="rgb", check=True))
+        backend, precision = reproducible(model, "auto", None)
+        opened = partial(load, backend=backend, precision=precision, color="rgb")
+        deblur = stack.enter_context(opened(model, check=True))
         broken = damaged(packaged_onnx(model), folder)
-        damage = stack.enter_context(load(broken, color="rgb", canary=False))
+        damage = stack.enter_context(opened(broken, canary=False))
         with tqdm(scenes, unit="picture", disable=None) as bar:
             judged = list(judge(deblur, damage, bar))
     whole = np.concatenate([trust for _, trust in judged])

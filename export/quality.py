@@ -88,7 +88,7 @@ class Quality:
         frame = self._timed
         times: list[tuple[float, ...]] = []
         for _ in range(1 + _ROUNDS):
-            times.append(tuple(_seconds(run, frame) for run in runs))
+            times.append(tuple(seconds(run, frame) for run in runs))
         ratios = [original / ours for original, ours in times[1:]]
         return Speed(engine, 1e3 * median(ours for _, ours in times[1:]), median(ratios))
 
@@ -168,7 +168,8 @@ def run_openvino(model: ModelProto) -> Run:
     return run
 
 
-def _seconds(run: Run, frame: Picture) -> float:
+def seconds(run: Run, frame: Picture) -> float:
+    """Of one call."""
     start = perf_counter()
     run(frame)
     return perf_counter() - start

@@ -11,47 +11,61 @@ from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.manifest import Manifest
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.spec import USUAL, Io
+from allfocus.runtime.spec import PRECISIONS, USUAL, Io, Precision, Wanted
+
+_FOR_CPU = {"int8": " --for ort --onnx-only"}  # TensorRT's 8 bits are written otherwise
 
 log = logging.getLogger("allfocus")
 
 
 def find_engines(
-    name: str, flavour: str, phase: Phase = "whole", io: Io | None = None
+    name: str,
+    flavour: str,
+    phase: Phase = "whole",
+    io: Io | None = None,
+    precision: Wanted = "auto",
 ) -> list[Path]:
     """Engines of a phase of the model `name` for one flavour of TensorRT, newest first.
 
-    Those with the face `io`; without one, those that take colour frames of 8 bits.
+    Those with the face `io`; without one, those that take colour frames of 8 bits. With a
+    `precision` other than "auto", those of it.
     Only manifests are read here; the backend checks the engine. A manifest that cannot be read is
     logged as a warning. Raises ArtefactError where there is no engine.
     """
     folder = cache_dir()
     faces, wanted = (io,) if io else USUAL, (name, flavour, phase)
-    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, wanted, faces)]
+    kinds = PRECISIONS if precision == "auto" else (precision,)
+    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, wanted, faces, kinds)]
     if not manifests:
         raise ArtefactError(
             f"no engine of {_stem(name, phase)!r} in {folder}: make one with "
-            f"`allfocus export --model {name}{_option(phase, io)} --backend {flavour}`"
+            f"`allfocus export --model {name}{_option(phase, io)}{_precision(precision)} "
+            f"--backend {flavour}`"
         )
     return [path.with_suffix(".engine") for path in _newest_first(manifests)]
 
 
-def find_onnx(name: str, phase: Phase = "whole", io: Io | None = None) -> Path:
+def find_onnx(
+    name: str, phase: Phase = "whole", io: Io | None = None, precision: Wanted = "auto"
+) -> Path:
     """The ONNX file of a phase of a model: the package's own, else the newest one in the cache.
 
-    `io` as for `find_engines`. Raises ArtefactError with the command that makes one.
+    `io` as for `find_engines`. `precision` is the file's; "auto" is any in floating point. Raises
+    ArtefactError with the command that makes one.
     """
     stem = _stem(name, phase)
-    packaged = packaged_onnx(stem)
-    if io is None and packaged.is_file():
+    packaged = packaged_onnx(f"{stem}-int8" if precision == "int8" else stem)
+    if io is None and precision in ("auto", "fp32", "int8") and packaged.is_file():
         return packaged
     # Named MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
     face = "" if io is None else f"-{io}"
-    cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-fp[13]*.onnx"))
+    kind = "fp[13]" if precision == "auto" else precision
+    cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}*.onnx"))
     if not cached:
+        which = "" if precision == "auto" else f" in {precision}"
         raise ArtefactError(
-            f"{stem!r} is not exported on this machine yet: run `allfocus export --model "
-            f"{name}{_option(phase, io)}`"
+            f"{stem!r} is not exported{which} on this machine yet: run `allfocus export --model "
+            f"{name}{_option(phase, io)}{_precision(precision)}{_FOR_CPU.get(precision, '')}`"
         )
     return cached[0]
 
@@ -70,7 +84,16 @@ def _option(phase: Phase, io: Io | None) -> str:
     return options if io is None else f"{options} --io {io}"
 
 
-def _is_for(path: Path, wanted: tuple[str, str, str], faces: tuple[Io, ...]) -> bool:
+def _precision(precision: Wanted) -> str:
+    return "" if precision == "auto" else f" --precision {precision}"
+
+
+def _is_for(
+    path: Path,
+    wanted: tuple[str, str, str],
+    faces: tuple[Io, ...],
+    precisions: tuple[Precision, ...],
+) -> bool:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
         manifest = Manifest.from_json(text, f"manifest {path}")
@@ -78,7 +101,8 @@ def _is_for(path: Path, wanted: tuple[str, str, str], faces: tuple[Io, ...]) -> 
         log.warning("passed over: %s", error)
         return False
     found = (manifest.spec.name, manifest.flavour, manifest.graph.phase)
-    return found == wanted and manifest.graph.io in faces
+    graph = manifest.graph
+    return found == wanted and graph.io in faces and graph.precision in precisions
 
 
 def _newest_first(paths: Iterable[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import Allowance
-from allfocus.runtime.spec import Graph, Size, Spec
+from allfocus.runtime.spec import PRECISIONS, Graph, Precision, Size, Spec, Wanted
 
 Array = NDArray[Any]
 
@@ -28,14 +28,18 @@ def is_whole(number: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how to run. `threads` 0 lets the engine choose; only CPU engines use it.
+    """Where and how to run. `threads` 0 takes the CPUs that are really available; only CPU engines
+    use it.
 
-    `streams` is how many calls may be at work at once. Raises UsageError where it is below 1.
+    `streams` is how many calls may be at work at once. `precision` is what is computed in, where an
+    engine has a choice for its file. Raises UsageError for streams below 1, and for what is no
+    precision.
     """
 
     device: int = 0
     threads: int = 0
     streams: int = 1
+    precision: Wanted = "auto"
     cuda_graph: bool = True
     canary: bool = True  # whether a golden frame is run first
     memory: Allowance | None = None  # what engines take for themselves; None: as much as they need
@@ -43,6 +47,10 @@ class Options:
     def __post_init__(self) -> None:
         if not is_whole(self.streams, 1):
             raise UsageError(f"expected streams of 1 or more, got {self.streams!r}")
+        if self.precision not in ("auto", *PRECISIONS):
+            raise UsageError(
+                f"expected precision auto or one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,11 @@ class Backend(Closing):
         self._open = False
         self.spec, self.graph = self._load()
         self._open = True
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in: that of its file, unless the engine computes in another."""
+        return self.graph.precision
 
     @abstractmethod
     def _load(self) -> tuple[Spec, Graph]:

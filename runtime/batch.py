@@ -23,6 +23,7 @@ from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.jobs import Job
 from allfocus.runtime.model_options import opened
 from allfocus.runtime.skip import Choice
+from allfocus.runtime.spec import Wanted
 from allfocus.runtime.work import Done, Failure, do_one
 
 _AHEAD = 2  # jobs a worker that wait: enough that none is ever idle
@@ -42,6 +43,7 @@ class Settings:
     max_pixels: int
     threads: int = 0
     device: int = 0
+    precision: Wanted = "auto"
 
 
 class Worker:

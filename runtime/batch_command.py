@@ -110,6 +110,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         max_pixels=args.max_pixels,
         threads=args.threads,
         device=args.device,
+        precision=args.precision,
     )
 
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "safetensors": "export",
     "polygraphy": "export",
     "onnxruntime": "cpu",
+    "openvino": "openvino",
     "tensorrt": "trt",
     "tensorrt_rtx": "trt-rtx",
     "cuda": "trt-rtx",

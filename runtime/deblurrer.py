@@ -21,7 +21,7 @@ from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
 from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
 from allfocus.runtime.skip import check as check_skip
-from allfocus.runtime.spec import YUV, Color, Graph, Size, Spec
+from allfocus.runtime.spec import YUV, Color, Graph, Precision, Size, Spec
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.trust import Checker, check_fallback
 
@@ -45,6 +45,8 @@ class Result:
     `trust`, where outputs are checked, is float32 [H, W] in 0 to 1: low where the output, blurred
     again, is not the input. It is that of the model's output, before anything fell back.
 
+    `precision` is what the model computed in.
+
     For a frame in GPU memory, `image` and `defocus` are the engine's own outputs, of the frame's
     size, in GPU memory and in the layouts that `frame_layout` names: the map is 1 at
     `Spec.max_radius` pixels, and `infer` is the whole time, but for `check`. Outputs are checked on
@@ -58,6 +60,7 @@ class Result:
     skipped: float = 0.0
     copies: int = 0
     trust: Array | None = None
+    precision: Precision | None = None
 
 
 @dataclass
@@ -95,6 +98,7 @@ class Deblurrer(Closing):
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
+        self.precision: Precision = backend.precision
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
@@ -208,7 +212,10 @@ class Deblurrer(Closing):
         radius = _scaled(drawn.defocus, self.spec.max_radius)
         focus = _scaled(drawn.focus, 1.0)
         clock.lap("post")
-        return Result(result, radius, clock.timings, focus, drawn.skipped, clock.copies, trusted)
+        return Result(
+            *(result, radius, clock.timings, focus, drawn.skipped, clock.copies, trusted),
+            precision=self.precision,
+        )
 
     def _judged(
         self, image: Array, sharp: Array, lane: _Lane, clock: Clock
@@ -285,7 +292,10 @@ class Deblurrer(Closing):
         image = None if self._checker is None else self._fetched(frame, lane, clock)
         outputs = self._backend.infer_device(frame)
         clock.lap("infer")
-        result = Result(outputs.sharp, outputs.defocus, clock.timings, outputs.focus)
+        result = Result(
+            *(outputs.sharp, outputs.defocus, clock.timings, outputs.focus),
+            precision=self.precision,
+        )
         if image is None:
             return result
         sharp = self._backend.fetch(outputs.sharp)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import allfocus
 from allfocus.kernels.plugin_library import find_plugins
+from allfocus.runtime import abilities
 from allfocus.runtime.artefacts import find_onnx, packaged_onnx
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import AllfocusError, ArtefactError, BackendError
+from allfocus.runtime.fastest import Remembered, remembered
 from allfocus.runtime.gpu import Gpus, find_gpus
 from allfocus.runtime.host import describe_cpu, installed_packages
 from allfocus.runtime.load import load
@@ -48,6 +50,7 @@ class Trial:
 
     model: str
     backend: str
+    precision: str
     problem: str
 
 
@@ -61,12 +64,15 @@ class Report:
     cpu: str
     cpus: int  # that this process may use
     features: tuple[str, ...]  # of the CPU; none where the OS does not tell
+    abilities: str  # those of them that make a precision fast, for people
+    lacks: tuple[str, ...]  # what follows from those that it has not
     gpus: Gpus
     packages: dict[str, str]
     backends: tuple[Candidate, ...]
     plugins: str  # the library of TensorRT plugins; empty where there is none
     cache: Cache
     models: dict[str, str]  # where each comes from
+    fastest: tuple[Remembered, ...]  # what was measured on the CPU
     trial: Trial
 
     @property
@@ -102,13 +108,16 @@ def examine(model: str) -> Report:
         cpu=cpu,
         cpus=available_cpus(),
         features=features,
+        abilities=abilities.described(),
+        lacks=abilities.lacking(),
         gpus=find_gpus(),
         packages=installed_packages(),
         backends=tuple(probe()),
         plugins=_plugins(),
         cache=_cache(cache_dir()),
         models={name: _origin(name) for name in MODELS},
-        trial=_try(model),
+        trial=_try(model),  # before what is remembered is read: it may be the first
+        fastest=tuple(remembered()),
     )
 
 
@@ -153,9 +162,10 @@ def _origin(name: str) -> str:
 def _try(model: str) -> Trial:
     try:
         with load(model) as deblur:
-            return Trial(model=model, backend=deblur.backend, problem="")
+            backend, precision = deblur.backend, deblur.precision
+            return Trial(model=model, backend=backend, precision=precision, problem="")
     except AllfocusError as error:
-        return Trial(model=model, backend="", problem=str(error))
+        return Trial(model=model, backend="", precision="", problem=str(error))
 
 
 def _lines(report: Report) -> Iterator[str]:
@@ -163,6 +173,7 @@ def _lines(report: Report) -> Iterator[str]:
     features = " ".join(report.features) or "features unknown"
     yield f"allfocus  {report.allfocus}, Python {report.python}, {report.os}"
     yield f"CPU       {report.cpu}, {report.cpus} usable; {features}"
+    yield f"abilities {'; '.join((report.abilities, *report.lacks))}"
     yield from _gpu_lines(report.gpus)
     yield "packages  " + ", ".join(f"{n} {v}" for n, v in report.packages.items())
     yield "backends"
@@ -176,9 +187,19 @@ def _lines(report: Report) -> Iterator[str]:
     yield "models"
     for name, origin in report.models.items():
         yield f"  {name:17} {origin}"
+    yield from _fastest_lines(report.fastest)
     trial = report.trial
-    outcome = f"does not load: {trial.problem}" if trial.problem else f"loads on {trial.backend}"
+    loaded = f"loads on {trial.backend} in {trial.precision}"
+    outcome = f"does not load: {trial.problem}" if trial.problem else loaded
     yield f"{trial.model} {outcome}"
+
+
+def _fastest_lines(found: Sequence[Remembered]) -> Iterator[str]:
+    if found:
+        yield "fastest on the CPU, as measured here"
+    for each in found:
+        about = "" if each.current else " (of before: measured again when it is loaded)"
+        yield f"  {each.model:17} {each}, for a frame of {each.frame}{about}"
 
 
 def _gpu_lines(gpus: Gpus) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +18,7 @@ from allfocus.runtime.model import Model
 from allfocus.runtime.opening import as_path, find, open_first, opened
 from allfocus.runtime.signature import Phase, Signature
 from allfocus.runtime.skip import AUTO, Choice
-from allfocus.runtime.spec import IOS, USUAL, Color, Io
+from allfocus.runtime.spec import IOS, USUAL, Color, Io, Wanted
 from allfocus.runtime.trust import CHECKER, check_fallback
 
 _TWO: tuple[Phase, Phase] = ("estimate", "restore")
@@ -27,6 +28,7 @@ def load(
     model: str | Path = "didanet-lite",
     *,
     backend: str = "auto",
+    precision: Wanted = "auto",
     color: Color = "bgr",
     io: Io | None = None,
     device: int = 0,
@@ -42,8 +44,14 @@ def load(
 
     `model`: a name (see `allfocus.runtime.catalogue`), or a path to an .onnx or .engine file.
     `backend`: "tensorrt", "tensorrt-rtx", "cuda" or "cpu" (ONNX Runtime on a GPU or the CPU),
-    "onnxruntime" (the better of those two), or "auto": the first of all four, in this order, that
-    runs here; `Deblurrer.reasons` says why the others before it were not taken.
+    "openvino" (on the CPU), "onnxruntime" (the better of its two), or "auto": the first on a GPU,
+    in this order, that runs here, else the faster on the CPU. `Deblurrer.reasons` says why the
+    others were not taken.
+    `precision`: what is computed in. On a CPU "fp32"; "bf16", in OpenVINO, where the CPU has
+    instructions for it; and "int8", which takes a file of its own. "auto" is the fastest of them
+    for which there are files: how fast each is is measured once on a machine, and remembered. An
+    engine, and a file by path, has the precision that it was exported with; in OpenVINO a file of
+    fp32 can be computed in bf16 as well.
     `color`: the channel order of the frames, "bgr" as OpenCV gives them or "rgb".
     `io`: where frames are not colour frames of 8 bits, the face that files of a model by name must
     have, as they were exported: "frame16", "nv12" or "p010". The last two have no `color`.
@@ -81,6 +89,7 @@ def load(
         device=device,
         threads=threads,
         streams=streams,
+        precision=precision,
         canary=canary,
         memory=None if limit is None else Allowance(limit),
     )
@@ -94,7 +103,9 @@ def load(
         stack.callback(loaded.close)
         checker = None
         if check or fallback is not None:
-            checker, _ = open_first(CHECKER, backend, options)
+            # It judges outputs of any precision, and may not be there in theirs.
+            exact = options.precision if options.precision == "fp32" else "auto"
+            checker, _ = open_first(CHECKER, backend, replace(options, precision=exact))
             stack.callback(checker.close)
         deblur = Deblurrer(
             loaded,
@@ -114,6 +125,7 @@ def load_model(
     model: str | Path,
     *,
     backend: str = "auto",
+    precision: Wanted = "auto",
     color: Color = "bgr",
     io: Io | None = None,
     device: int = 0,
@@ -126,7 +138,7 @@ def load_model(
     """
     _check(color, device, threads)
     _check_io(model, io)
-    options = Options(device=device, threads=threads, streams=streams)
+    options = Options(device=device, threads=threads, streams=streams, precision=precision)
     loaded, reasons = open_first(model, backend, options, io)
     return Model(loaded, color=color, reasons=reasons)
 
@@ -137,7 +149,9 @@ def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
     if "restore" not in entry(name).signatures:
         return None
     try:
-        estimates, restores = (find(name, whole.name, phase, io) for phase in _TWO)
+        estimates, restores = (
+            find(name, whole.name, phase, io, whole.graph.precision) for phase in _TWO
+        )
     except ArtefactError:
         return None
 
@@ -153,18 +167,24 @@ def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
 
 
 def _matching(whole: Backend, files: Sequence[Path], options: Options) -> Backend:
-    """The first of `files` that has the weights and the face of `whole`."""
+    """The first of `files` that has the weights, the face and the precisions of `whole`."""
+    alike = replace(options, precision=whole.precision)
     for path in files:
-        loaded = opened(whole.name, path, options)
-        theirs = (loaded.spec.weights_sha256, loaded.graph.face)
-        if theirs == (whole.spec.weights_sha256, whole.graph.face):
+        loaded = opened(whole.name, path, alike)
+        if _kind(loaded) == _kind(whole):
             return loaded
         loaded.close()
     raise ArtefactError(
-        f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights and the "
-        f"face {whole.graph.face}: export the phases again, with the options that the model was "
-        "exported with"
+        f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights, the "
+        f"face {whole.graph.face} and the precision {whole.precision}: export the phases again, "
+        "with the options that the model was exported with"
     )
+
+
+def _kind(backend: Backend) -> tuple[str, ...]:
+    """What the graphs that one frame passes through have in common."""
+    graph = backend.graph
+    return (backend.spec.weights_sha256, graph.face, graph.precision, backend.precision)
 
 
 def _check_deblurs(model: str | Path) -> None:

@@ -16,7 +16,7 @@ from allfocus.runtime.frame import checked
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import layout, multiple_in
 from allfocus.runtime.signature import KINDS
-from allfocus.runtime.spec import Color, Graph, Size, Spec
+from allfocus.runtime.spec import Color, Graph, Precision, Size, Spec
 
 
 class Model(Closing):
@@ -35,6 +35,7 @@ class Model(Closing):
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
+        self.precision: Precision = backend.precision
         self.reasons = reasons  # (backend, why it was not taken)
         self._backend = backend
         self.streams = backend.options.streams

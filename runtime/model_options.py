@@ -9,14 +9,17 @@ from allfocus.runtime import skip as skips
 from allfocus.runtime import trust as trusts
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer
 from allfocus.runtime.load import load
-from allfocus.runtime.spec import Io
+from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.spec import PRECISIONS, Io
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: str) -> None:
     """The options; `default` is a model, `each` what it does one after the other: a picture."""
     add = parser.add_argument
     add("--model", default=default, help="a name, an .onnx or an .engine file (%(default)s)")
-    add("--backend", default="auto", help="auto, tensorrt, tensorrt-rtx, cuda or cpu (%(default)s)")
+    add("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (%(default)s)")
+    precisions = ("auto", *PRECISIONS)
+    add("--precision", choices=precisions, default="auto", help="what to compute in (%(default)s)")
     add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
     add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
     memory = f"for {each}, beside the model; larger ones: in tiles ({MEMORY})"
@@ -36,6 +39,7 @@ def opened(asked: Any, io: Io | None = None) -> Deblurrer:
         asked.model,
         io=io,
         backend=asked.backend,
+        precision=asked.precision,
         device=asked.device,
         threads=asked.threads,
         memory=asked.memory,

@@ -1,12 +1,15 @@
-"""From a model's name or a file to a loaded engine: the first that runs here."""
+"""From a model's name or a file to a loaded engine: the first, or fastest, that runs here."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
+from allfocus.runtime import fastest
 from allfocus.runtime.artefacts import find_engines, find_onnx
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.canary import check as check_canary
@@ -19,18 +22,24 @@ from allfocus.runtime.errors import (
     nearest,
 )
 from allfocus.runtime.manifest import Flavour, read_manifest
-from allfocus.runtime.probe import BACKENDS, candidate
+from allfocus.runtime.probe import BACKENDS, ON_CPU, candidate
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.spec import Io
+from allfocus.runtime.spec import Io, Wanted
+from allfocus.runtime.ways import Way, check_computes, check_file, ways_by_name, ways_of_file
 
 log = logging.getLogger("allfocus")
 
 _FLAVOURS: tuple[str, ...] = get_args(Flavour)
 _ONNX = tuple(name for name in BACKENDS if name not in _FLAVOURS)
-_CHOICES = {"auto": BACKENDS, "onnxruntime": _ONNX, **{name: (name,) for name in BACKENDS}}
+_CHOICES = {
+    "auto": BACKENDS,
+    "onnxruntime": ("cuda", "cpu"),
+    **{name: (name,) for name in BACKENDS},
+}
 
-Find = Callable[[str], Sequence[Path]]  # a backend's name -> artefacts for it, best first
+Find = Callable[[str], Sequence[Way]]  # a backend's name -> ways for it, best first
 Reasons = list[tuple[str, str]]  # (backend, why it was not taken)
+Problems = list[tuple[str, AllfocusError]]
 
 
 def open_first(
@@ -38,39 +47,59 @@ def open_first(
 ) -> tuple[Backend, Reasons]:
     """The engine for a model by name (with the face `io`) or by path, and why none before it was.
 
-    `backend` and errors as in `load`.
+    `backend`, the precision of `options`, and errors as in `load`.
     """
     wanted = _wanted(backend)
+    check_computes(wanted, options.precision)
     path = as_path(model)
     if path is None:
-        return _first(str(model), wanted, _by_name(str(model), io), options)
-    return _first(str(path), _fitting(path, wanted, backend), _only(path), options)
+        return _first(str(model), wanted, _by_name(str(model), io, options.precision), options)
+    fitting = _fitting(path, wanted, backend)
+    return _first(str(path), fitting, _by_path(path, fitting, options.precision), options)
 
 
 def _first(
     model: str, wanted: Sequence[str], find: Find, options: Options
 ) -> tuple[Backend, Reasons]:
-    """The first backend of `wanted` that loads, with the reasons against those before it."""
-    problems: list[tuple[str, AllfocusError]] = []
+    """The first backend of `wanted` that loads, with the reasons against the others tried.
+
+    Those on the CPU are one step: the fastest of them.
+    """
+    problems: Problems = []
     refused: list[AllfocusError] = []
-    for name in wanted:
-        try:
-            artefacts = _usable(name, find)
-        except (ArtefactError, BackendError) as error:
-            problems.append((name, error))
-            continue
-        for artefact in artefacts:
-            try:
-                loaded = opened(name, artefact, options)
-            except (ArtefactError, BackendError) as error:
-                problems.append((name, error))
-                refused.append(error)
-                continue
-            _warn(refused)
-            return loaded, [(other, str(error)) for other, error in problems]
+    for step in _steps(wanted):
+        ways = _ways(step, find, problems)
+        with fastest.ranked(model, ways, partial(_opened, options), options) as ranking:
+            for way in ranking.ways:
+                try:
+                    loaded = ranking.take(way)
+                except (ArtefactError, BackendError) as error:
+                    problems.append((way.label, error))
+                    refused.append(error)
+                    continue
+                _warn(refused)
+                reasons = [(other, str(error)) for other, error in problems]
+                return loaded, reasons + ranking.against(way)
     failure = _nothing_works(model, problems)
     _warn(error for error in refused if error is not failure)
     raise failure
+
+
+def _steps(wanted: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Each engine on a GPU by itself, then all on the CPU."""
+    yield from ((name,) for name in wanted if name not in ON_CPU)
+    yield tuple(name for name in wanted if name in ON_CPU)
+
+
+def _ways(backends: Iterable[str], find: Find, problems: Problems) -> list[Way]:
+    """The ways of those backends that work here; what is against others goes to `problems`."""
+    ways: list[Way] = []
+    for name in backends:
+        try:
+            ways += _usable(name, find)
+        except (ArtefactError, BackendError) as error:
+            problems.append((name, error))
+    return ways
 
 
 def _warn(refused: Iterable[AllfocusError]) -> None:
@@ -78,11 +107,15 @@ def _warn(refused: Iterable[AllfocusError]) -> None:
         log.warning("passed over: %s", error)
 
 
-def _usable(name: str, find: Find) -> Sequence[Path]:
+def _usable(name: str, find: Find) -> Sequence[Way]:
     found = candidate(name)
     if not found.usable:
         raise BackendError(found.reason)
     return find(name)
+
+
+def _opened(options: Options, way: Way) -> Backend:
+    return opened(way.backend, way.artefact, replace(options, precision=way.precision))
 
 
 def opened(name: str, artefact: Path, options: Options) -> Backend:
@@ -102,32 +135,60 @@ def _started(name: str, artefact: Path, options: Options) -> Backend:
         from allfocus.runtime.trt import TrtBackend
 
         return TrtBackend(artefact, options)
+    if name == "openvino":
+        from allfocus.runtime.ov import OpenVinoBackend
+
+        return OpenVinoBackend(artefact, options)
     from allfocus.runtime.ort import OrtBackend, OrtCudaBackend
 
     return (OrtCudaBackend if name == "cuda" else OrtBackend)(artefact, options)
 
 
-def _nothing_works(model: str, problems: Sequence[tuple[str, AllfocusError]]) -> AllfocusError:
+def _nothing_works(model: str, problems: Problems) -> AllfocusError:
     """One error for all `problems`; where one cause stopped every backend left, that one."""
-    last = problems[-1][1]
-    if len(problems) == 1 or isinstance(last, ArtefactError):
-        return last
+    if len(problems) == 1:
+        return problems[0][1]
+    files = [error for name, error in problems if _is_of_file(name, error)]
+    if files:  # an engine that is not installed could not have helped
+        return files[-1]
     causes = "; ".join(f"{name}: {error}" for name, error in problems)
     return BackendError(f"no engine can run {model} here. {causes}")
 
 
-def _by_name(name: str, io: Io | None) -> Find:
-    return lambda backend: find(name, backend, "whole", io)
+def _is_of_file(name: str, error: AllfocusError) -> bool:
+    return name.split()[0] in ON_CPU and isinstance(error, ArtefactError)
 
 
-def find(name: str, backend: str, phase: Phase, io: Io | None) -> Sequence[Path]:
-    """Files of a phase of a model for a backend, best first; raises ArtefactError for none."""
-    in_onnx = backend not in _FLAVOURS
-    return [find_onnx(name, phase, io)] if in_onnx else find_engines(name, backend, phase, io)
+def _by_name(name: str, io: Io | None, precision: Wanted) -> Find:
+    def ways(backend: str) -> Sequence[Way]:
+        if backend in ON_CPU:
+            return ways_by_name(name, backend, io, precision)
+        return [Way(backend, path) for path in find(name, backend, "whole", io, precision)]
+
+    return ways
 
 
-def _only(path: Path) -> Find:
-    return lambda _: [path]
+def find(name: str, backend: str, phase: Phase, io: Io | None, precision: Wanted) -> Sequence[Path]:
+    """Files of a phase of a model for a backend, best first, where `precision` is the files'.
+
+    Raises ArtefactError where there is none.
+    """
+    if backend in _FLAVOURS:
+        return find_engines(name, backend, phase, io, precision)
+    return [find_onnx(name, phase, io, precision)]
+
+
+def _by_path(path: Path, fitting: Sequence[str], precision: Wanted) -> Find:
+    if path.suffix == ".onnx":
+        check_file(path, fitting, precision)
+        return lambda backend: ways_of_file(path, backend, precision)
+    found = read_manifest(path).graph.precision
+    if precision not in ("auto", found):
+        raise UsageError(
+            f"{path}: an engine of {found}, not of {precision}: leave the precision at 'auto', or "
+            f"build one with `allfocus export --precision {precision}`"
+        )
+    return lambda backend: [Way(backend, path)]
 
 
 def _fitting(path: Path, wanted: Sequence[str], asked: str) -> tuple[str, ...]:

@@ -52,6 +52,10 @@ def _cpu_problem() -> str:
     return _import_problem("onnxruntime", "cpu") or _provider_problem("CPUExecutionProvider")
 
 
+def _openvino_problem() -> str:
+    return _import_problem("openvino", "openvino")
+
+
 def _import_problem(module: str, extra: str) -> str:
     """Why `module` cannot be imported, or "". A broken installation may raise anything at all."""
     try:
@@ -90,5 +94,7 @@ _CHECKS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
     "tensorrt-rtx": (("tensorrt-rtx",), partial(_tensorrt_problem, "tensorrt_rtx", "trt-rtx")),
     "cuda": (("onnxruntime-gpu",), _cuda_problem),
     "cpu": (("onnxruntime", "onnxruntime-gpu"), _cpu_problem),
+    "openvino": (("openvino",), _openvino_problem),
 }
-BACKENDS = tuple(_CHECKS)  # fastest first: the order of "auto"
+BACKENDS = tuple(_CHECKS)  # the order of "auto", which takes the faster of those on the CPU
+ON_CPU = ("cpu", "openvino")

@@ -17,10 +17,12 @@ SPEC_KEY = "allfocus.spec"  # metadata keys of the ONNX file
 GRAPH_KEY = "allfocus.graph"
 CANARY_KEY = "allfocus.canary"  # what it answers to the golden frame; see `canary`
 MEMORY_KEY = "allfocus.memory"  # bytes a pixel that a run takes; see export.footprint
+LOSS_KEY = "allfocus.loss"  # JSON: decibels that int8 cost, and the limit; see export
 RANDOM = "random weights"  # how the provenance of untrained ones begins
 
 Io = Literal["frame", "float", "frame16", "nv12", "p010"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+Wanted = Precision | Literal["auto"]  # "auto": the fastest there is a file for
 Color = Literal["rgb", "bgr"]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 Range = Literal["limited", "full"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from allfocus.runtime import probe
 from allfocus.runtime.spec import Color, Graph, Io, Spec
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ALLFOCUS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def no_openvino(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are loaded in ONNX Runtime, in fp32, in every test: which engine is the fastest is
+    another thing each time. Only a test marked `openvino` may get OpenVINO, also in "auto".
+    """
+    if request.node.get_closest_marker("openvino") is None:
+        reason = "left out of this test"
+        monkeypatch.setitem(probe._CHECKS, "openvino", (("openvino",), lambda: reason))
 
 
 @pytest.fixture

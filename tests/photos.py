@@ -20,8 +20,9 @@ SETTINGS = Settings(
     quality=None,
     max_pixels=10**7,
     threads=1,
+    precision="fp32",
 )
-OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--threads", "1"]
+OPTIONS = ["--model", "didanet-lite", "--backend", "cpu", "--precision", "fp32", "--threads", "1"]
 
 
 def photos(folder: Path, count: int, side: int = 48) -> Path:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from allfocus.benchmarks.machine import describe
 from allfocus.benchmarks.schema import (
     LATENCY,
+    Clocks,
+    DeviceRates,
     LatencyReport,
     Machine,
     Memory,
@@ -33,6 +35,7 @@ def make_report(machine: Machine = MACHINE) -> LatencyReport:
     row = Row(
         name="ONNX Runtime, CPU, fp32",
         role="runtime",
+        device="cpu",
         precision="fp32",
         pre_ms=STATS,
         infer_ms=STATS,
@@ -45,6 +48,11 @@ def make_report(machine: Machine = MACHINE) -> LatencyReport:
         memory=Memory(rss_bytes=1 << 28, gpu_bytes=None),
         speedup=STATS,
         max_difference=1,
+        matrix_share=0.5,
+        copy_share=None,
+        gpu_ms=None,
+        host_overhead=None,
+        beside=None,
     )
     return LatencyReport(
         schema=LATENCY,
@@ -52,10 +60,14 @@ def make_report(machine: Machine = MACHINE) -> LatencyReport:
         model="didanet",
         weights="random",
         size="600x400",
+        skip="off",
         precision="fp32",
         threads=2,
         warmup=1,
         repeats=3,
+        clocks_before=Clocks(cpu_mhz=(2000, 2100), gpus=()),
+        clocks_after=Clocks(cpu_mhz=(), gpus=()),
+        rates=DeviceRates(matrix=(), copy=(), missing={"cpu": "not asked for"}),
         rows=(row, dataclasses.replace(row, role="baseline", speedup=None, max_difference=None)),
         skipped={"cuda": "no GPU"},
         paper=None,
@@ -105,7 +117,7 @@ def _without(key: str) -> Callable[[Any], None]:
     [
         (_without("rows"), r"LatencyReport: missing keys \['rows'\]"),
         (_set("extra", 1), r"unknown keys \['extra'\]"),
-        (_set("schema", "allfocus/latency/2"), r"LatencyReport.schema: expected one of"),
+        (_set("schema", "allfocus/latency/1"), r"LatencyReport.schema: expected one of"),
         (_set("rows", {}), r"LatencyReport.rows: expected a list, got \{\}"),
         (
             _set("rows.1.total_ms.median", "2"),
@@ -126,6 +138,29 @@ def test_what_does_not_fit_is_named(damage: Callable[[Any], None], text: str) ->
     damage(data)
     with pytest.raises(ArtefactError, match=text):
         decode(LatencyReport, json.dumps(data))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    model: str
+    rows: tuple[Named, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    name: str
+
+
+def test_a_part_is_read_without_the_rest_and_still_checked() -> None:
+    report = make_report()
+    names = tuple(Named(row.name) for row in report.rows)
+    assert decode(Part, encode(report), part=True) == Part("didanet", names)
+    with pytest.raises(ArtefactError, match="unknown keys"):
+        decode(Part, encode(report))
+    data = json.loads(encode(report))
+    del data["rows"][1]["name"]
+    with pytest.raises(ArtefactError, match=r"Part.rows\[1\]: missing keys \['name'\]; "):
+        decode(Part, json.dumps(data), part=True)
 
 
 def test_text_that_is_not_json_is_refused() -> None:

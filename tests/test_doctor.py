@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from allfocus import cli
-from allfocus.runtime import doctor
+from allfocus.runtime import abilities, doctor
 from allfocus.runtime.errors import ArtefactError
+from allfocus.runtime.fastest import Measured, Remembered
 from allfocus.runtime.gpu import Gpu, Gpus
 from allfocus.runtime.probe import Candidate
 
@@ -30,7 +31,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, backends: list[Candidate], problem:
         assert model == "didanet-lite"
         if problem:
             raise ArtefactError(problem)
-        return Loaded(backend="cpu")
+        return Loaded(backend="cpu", precision="fp32")
 
     monkeypatch.setattr(doctor, "probe", lambda: backends)
     monkeypatch.setattr(doctor, "load", load)
@@ -48,7 +49,7 @@ def test_content_where_a_backend_works_and_the_model_loads(
     said = capsys.readouterr().out
     assert "cpu           1.31.0         works\n" in said
     assert 'tensorrt      not installed  no tensorrt: pip install "allfocus[trt]"\n' in said
-    assert said.endswith("didanet-lite loads on cpu\n")
+    assert said.endswith("didanet-lite loads on cpu in fp32\n")
 
 
 @pytest.mark.parametrize(
@@ -132,3 +133,24 @@ def test_the_plugin_library_is_named(
     library.touch()
     cli.main(["doctor"])
     assert f"plugins   {library}" in capsys.readouterr().out
+
+
+def test_what_the_cpu_has_and_lacks_and_what_is_fastest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretend(monkeypatch, [WORKS])
+    monkeypatch.setattr(abilities, "describe_cpu", lambda: ("Old", ("avx2", "fma")))
+    ways = (Measured("cpu int8", 3.21, ""), Measured("cpu fp32", 5.0, ""))
+    found = [
+        Remembered("didanet", "128x96", ways, True),
+        Remembered("sftnet", "128x96", (Measured("cpu int8", None, "x"),), False),
+    ]
+    monkeypatch.setattr(doctor, "remembered", lambda: found)
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "abilities AVX2; no VNNI: int8 runs, but slowly; no AVX-512 BF16 and no AMX" in said
+    assert "didanet           cpu int8 3.2 ms, cpu fp32 5.0 ms, for a frame of 128x96\n" in said
+    assert "sftnet            cpu int8 failed, for a frame of 128x96 (of before" in said
+    assert cli.main(["doctor", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["fastest"][0]["ways"][0] == {"label": "cpu int8", "ms": 3.21, "problem": ""}

@@ -26,7 +26,7 @@ FORBIDDEN = {  # room -> what its modules never import, at any depth of the code
 }
 ALLOWED = {"runtime": ("allfocus.kernels.plugin_library",)}  # a path and its error, no more
 OPTIONAL = (  # packages of the extras: absent in a bare installation
-    *("torch", "onnx", "onnxscript", "onnxruntime", "safetensors", "polygraphy"),
+    *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "safetensors", "polygraphy"),
     *("tensorrt", "tensorrt_rtx", "cuda", "pycuda", "matplotlib", "psutil"),
     *("scipy", "skimage"),
 )
@@ -100,7 +100,7 @@ import sys, time
 start = time.perf_counter()
 import allfocus
 print(time.perf_counter() - start)
-heavy = {"cv2", "torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"} & set(sys.modules)
+heavy = {"cv2", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"} & set(sys.modules)
 assert not heavy, heavy
 """
     assert median(float(run(code)) for _ in range(3)) < 0.3

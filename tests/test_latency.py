@@ -15,13 +15,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import SPEC
 
-from allfocus.benchmarks import latency
+from allfocus.benchmarks import kernel_clock, latency
+from allfocus.benchmarks.calls import Call, Frame
 from allfocus.benchmarks.common import MAX_ROUNDS, MIN_ROUNDS, rounds, stats
-from allfocus.benchmarks.contenders import Call, Contender, Frame
+from allfocus.benchmarks.contenders import Contender
+from allfocus.benchmarks.latency_text import render
 from allfocus.benchmarks.memory import gpu_used, peak_rss
-from allfocus.benchmarks.rows import Measured, make_rows, render, speedup
-from allfocus.benchmarks.schema import LatencyReport, Memory, decode
+from allfocus.benchmarks.rows import Measured, Setting, make_rows, speedup
+from allfocus.benchmarks.schema import (
+    CopyRate,
+    DeviceRates,
+    LatencyReport,
+    MatrixRate,
+    Memory,
+    decode,
+)
 from allfocus.runtime.spec import Size
 
 TINY = ["--model", "didanet-tiny", "--size", "62x48"]
@@ -95,10 +105,8 @@ def _measured(
         label=label,
         role="baseline" if baseline else "runtime",
         precision="fp32",
-        on_gpu=gpu,
-        model="didanet",
-        weights="w",
-        weights_sha256=sha,
+        device="cuda" if gpu else "cpu",
+        spec=dataclasses.replace(SPEC, weights_sha256=sha),
         passed_over={},
         run=run,
     )
@@ -118,7 +126,7 @@ def test_rows_are_compared_with_the_baseline_on_their_own_device() -> None:
             _measured("eager cpu", 150.0, baseline=True),
             _measured("eager gpu", 40.0, baseline=True, gpu=True),
         ],
-        Size(600, 400),
+        Setting(size=Size(600, 400)),
     )
     gains = [row.speedup and row.speedup.median for row in rows]
     assert gains == [pytest.approx(1.5), pytest.approx(4.0), None, None]
@@ -130,14 +138,49 @@ def test_rows_are_compared_with_the_baseline_on_their_own_device() -> None:
 
 def test_pictures_of_other_weights_are_not_compared() -> None:
     pair = [_measured("cpu", 1.0), _measured("eager", 1.0, baseline=True, sha="1")]
-    row = make_rows(pair, Size(2, 2))[0]
+    row = make_rows(pair, Setting(size=Size(2, 2)))[0]
     assert row.max_difference is None
     assert row.speedup is not None
 
 
 def test_without_a_baseline_nothing_is_compared() -> None:
-    row = make_rows([_measured("cpu", 1.0)], Size(2, 2))[0]
+    row = make_rows([_measured("cpu", 1.0)], Setting(size=Size(2, 2)))[0]
     assert (row.speedup, row.max_difference) == (None, None)
+
+
+def test_another_size_is_held_against_the_first_pixel_by_pixel() -> None:
+    one = dataclasses.replace(_measured("cpu", 10.0), beside=[40.0, 44.0, 36.0])
+    row = make_rows([one], Setting(size=Size(10, 10), beside=Size(20, 20)))[0]
+    assert row.beside is not None
+    assert row.beside.size == "20x20"
+    assert row.beside.per_pixel.median == pytest.approx(1.0)  # four times the pixels and the time
+    assert row.beside.per_pixel.p95 == pytest.approx(1.1, abs=0.02)
+
+
+def test_a_gpus_own_time_tells_what_the_host_adds() -> None:
+    one = dataclasses.replace(_measured("gpu", 10.0, gpu=True), gpu_ms=9.6)
+    row = make_rows([one], Setting(size=Size(2, 2)))[0]
+    assert row.host_overhead == pytest.approx(0.04)
+    assert make_rows([_measured("gpu", 1.0)], Setting(size=Size(2, 2)))[0].host_overhead is None
+
+
+def test_shares_are_of_the_rates_of_the_same_device_and_type() -> None:
+    def matrix(device: str, precision: str, rate: float) -> MatrixRate:
+        return MatrixRate(device=device, precision=precision, macs_per_second=rate, by="")  # type: ignore[arg-type]
+
+    one = _measured("cpu", 103.0)  # of which infer is 100 ms
+    spec = one.contender.spec
+    others = (matrix("cuda", "fp32", 1.0), matrix("cpu", "bf16", 1.0))
+    rates = DeviceRates(
+        matrix=(*others, matrix("cpu", "fp32", spec.macs_per_pixel * 64 * 48 * 20)),
+        copy=(CopyRate(device="cpu", bytes_per_second=1e9, by=""),),
+        missing={},
+    )
+    setting = Setting(size=Size(62, 48), rates=rates)  # 64x48 for a net of multiples of 4
+    assert make_rows([one], setting)[0].matrix_share == pytest.approx(0.5)
+    missing = dataclasses.replace(rates, matrix=others)
+    row = make_rows([one], dataclasses.replace(setting, rates=missing))[0]
+    assert row.matrix_share is None
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +188,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the JSON and the chart of one real run."""
     folder = tmp_path_factory.mktemp("bench")
     files = ["--out", str(folder / "latency.json"), "--chart", str(folder / "latency.png")]
-    command = [*TINY, "--weights", "random:3", "--repeats", "3", "--threads", "1", *files]
-    assert latency.main(command) == 0
+    options = ["--repeats", "3", "--threads", "1", "--backend", "cpu"]
+    command = [*TINY, "--weights", "random:3", *options, *files]
+    with pytest.MonkeyPatch.context() as patch:  # a small product is measured as a large one is
+        patch.setattr(kernel_clock.CpuClock, "matrix", 128)
+        patch.setattr(kernel_clock.CpuClock, "copied_bytes", 1 << 20)
+        assert latency.main(command) == 0
     return folder
 
 
@@ -158,12 +205,25 @@ def report(written: Path) -> LatencyReport:
 def test_a_real_run_measures_runtime_and_baseline(report: LatencyReport) -> None:
     assert (report.model, report.size) == ("didanet-tiny", "62x48")
     assert (report.threads, report.warmup, report.repeats) == (1, 1, 3)
+    assert report.skip == "off"
     assert [row.role for row in report.rows] == ["runtime", "baseline"]
     for row in report.rows:
         assert len(row.samples_ms) == 3
         assert all(sample > 0 for sample in row.samples_ms)
         parts = row.pre_ms.median + row.infer_ms.median + row.post_ms.median
         assert parts <= row.total_ms.p95 * 1.01
+
+
+def test_a_real_run_measures_what_the_machine_can_do(report: LatencyReport) -> None:
+    assert [(rate.device, rate.precision) for rate in report.rates.matrix] == [("cpu", "fp32")]
+    assert all(rate.macs_per_second > 1e6 for rate in report.rates.matrix)
+    assert [rate.device for rate in report.rates.copy] == ["cpu"]
+    for row in report.rows:
+        assert row.matrix_share is not None
+        assert row.matrix_share > 0
+        assert row.copy_share is not None
+        assert row.copy_share > 0
+        assert (row.gpu_ms, row.host_overhead) == (None, None)  # of a CPU
 
 
 def test_both_compute_the_same_picture(report: LatencyReport) -> None:
@@ -226,6 +286,7 @@ def test_json_alone_goes_to_stdout(
         (["--model", "didanet-tiny"], 1, "allfocus export --model didanet-tiny"),
         (["--backend", "gpu"], 2, "unknown backend 'gpu'"),
         (["--chart", "result.jpg"], 2, "ends in .png"),
+        (["--backend", "openvino", "--artefact", "a.engine"], 1, "a.engine"),
         ([*TINY, "--backend", "all"], 1, "no engine can run didanet-tiny here"),
     ],
 )
@@ -237,7 +298,11 @@ def test_what_cannot_be_measured_says_why(
 
 
 @pytest.mark.parametrize(
-    "options", [["--seconds", "0"], ["--seconds", "inf"], ["--repeats", "0"], ["--size", "big"]]
+    "options",
+    [
+        *(["--seconds", "0"], ["--seconds", "inf"], ["--repeats", "0"]),
+        *(["--size", "big"], ["--beside", "4"], ["--skip", "much"]),
+    ],
 )
 def test_numbers_that_mean_nothing_are_wrong_use(options: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -132,6 +132,7 @@ def test_a_name_takes_the_packages_own_file() -> None:
             ("tensorrt", "no tensorrt on this machine"),
             ("tensorrt-rtx", "no tensorrt-rtx on this machine"),
             ("cuda", "no cuda on this machine"),
+            ("openvino", "no openvino on this machine"),
         ]
 
 
@@ -204,6 +205,9 @@ def test_missing_files(tmp_path: Path) -> None:
         ({"backend": "gpu"}, "unknown backend 'gpu'"),
         ({"color": "gbr"}, 'expected "bgr" or "rgb"'),
         ({"device": -1}, "0 or more"),
+        ({"precision": "fp12"}, "precision auto or one of fp32, .*, got 'fp12'"),
+        ({"precision": "bf16", "backend": "cpu"}, r"cpu computes in fp32, fp16, int8; choose"),
+        ({"precision": "fp8", "backend": "openvino"}, r"openvino computes in fp32, bf16, int8"),
         ({"threads": -2}, "0 or more"),
     ],
 )
@@ -213,7 +217,7 @@ def test_wrong_options(options: dict[str, Any], says: str) -> None:
 
 
 def test_a_file_for_another_backend(tiny: Exported, own_cache: Path) -> None:
-    with pytest.raises(UsageError, match=r"runs in cuda or cpu, not in 'tensorrt'"):
+    with pytest.raises(UsageError, match=r"runs in cuda or cpu or openvino, not in 'tensorrt'"):
         allfocus.load(tiny.float, backend="tensorrt")
     engine = put_engine(own_cache, tiny.spec, "a", flavour="tensorrt-rtx")
     for backend in ("cpu", "tensorrt", "onnxruntime"):

@@ -56,3 +56,30 @@ def test_without_nvidia_smi_there_are_no_clocks(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.clocks() == ()
+
+
+def test_clocks_of_cpus_are_read_from_cpuinfo() -> None:
+    text = "processor\t: 0\ncpu MHz\t\t: 2000.4\n\nprocessor\t: 3\ncpu MHz\t\t: 3100.0\n"
+    assert machine.parse_mhz(text) == {0: 2000, 3: 3100}
+    assert machine.parse_mhz("processor: 0\nmodel name: x\n") == {}
+
+
+def test_cpufreq_is_preferred_and_only_cpus_that_may_be_used_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system has no affinity")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 3})
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("".join(f"processor: {n}\ncpu MHz: {n}00\n" for n in range(4)))
+    monkeypatch.setattr(machine, "_CPUINFO", cpuinfo)
+    monkeypatch.setattr(machine, "_CPUS", tmp_path)
+    assert machine.speeds().cpu_mhz == (100, 300)
+    for number in (1, 3):
+        folder = tmp_path / f"cpu{number}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_cur_freq").write_text(f"{number}500000\n")
+    assert machine.speeds().cpu_mhz == (1500, 3500)
+    monkeypatch.setattr(machine, "_CPUS", tmp_path / "none")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    assert machine.speeds().cpu_mhz == ()

@@ -38,7 +38,7 @@ def ort(*providers: str) -> SimpleNamespace:
 def test_this_machine_is_described_in_order() -> None:
     found = probe()
     assert tuple(c.name for c in found) == BACKENDS
-    assert BACKENDS == ("tensorrt", "tensorrt-rtx", "cuda", "cpu")
+    assert BACKENDS == ("tensorrt", "tensorrt-rtx", "cuda", "cpu", "openvino")
     assert all(c.usable == (not c.reason) for c in found)
 
 
@@ -49,6 +49,15 @@ def test_the_cpu_is_usable_here() -> None:
     assert found.version == onnxruntime.__version__
 
 
+@pytest.mark.openvino
+def test_openvino_is_usable_where_it_is_installed() -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    found = candidate("openvino")
+    assert found.usable
+    assert openvino.__version__.startswith(found.version)
+
+
+@pytest.mark.openvino
 def test_nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, ONE_GPU)
     reasons = {c.name: c.reason for c in probe()}
@@ -57,23 +66,25 @@ def test_nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         "tensorrt-rtx": 'tensorrt_rtx is not installed: pip install "allfocus[trt-rtx]"',
         "cuda": 'onnxruntime is not installed: pip install "allfocus[gpu]"',
         "cpu": 'onnxruntime is not installed: pip install "allfocus[cpu]"',
+        "openvino": 'openvino is not installed: pip install "allfocus[openvino]"',
     }
 
 
+@pytest.mark.openvino
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ort("CUDAExecutionProvider", "CPUExecutionProvider")
-    pretend(
-        monkeypatch, NO_GPU, tensorrt=object(), cuda_bindings_runtime=object(), onnxruntime=both
-    )
+    there = {"tensorrt": 1, "cuda_bindings_runtime": 1, "onnxruntime": both, "openvino": 1}
+    pretend(monkeypatch, NO_GPU, **there)
     found = {c.name: c.reason for c in probe()}
-    assert found.pop("cpu") == ""
+    assert (found.pop("cpu"), found.pop("openvino")) == ("", "")
     assert set(found.values()) == {"no NVIDIA driver"}
 
 
+@pytest.mark.openvino
 def test_everything_there(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ort("CUDAExecutionProvider", "CPUExecutionProvider")
     there = {"tensorrt": 1, "tensorrt_rtx": 1, "cuda_bindings_runtime": 1, "onnxruntime": both}
-    pretend(monkeypatch, ONE_GPU, **there)
+    pretend(monkeypatch, ONE_GPU, openvino=1, **there)
     assert all(c.usable for c in probe())
 
 

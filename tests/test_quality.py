@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -463,3 +464,25 @@ def test_a_model_without_a_map_cannot_be_judged_by_masks(
     status, _, err = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", masks)
     assert status == 2
     assert "blind gives no map" in err
+
+
+def test_figures_are_of_fp32_or_of_the_file_as_it_is(tiny: Exported) -> None:
+    """The fastest on this machine would be another on the next."""
+    settled = candidates.reproducible
+    assert settled("didanet", "auto", None) == ("onnxruntime", "fp32")
+    assert settled("didanet", "openvino", None) == ("openvino", "fp32")
+    assert settled("didanet", "auto", "int8") == ("auto", "int8")
+    assert settled(str(tiny.frame), "auto", None) == ("onnxruntime", "fp32")
+    assert settled("x.engine", "auto", None) == ("auto", "auto")
+
+
+def test_a_precision_is_told_in_the_table_and_refused_where_there_is_no_file(
+    tiny: Exported, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = without_baselines(tiny, folder)
+    status, out, _ = evaluate(capsys, *words, "--precision", "fp32", "--json")
+    assert status == 0
+    assert [row["precision"] for row in json.loads(out)["rows"]] == [None, "fp32"]
+    status, _, err = evaluate(capsys, *words, "--precision", "int8")
+    assert status == 2
+    assert "a file of fp32, which is not computed in int8" in err

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_widths,
         metavar="KEY=N,...",
         help="other widths and depths: features=48,blocks=8",
+    )
+    parser.add_argument(
+        "--freeze", nargs="+", metavar="PATTERN", help="parameters that stay: 'estimator.*'"
     )
     parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
@@ -222,13 +226,48 @@ def _start(args: argparse.Namespace) -> tuple[Net, str]:
     from allfocus.train import checkpoint
     from allfocus.train.models import build
 
+    changes = ", ".join(f"{key} {number}" for key, number in (args.net or {}).items())
     if args.init is None:
-        changes = ", ".join(f"{key} {number}" for key, number in (args.net or {}).items())
-        return build(args.model, args.net), f"with {changes}" if changes else ""
-    if args.net:
-        raise UsageError("--net and --init: weights bring their widths and depths along; give one")
-    net, spec = checkpoint.load(args.model, args.init)
-    return net, f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
+        net, said = build(args.model, args.net), f"with {changes}" if changes else ""
+    elif args.net:
+        net, said = _grafted(args, changes)
+    else:
+        net, spec = checkpoint.load(args.model, args.init)
+        said = f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
+    return net, ", ".join(filter(None, (said, _frozen(args, net))))
+
+
+def _grafted(args: argparse.Namespace, changes: str) -> tuple[Net, str]:
+    """A net of other widths and depths with those weights of --init that fit by name and shape."""
+    from allfocus.train import checkpoint
+    from allfocus.train.models import build
+
+    net = build(args.model, args.net)
+    donor, spec = checkpoint.load_any(args.init)
+    ours = net.state_dict()
+    fitting = {
+        name: value
+        for name, value in donor.state_dict().items()
+        if name in ours and ours[name].shape == value.shape
+    }
+    if not fitting:
+        raise UsageError(f"--init {args.init}: no weight of it fits a net with {changes}")
+    net.load_state_dict(fitting, strict=False)
+    share = f"{len(fitting)} of its {len(ours)} tensors from weights {spec.weights_sha256[:12]}"
+    return net, f"with {changes}, {share} ({spec.weights})"
+
+
+def _frozen(args: argparse.Namespace, net: Net) -> str:
+    """Leave the parameters of --freeze as they are; in words."""
+    for pattern in args.freeze or ():
+        named = [p for name, p in net.named_parameters() if fnmatchcase(name, pattern)]
+        if not named:
+            raise UsageError(f"--freeze {pattern}: no parameter has such a name")
+        for parameter in named:
+            parameter.requires_grad_(False)
+    if not any(p.requires_grad for p in net.parameters()):
+        raise UsageError("--freeze: nothing is left to train")
+    return f"{', '.join(args.freeze)} left as they were" if args.freeze else ""
 
 
 def _plan(args: argparse.Namespace, paper: Plan) -> Plan:

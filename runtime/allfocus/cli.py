@@ -30,6 +30,9 @@ COMMANDS = {
     "bench ablation": Command(
         "allfocus.benchmarks.ablation", "what each part of DID-ANet's training brings"
     ),
+    "bench compare": Command(
+        "allfocus.benchmarks.compare", "see whether a later result is slower or worse"
+    ),
     "bench deadline": Command(
         "allfocus.benchmarks.deadline", "see a pipeline keep its deadline under load"
     ),
@@ -42,6 +45,7 @@ COMMANDS = {
     ),
     "bench latency": Command("allfocus.benchmarks.latency", "measure how long a model takes"),
     "bench models": Command("allfocus.benchmarks.model_table", "the table of all models"),
+    "bench ratios": Command("allfocus.benchmarks.ratios", "what must not grow, for CI to compare"),
     "bench stream": Command(
         "allfocus.benchmarks.stream", "a video's rate against bare inference's"
     ),

@@ -1,0 +1,294 @@
+"""What two results of a benchmark are compared by: ratios and figures of their own run, by name.
+
+Each view names those keys of a result's JSON that count here (see `schema.decode`), what must be
+the same in both for a comparison to mean something, and its figures. Milliseconds are not among
+them: those of two runs differ by the machine and its load.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from allfocus.benchmarks.schema import Stats, decode
+from allfocus.runtime.errors import ArtefactError, UsageError
+
+Better = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Something over something else of the same round: its statistics over the rounds."""
+
+    stats: Stats
+    better: Better
+
+    @property
+    def judged(self) -> bool:
+        """Whether it has a spread: one round has none, and may be anything."""
+        return self.stats.p05 < self.stats.p95
+
+
+@dataclass(frozen=True)
+class Count:
+    """Something that is counted: the same in each run of the same program. Less is better.
+
+    `may_grow`: other versions of Python and NumPy count a little more or less.
+    """
+
+    value: float
+    may_grow: float = 0.25
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of quality, the more the better, and how much of it may be lost by default."""
+
+    value: float
+    unit: str
+    may_lose: float
+
+
+Figure = Ratio | Count | Score
+
+
+@dataclass(frozen=True)
+class Result:
+    """A file as far as it is compared. `same`: what must be equal; `cpu`: where it was measured."""
+
+    schema: str
+    same: dict[str, str]
+    cpu: str
+    figures: dict[str, Figure]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    cpu: str
+    cores: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LatencyRow:
+    name: str
+    speedup: Stats | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Latency:
+    machine: _Machine
+    model: str
+    size: str
+    threads: int
+    rows: tuple[_LatencyRow, ...]
+
+    def same(self) -> dict[str, str]:
+        return {"model": self.model, "size": self.size, "threads": str(self.threads)}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.speedup is not None:
+                yield f"{row.name}: speed of eager PyTorch", Ratio(row.speedup, "higher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LatencyWithSkip(_Latency):
+    skip: str
+
+    def same(self) -> dict[str, str]:
+        return super().same() | {"skip": self.skip}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TilesRow:
+    name: str
+    size: str
+    memory: str
+    ratio: Stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tiles:
+    machine: _Machine
+    model: str
+    blurred: float
+    rows: tuple[_TilesRow, ...]
+
+    def same(self) -> dict[str, str]:
+        return {"model": self.model, "blurred": str(self.blurred)}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.name != "at once":  # that is what the others are held against
+                name = f"{row.name}, {row.size}, {row.memory}: time of at once"
+                yield name, Ratio(row.ratio, "lower")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stream:
+    machine: _Machine
+    model: str
+    size: str
+    frames: int
+    share: Stats
+
+    def same(self) -> dict[str, str]:
+        return {"model": self.model, "size": self.size, "frames": str(self.frames)}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        yield "pipeline: rate of the frames alone", Ratio(self.share, "higher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ThroughputRow:
+    streams: int
+    against_one: Stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Throughput:
+    machine: _Machine
+    model: str
+    backend: str
+    precision: str
+    size: str
+    rows: tuple[_ThroughputRow, ...]
+
+    def same(self) -> dict[str, str]:
+        named = ("model", "backend", "precision", "size")
+        return {name: getattr(self, name) for name in named}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.streams != 1:
+                yield f"{row.streams} streams: rate of one", Ratio(row.against_one, "higher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Similarity:
+    psnr_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QualityRow:
+    name: str
+    kind: str
+    similarity: _Similarity | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quality:
+    machine: _Machine
+    data: str
+    pictures: int
+    pixels: int
+    output: str
+    rows: tuple[_QualityRow, ...]
+
+    def same(self) -> dict[str, str]:
+        return {name: str(getattr(self, name)) for name in ("data", "pictures", "pixels", "output")}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.similarity is not None and row.kind != "input":
+                yield f"{row.name}: PSNR", Score(row.similarity.psnr_db, "dB", 0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrustRow:
+    name: str
+    pictures: int
+    auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trust:
+    machine: _Machine
+    model: str
+    rows: tuple[_TrustRow, ...]
+
+    def same(self) -> dict[str, str]:
+        most = max((row.pictures for row in self.rows), default=0)
+        return {"model": self.model, "pictures": str(most)}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            yield f"{row.name}: AUC", Score(row.auc, "", 0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RatioRow:
+    name: str
+    ratio: Stats
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ratios:
+    machine: _Machine
+    model: str
+    size: str
+    rows: tuple[_RatioRow, ...]
+    counts: dict[str, float]
+
+    def same(self) -> dict[str, str]:
+        return {"model": self.model, "size": self.size}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            yield row.name, Ratio(row.ratio, "lower")
+        for name, value in self.counts.items():
+            yield name, Count(value)
+
+
+_VIEWS: dict[str, type[Any]] = {
+    "allfocus/latency/1": _Latency,
+    "allfocus/latency/2": _LatencyWithSkip,
+    "allfocus/tiles/1": _Tiles,
+    "allfocus/stream/1": _Stream,
+    "allfocus/throughput/1": _Throughput,
+    "allfocus/quality/1": _Quality,
+    "allfocus/trust/1": _Trust,
+    "allfocus/ratios/1": _Ratios,
+}
+
+
+def read(path: Path) -> Result:
+    """The result in a file; raises UsageError where there is none that can be compared."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give two JSON results") from None
+    try:
+        return parse(text)
+    except (ArtefactError, UsageError) as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def parse(text: str) -> Result:
+    """A result's JSON; raises UsageError or ArtefactError that names what does not fit."""
+    try:
+        data: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"not JSON ({error}); give a file that a benchmark wrote") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, str) or schema not in _VIEWS:
+        raise UsageError(f"its schema is {schema!r}; can be compared: {', '.join(_VIEWS)}")
+    view = decode(_VIEWS[schema], text, part=True)
+    found = list(view.figures())
+    _check_names([name for name, _ in found])
+    if not found:
+        raise UsageError(
+            "nothing in it is held against anything else of its run; measure with more than one "
+            "contender (latency: with --baseline eager)"
+        )
+    machine: _Machine = view.machine
+    return Result(schema, view.same(), f"{machine.cpu}, {machine.cores} cores", dict(found))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{', '.join(twice)} stands in it twice; measure again")

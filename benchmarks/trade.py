@@ -1,0 +1,244 @@
+"""`allfocus bench trade`: decibels against milliseconds on a CPU, of DID-ANet and its lite nets, in
+every engine and precision that is here.
+
+Time is of whole calls, frame in to frame out, nothing passed through, in rounds in which all take
+turns; quality is that of `allfocus eval` on the built-in set, through the same engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from tqdm import tqdm
+
+from allfocus.benchmarks.candidates import open_model, the_input
+from allfocus.benchmarks.common import QUOTED, size
+from allfocus.benchmarks.contenders import Contender, Recipe, opened
+from allfocus.benchmarks.machine import describe, finish
+from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
+from allfocus.benchmarks.scoring import Settings, judge
+from allfocus.benchmarks.turns import photo
+from allfocus.export.weights import packaged_weights
+from allfocus.runtime.catalogue import entry
+from allfocus.runtime.command import DONE, positive, script
+from allfocus.runtime.cpus import available_cpus
+from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.files import publish
+from allfocus.runtime.spec import Precision, Size
+
+TRADE = "allfocus/trade/1"
+MODELS = ("didanet", "didanet-lite", "didanet-nano")
+YARDSTICK = "didanet"  # whose eager PyTorch all is compared with
+WAYS: tuple[tuple[str, Precision], ...] = (
+    ("cpu", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("cpu", "int8"),
+    ("openvino", "int8"),
+)
+_PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
+_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
+_MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model in one engine and precision. Times are medians; ratios those of single rounds."""
+
+    model: str
+    engine: str
+    precision: str
+    milliseconds: float
+    times_as_fast: float  # as eager PyTorch's `didanet`
+    spread: tuple[float, float]  # of that: its quartiles
+    psnr_db: float | None  # None: not judged, being what fp32 is
+    lost_db: float | None  # against the model's own fp32
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return f"{self.engine}, {self.precision}"
+
+
+Key = tuple[str, str, Precision]  # model, backend ("" for eager PyTorch), precision
+
+
+def measure(
+    models: Sequence[str], frame: Size, rounds: int
+) -> tuple[list[Row], dict[str, str], float]:
+    """The rows, what could not be measured and why, and the input's own PSNR."""
+    skipped: dict[str, str] = {}
+    with ExitStack() as stack:
+        field = _open(models, stack, skipped)
+        times = _take_turns(field, frame, rounds)
+    data = open_data(SYNTHETIC, 8.0)
+    quality = {key: _quality(key, data) for key in field if key[1]}
+    rows = [_row(key, field[key], times, quality) for key in field]
+    row = judge(the_input(), data, Settings(), lambda *_: None)
+    assert row.similarity is not None
+    return rows, skipped, row.similarity.psnr_db
+
+
+def table(rows: Sequence[Row], skipped: dict[str, str], before: float, frame: Size) -> str:
+    """Markdown, the paper's own figure first."""
+    quoted = QUOTED.get(YARDSTICK)
+    paper = f"{1e3 * quoted.seconds:g}" if quoted else "–"
+    lines = [
+        f"| model | engine, precision | PSNR, dB (input {before:.2f}) | lost, dB | ms at {frame} | "
+        f"times as fast as eager `{YARDSTICK}` (quartiles) |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        f"| `{YARDSTICK}` | quoted from the paper: {quoted.hardware if quoted else ''} | – | – | "
+        f"{paper} | – |",
+    ]
+    for row in rows:
+        decibels = "–" if row.psnr_db is None else f"{row.psnr_db:.2f}"
+        lost = "–" if row.lost_db is None else f"{row.lost_db:.3f}"
+        low, high = row.spread
+        lines.append(
+            f"| `{row.model}` | {row.name} | {decibels} | {lost} | {row.milliseconds:.0f} | "
+            f"{row.times_as_fast:.1f} ({low:.1f} to {high:.1f}) |"
+        )
+    lines += ["", *(f"not measured: {what}: {why}" for what, why in skipped.items())]
+    return "\n".join(lines).rstrip()
+
+
+def draw(rows: Sequence[Row], before: float, path: Path) -> None:
+    """PSNR against milliseconds, a dot for each row that was judged; needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes: Any = figure.add_subplot()
+    models = list(dict.fromkeys(row.model for row in rows))
+    for row in rows:
+        if row.psnr_db is not None:
+            colour = _COLOURS[models.index(row.model) % len(_COLOURS)]
+            style = {"marker": _MARKS[row.precision], "color": colour}
+            hollow = {} if row.engine == "OpenVINO, CPU" else {"markerfacecolor": "none"}
+            name = f"{row.model}, {row.name}"
+            axes.plot(row.milliseconds, row.psnr_db, ls="", label=name, **style, **hollow)
+    axes.axhline(before, color="grey", linewidth=1, linestyle=":", label="input")
+    quoted = QUOTED.get(YARDSTICK)
+    if quoted:
+        axes.axvline(1e3 * quoted.seconds, color="grey", linewidth=1, label="paper, GTX 1080 Ti")
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds a frame")
+    axes.set_ylabel("PSNR on the built-in set, dB")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    with publish(path) as draft:
+        figure.savefig(draft, format="png", dpi=120)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `allfocus bench trade`."""
+    add = parser.add_argument
+    add("--models", type=_models, default=MODELS, help=f"(default {','.join(MODELS)})")
+    add("--size", type=size, default=Size(600, 400), help="WIDTHxHEIGHT (default %(default)s)")
+    add("--rounds", type=positive, default=5, help="of the clock (default %(default)s)")
+    add("--out", type=Path, default=Path("runs/trade"), help="folder of trade.json, .md and .png")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and write the three files."""
+    machine = describe()
+    rows, skipped, before = measure(args.models, args.size, args.rounds)
+    text = table(rows, skipped, before, args.size)
+    body = {
+        "schema": TRADE,
+        "machine": asdict(finish(machine)),
+        "size": str(args.size),
+        "rounds": args.rounds,
+        "threads": available_cpus(),
+        "input_psnr_db": before,
+        "rows": [asdict(row) for row in rows],
+        "skipped": skipped,
+    }
+    for name, content in (("trade.json", json.dumps(body, indent=1)), ("trade.md", text)):
+        with publish(args.out / name) as draft:
+            draft.write_text(content + "\n", encoding="utf-8")
+    draw(rows, before, args.out / "trade.png")
+    print(json.dumps(body) if args.json else text)
+    return DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command run by its path."""
+    return script("trade", "Quality against time on a CPU.", add_arguments, run, argv)
+
+
+def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> dict[Key, Contender]:
+    """Eager PyTorch's `didanet`, and every model in every way that works here."""
+    threads = available_cpus()
+    weights = str(packaged_weights(YARDSTICK))
+    eager = Recipe(kind="pytorch", model=YARDSTICK, backend="cpu", threads=threads, weights=weights)
+    field: dict[Key, Contender] = {(YARDSTICK, "", "fp32"): stack.enter_context(opened(eager))}
+    for model in models:
+        for backend, precision in WAYS:
+            recipe = Recipe(
+                kind="runtime", model=model, backend=backend, threads=threads, precision=precision
+            )
+            try:
+                field[model, backend, precision] = stack.enter_context(opened(recipe))
+            except AllfocusError as error:
+                skipped[f"{model}, {recipe.label}"] = str(error)
+    return field
+
+
+def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[Key, list[float]]:
+    """Milliseconds of every round but the first, which warms up."""
+    picture = photo(frame)
+    times: dict[Key, list[float]] = {key: [] for key in field}
+    for _ in tqdm(range(1 + rounds), desc="rounds", disable=None):
+        for key, contender in field.items():
+            time.sleep(_PAUSE)
+            times[key].append(contender.run(picture)[1].total)
+    return {key: taken[1:] for key, taken in times.items()}
+
+
+def _quality(key: Key, data: DataSet) -> float:
+    """Mean PSNR in dB of a model in an engine."""
+    model, backend, precision = key
+    with open_model(model, backend, 0, precision=precision) as candidate:
+        row = judge(candidate, data, Settings(), lambda *_: None)
+    assert row.similarity is not None
+    return row.similarity.psnr_db
+
+
+def _row(
+    key: Key,
+    contender: Contender,
+    times: dict[Key, list[float]],
+    quality: dict[Key, float],
+) -> Row:
+    model, _, precision = key
+    yard = times[YARDSTICK, "", "fp32"]
+    ratios = [theirs / ours for theirs, ours in zip(yard, times[key], strict=True)]
+    first, _, third = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
+    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32"))
+    return Row(
+        model=model,
+        engine=contender.label.rpartition(", ")[0],
+        precision=precision,
+        milliseconds=median(times[key]),
+        times_as_fast=median(ratios),
+        spread=(first, third),
+        psnr_db=psnr,
+        lost_db=None if psnr is None or plain is None else plain - psnr,
+    )
+
+
+def _models(text: str) -> tuple[str, ...]:
+    return tuple(entry(name.strip()).name for name in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The ways to run a model here: an engine, a file for it, and what it computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from allfocus.runtime.abilities import lacks
+from allfocus.runtime.artefacts import find_onnx
+from allfocus.runtime.catalogue import entry
+from allfocus.runtime.contract import read_contract
+from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
+from allfocus.runtime.onnx_file import metadata
+from allfocus.runtime.ov import COMPUTES, no_bf16
+from allfocus.runtime.signature import Phase
+from allfocus.runtime.spec import Io, Precision, Wanted
+
+# What engines on the CPU compute in, and the precision of the file that they need for it.
+_FILES: dict[str, dict[Precision, Precision]] = {
+    "cpu": {"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    "openvino": {"fp32": "fp32", "bf16": "fp32", "int8": "int8"},
+}
+_PHASES: tuple[Phase, ...] = ("estimate", "restore")
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a model. `precision` "auto": as the file is."""
+
+    backend: str
+    artefact: Path
+    precision: Wanted = "auto"
+
+    @property
+    def label(self) -> str:
+        """For people: openvino bf16."""
+        return self.backend if self.precision == "auto" else f"{self.backend} {self.precision}"
+
+
+def precision_of(path: Path) -> Precision:
+    """The precision of an ONNX file, by its metadata; raises ArtefactError without them."""
+    return read_contract(path, metadata(path)).graph.precision
+
+
+def check_computes(backends: Sequence[str], precision: Wanted) -> None:
+    """Raise UsageError where none of the backends asked for can compute in `precision`."""
+    if precision == "auto" or not set(backends) <= set(_FILES):
+        return
+    if not any(precision in _FILES[name] for name in backends):
+        able = "; ".join(f"{name} computes in {', '.join(_FILES[name])}" for name in backends)
+        raise UsageError(
+            f"precision {precision!r} with backend {' or '.join(backends)}: {able}; choose one of "
+            "these, or leave the backend at 'auto'"
+        )
+
+
+def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> list[Way]:
+    """How an engine on the CPU can run a model by name, the most exact first.
+
+    Where `precision` is "auto", that is every way for which there are files: those of 8 bits count
+    only where the model's phases are there in 8 bits, too, as nothing could be passed through
+    without them. Raises ArtefactError for a missing file, BackendError for what does not compute.
+    """
+    if precision != "auto":
+        return [Way(backend, find_onnx(name, "whole", io, _file(backend, precision)), precision)]
+    base = find_onnx(name, "whole", io)
+    ways = [Way(backend, base, each) for each in _computed(backend, precision_of(base))]
+    if _in_8_bits(name, io):
+        ways.append(Way(backend, find_onnx(name, "whole", io, "int8"), "int8"))
+    return ways
+
+
+def ways_of_file(path: Path, backend: str, precision: Wanted) -> list[Way]:
+    """How an engine can run this ONNX file; raises BackendError where not in `precision`."""
+    own = precision_of(path)
+    if precision == "auto":
+        return [Way(backend, path, each) for each in _computed(backend, own)]
+    if precision not in _possible(backend, own):
+        raise BackendError(f"{backend} computes a file of {own} not in {precision}")
+    return [Way(backend, path, precision)]
+
+
+def check_file(path: Path, backends: Sequence[str], precision: Wanted) -> None:
+    """Raise UsageError where none of the backends computes this ONNX file in `precision`."""
+    if precision == "auto":
+        return
+    own = precision_of(path)
+    if not any(precision in _possible(backend, own) for backend in backends):
+        able = "; ".join(f"{each}: {', '.join(_possible(each, own))}" for each in backends)
+        make = f"make one with `allfocus export --precision {precision}`"
+        other = "take the backend 'openvino'" if precision in COMPUTES.get(own, ()) else make
+        raise UsageError(
+            f"{path}: a file of {own}, which is not computed in {precision} ({able}): leave the "
+            f"precision at 'auto', or {other}"
+        )
+
+
+def _file(backend: str, precision: Precision) -> Precision:
+    """The precision of the file for it; raises BackendError where it cannot be computed here."""
+    files = _FILES[backend]
+    if precision not in files:
+        raise BackendError(f"{backend} computes in {', '.join(files)}, not in {precision}")
+    if precision == "bf16" and lacks("bf16"):
+        raise BackendError(no_bf16())
+    return files[precision]
+
+
+def _possible(backend: str, own: Precision) -> tuple[Precision, ...]:
+    """What a file of this precision may be computed in."""
+    return COMPUTES.get(own, ()) if backend == "openvino" else (own,)
+
+
+def _computed(backend: str, own: Precision) -> tuple[Precision, ...]:
+    """Those of them that this CPU has instructions for."""
+    return tuple(p for p in _possible(backend, own) if p != "bf16" or not lacks("bf16"))
+
+
+def _in_8_bits(name: str, io: Io | None) -> bool:
+    """Whether a model is there in 8 bits, with every phase that is there at all."""
+    signatures = entry(name).signatures
+    phases: list[Phase] = ["whole", *(phase for phase in _PHASES if phase in signatures)]
+    return all(
+        _is_there(name, phase, io, "int8") or not _is_there(name, phase, io, "auto")
+        for phase in phases
+    ) and _is_there(name, "whole", io, "int8")
+
+
+def _is_there(name: str, phase: Phase, io: Io | None, precision: Wanted) -> bool:
+    try:
+        find_onnx(name, phase, io, precision)
+    except ArtefactError:
+        return False
+    return True

@@ -1,0 +1,293 @@
+"""`allfocus bench compare`: what is a regression, what is noise, and what cannot be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from allfocus import cli
+from allfocus.benchmarks.common import stats
+from allfocus.benchmarks.compare import CompareReport, Limits, compare
+from allfocus.benchmarks.compare_views import Result, parse
+from allfocus.benchmarks.schema import decode
+
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+MACHINE = {"cpu": "a CPU", "cores": 2}
+COMPARED = ("latency", "tiles", "stream", "quality", "trust", "ratios")
+
+
+def spread(samples: Sequence[float]) -> dict[str, float]:
+    return dataclasses.asdict(stats(samples))
+
+
+def latency(rows: dict[str, Sequence[float]], **changed: Any) -> Result:
+    """A latency result with so many times eager PyTorch's speed, round by round."""
+    data = {
+        "schema": "allfocus/latency/2",
+        "machine": MACHINE,
+        "model": "didanet-lite",
+        "size": "600x400",
+        "threads": 2,
+        "skip": "off",
+        "rows": [
+            {"name": "eager", "speedup": None},
+            *({"name": name, "speedup": spread(gains)} for name, gains in rows.items()),
+        ],
+    }
+    return parse(json.dumps(data | changed))
+
+
+def scores(schema: str, rows: list[dict[str, Any]], **others: Any) -> Result:
+    return parse(json.dumps({"schema": schema, "machine": MACHINE, "rows": rows} | others))
+
+
+def quality(**decibels: float) -> Result:
+    rows = [
+        {"name": name, "kind": "model", "similarity": {"psnr_db": value}}
+        for name, value in decibels.items()
+    ]
+    same = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
+    return scores("allfocus/quality/1", rows, **same)
+
+
+gains = st.lists(st.floats(0.1, 100), min_size=3, max_size=9)
+fields = st.dictionaries(st.sampled_from("abcdef"), gains, min_size=1)
+
+
+def apart(samples: Sequence[float]) -> bool:
+    found = stats(samples)
+    return found.p05 < found.p95
+
+
+@given(fields, st.floats(0, 0.5))
+def test_a_file_compared_with_itself_is_no_regression(
+    rows: dict[str, list[float]], tolerance: float
+) -> None:
+    result = latency(rows)
+    report = compare(result, result, Limits(tolerance=tolerance, max_loss=0.0, complete=True))
+    assert not report.regressions
+    assert {row.verdict for row in report.rows} <= {"within", "unknown"}
+    assert all(row.change == 0 for row in report.rows)
+
+
+@given(gains, st.randoms(use_true_random=False), st.integers(3, 30))
+def test_noise_within_the_spread_is_no_regression(
+    before: list[float], chance: random.Random, count: int
+) -> None:
+    low, high = stats(before).p05, stats(before).p95
+    after = [chance.uniform(low, high) for _ in range(count)]
+    for old, new in ((before, after), (after, before)):
+        assert not compare(latency({"a": old}), latency({"a": new}), Limits()).regressions
+
+
+@given(fields, st.randoms(use_true_random=False), st.floats(1.01, 5))
+def test_what_is_slower_by_more_than_both_is_found_in_any_order(
+    rows: dict[str, list[float]], chance: random.Random, beyond: float
+) -> None:
+    slow = chance.choice(sorted(rows))
+    assume(apart(rows[slow]))
+    # As much slower as the tolerance and the spread are wide, and more.
+    factor = beyond / 0.9 * stats(rows[slow]).p95 / stats(rows[slow]).p05
+    after = list({**rows, slow: [gain / factor for gain in rows[slow]]}.items())
+    chance.shuffle(after)
+    report = compare(latency(rows), latency(dict(after)), Limits())
+    assert report.regressions == (f"{slow}: speed of eager PyTorch",)
+    back = compare(latency(dict(after)), latency(rows), Limits())
+    assert not back.regressions
+    verdicts = {row.name: row.verdict for row in back.rows}
+    assert verdicts[f"{slow}: speed of eager PyTorch"] == "better"
+
+
+@given(gains, st.floats(0.0, 0.099))
+def test_what_is_slower_by_less_than_the_tolerance_is_no_regression(
+    before: list[float], loss: float
+) -> None:
+    after = [gain * (1 - loss) for gain in before]
+    assert not compare(latency({"a": before}), latency({"a": after}), Limits()).regressions
+
+
+@given(st.floats(0.1, 100), st.floats(0.01, 1))
+def test_one_round_has_no_spread_and_says_nothing(gain: float, factor: float) -> None:
+    report = compare(latency({"a": [gain]}), latency({"a": [gain * factor]}), Limits())
+    assert [row.verdict for row in report.rows] == ["unknown"]
+    assert not report.regressions
+
+
+@given(st.floats(10, 40), st.floats(-5, 5), st.floats(0, 2))
+def test_decibels_are_lost_beyond_the_limit_alone(psnr: float, change: float, limit: float) -> None:
+    assume(abs(change + limit) > 1e-6)
+    report = compare(quality(a=psnr), quality(a=psnr + change), Limits(max_loss=limit))
+    assert bool(report.regressions) == (change < -limit)
+
+
+def test_what_is_counted_needs_no_spread() -> None:
+    def counted(value: float) -> Result:
+        same = {"model": "didanet-lite", "size": "160x112"}
+        return scores("allfocus/ratios/1", [], counts={"calls": value}, **same)
+
+    assert not compare(counted(100), counted(124), Limits()).regressions
+    assert compare(counted(100), counted(126), Limits()).regressions == ("calls",)
+    assert not compare(counted(100), counted(0), Limits()).regressions
+    assert not compare(counted(0), counted(0), Limits()).regressions
+    assert compare(counted(0), counted(1), Limits()).regressions == ("calls",)
+
+
+def test_time_over_time_is_better_where_it_is_less() -> None:
+    def tiles(*ratios: float) -> Result:
+        row = {"size": "9x9", "memory": "1GiB"}
+        rows = [
+            {"name": "at once", "ratio": spread([1.0]), **row},
+            {"name": "tiles", "ratio": spread(ratios), **row},
+        ]
+        return scores("allfocus/tiles/1", rows, model="m", blurred=0.3)
+
+    quick, slow = tiles(1.0, 1.05, 1.1), tiles(1.5, 1.6, 1.7)
+    assert compare(quick, slow, Limits()).regressions == ("tiles, 9x9, 1GiB: time of at once",)
+    assert not compare(slow, quick, Limits()).regressions
+
+
+def test_what_is_gone_counts_where_the_new_one_must_be_complete() -> None:
+    old, new = latency({"a": [1, 2, 3], "b": [1, 2, 3]}), latency({"a": [1, 2, 3], "c": [1, 2, 3]})
+    report = compare(old, new, Limits())
+    assert [row.verdict for row in report.rows] == ["within", "gone", "new"]
+    assert not report.regressions
+    assert compare(old, new, Limits(complete=True)).regressions == ("b: speed of eager PyTorch",)
+
+
+def test_another_machine_is_told_of() -> None:
+    other = {"machine": {"cpu": "another", "cores": 4}}
+    report = compare(latency({"a": [1, 2, 3]}), latency({"a": [1, 2, 3]}, **other), Limits())
+    assert "a CPU, 2 cores and on another, 4 cores" in report.notes[0]
+
+
+@pytest.mark.parametrize("kind", COMPARED)
+def test_results_of_this_project_can_be_compared(kind: str) -> None:
+    files = sorted(RESULTS.glob(f"{kind}-*.json"))
+    assert files
+    for file in files:
+        result = parse(file.read_text(encoding="utf-8"))
+        assert result.figures
+        assert not compare(result, result, Limits(max_loss=0.0)).regressions
+
+
+def _write(folder: Path, name: str, data: object) -> str:
+    path = folder / name
+    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    return str(path)
+
+
+def _latency_data(*ratios: float, **changed: Any) -> dict[str, Any]:
+    return {
+        "schema": "allfocus/latency/2",
+        "machine": MACHINE,
+        "model": "didanet-lite",
+        "size": "600x400",
+        "threads": 2,
+        "skip": "off",
+        "rows": [{"name": "a", "speedup": spread(ratios)}],
+    } | changed
+
+
+def test_the_command_tells_by_its_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = _write(tmp_path, "good.json", _latency_data(2.0, 2.1, 2.2))
+    bad = _write(tmp_path, "bad.json", _latency_data(1.0, 1.1, 1.2))
+    assert cli.main(["bench", "compare", good, good]) == 0
+    assert "regressions: none" in capsys.readouterr().out
+    assert cli.main(["bench", "compare", good, bad]) == 1
+    said = capsys.readouterr().out
+    assert "-47.6%" in said
+    assert "regressions: a: speed of eager PyTorch" in said
+    assert cli.main(["bench", "compare", good, bad, "--tolerance", "50%"]) == 0
+    capsys.readouterr()
+    out = tmp_path / "out.json"
+    assert cli.main(["bench", "compare", good, bad, "--json", "--out", str(out)]) == 1
+    printed = capsys.readouterr().out
+    assert out.read_text(encoding="utf-8") == printed
+    report = decode(CompareReport, printed)
+    assert report.regressions == ("a: speed of eager PyTorch",)
+    assert report.rows[0].change == pytest.approx(1.1 / 2.1 - 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (_latency_data(1, 2, 3, model="didanet"), "model 'didanet-lite' and 'didanet'"),
+        (_latency_data(1, 2, 3, size="8x8"), "size '600x400' and '8x8'"),
+        (_latency_data(1, 2, 3, threads=4), "threads '2' and '4'"),
+        (_latency_data(1, 2, 3, skip="auto"), "skip 'off' and 'auto'"),
+        (
+            _latency_data(1, 2, 3, schema="allfocus/latency/9"),
+            "its schema is 'allfocus/latency/9'; can be",
+        ),
+        (_latency_data(1, 2, 3, rows=[{"name": "a", "speedup": None}]), "with --baseline eager"),
+        (_latency_data(1, 2, 3, rows=[{"name": "a"}]), r"rows[0]: missing keys ['speedup']"),
+        (
+            _latency_data(1, 2, 3, rows=[{"name": "b", "speedup": spread([1, 2, 3])}]),
+            "nothing in common",
+        ),
+        (_latency_data(1, 2, 3, rows=2 * _latency_data(1, 2, 3)["rows"]), "stands in it twice"),
+        ({"schema": "allfocus/flops/1"}, "its schema is 'allfocus/flops/1'"),
+        ([1, 2], "its schema is None"),
+        ("{", "not JSON"),
+        (json.loads((RESULTS / "trust-epyc-2core.json").read_text()), "results of one benchmark"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "data",
+)
+def test_what_cannot_be_compared_is_wrong_use(
+    other: object, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = _write(tmp_path, "old.json", _latency_data(1, 2, 3))
+    new = _write(tmp_path, "new.json", other)
+    assert cli.main(["bench", "compare", old, new]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_wrong_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--tolerance", "much"], ["--tolerance", "-1"], ["--tolerance", "nan"]),
+        *(["--max-loss", "x"], ["--max-loss", "-1dB"], ["--max-loss", "inf"]),
+    ],
+)
+def test_limits_that_mean_nothing_are_wrong_use(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", "compare", "a", "b", *options])
+    assert stop.value.code == 2
+
+
+def test_amounts_are_read_with_and_without_their_units(tmp_path: Path) -> None:
+    same = {"data": "d", "pictures": 1, "pixels": 1, "output": "8 bits", "machine": MACHINE}
+    files = [
+        _write(
+            tmp_path,
+            f"{psnr}.json",
+            same
+            | {
+                "schema": "allfocus/quality/1",
+                "rows": [{"name": "a", "kind": "model", "similarity": {"psnr_db": psnr}}],
+            },
+        )
+        for psnr in (30.0, 29.9)
+    ]
+    found = [
+        cli.main(["bench", "compare", *files, *options])
+        for options in ([], ["--max-loss", "0.2dB"], ["--max-loss", "0.2"])
+    ]
+    assert found == [1, 0, 0]

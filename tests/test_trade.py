@@ -1,0 +1,82 @@
+"""`allfocus bench trade` and `bench front`: tables, pictures, and which nets make a front."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allfocus.benchmarks import front, trade
+from allfocus.benchmarks.front import Net
+from allfocus.benchmarks.pairs import DataSet, open_data
+from allfocus.runtime.spec import Size
+
+
+def net(milliseconds: float, psnr: float) -> Net:
+    return Net(
+        name=f"{milliseconds:g} ms",
+        gmac=1.0,
+        parameters=1000,
+        psnr_db=psnr,
+        int8_psnr_db=psnr,
+        milliseconds=milliseconds,
+        times_as_fast=1.0,
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(20, 29)), min_size=1, max_size=8))
+def test_what_no_other_beats_in_both_is_on_the_front(figures: list[tuple[int, int]]) -> None:
+    found = front.front([net(float(ms), float(db)) for ms, db in figures])
+    for one in found:
+        beaten = any(
+            (other.milliseconds <= one.milliseconds and other.int8_psnr_db > one.int8_psnr_db)
+            or (other.milliseconds < one.milliseconds and other.int8_psnr_db >= one.int8_psnr_db)
+            for other in found
+        )
+        if beaten:
+            assert not one.on_front
+    assert found[0].on_front
+
+
+def test_the_fronts_table_and_picture(tmp_path: Path) -> None:
+    nets = front.front([net(10, 27.5), net(20, 27.2), net(30, 28.0)])
+    lines = front.table(nets, 27.06).splitlines()
+    assert lines[2] == "| 10 ms | 1,000 | 1.0 | 27.50 | 27.50 | 10 | 1.0 | yes |"
+    assert lines[3].endswith("| |") or lines[3].endswith("|  |")
+    front.draw(nets, 27.06, tmp_path / "front.png")
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_front_needs_samples_that_are_rendered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(tmp_path), "--init", str(tmp_path / "w.safetensors")]
+    assert front.main(given) == 2
+    assert "expected samples that `allfocus data render` made" in capsys.readouterr().err
+
+
+def test_the_trade_of_a_packaged_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For real, on one small scene: what cannot be had is told, the rest measured."""
+    data = open_data("synthetic", 8.0)
+    small = DataSet(data.name, data.makers[:1], (), Size(96, 96))
+    monkeypatch.setattr(trade, "open_data", lambda *_: small)
+    monkeypatch.setattr(trade, "YARDSTICK", "didanet-lite")
+    ways = (("cpu", "fp32"), ("cpu", "bf16"))
+    monkeypatch.setattr(trade, "WAYS", ways)
+    words = ["--models", "didanet-lite", "--size", "96x64", "--rounds", "2", "--json"]
+    assert trade.main([*words, "--out", str(tmp_path)]) == 0
+    printed: dict[str, Any] = json.loads(capsys.readouterr().out)
+    eager, plain = printed["rows"]
+    assert (eager["psnr_db"], eager["times_as_fast"]) == (None, 1.0)
+    assert plain["lost_db"] == 0.0
+    assert plain["psnr_db"] > printed["input_psnr_db"]
+    assert list(printed["skipped"]) == ["didanet-lite, ONNX Runtime, CPU, bf16"]
+    text = (tmp_path / "trade.md").read_text()
+    assert "not measured: didanet-lite, ONNX Runtime, CPU, bf16: " in text
+    assert (tmp_path / "trade.png").is_file()
