@@ -179,9 +179,7 @@ def _trained(args: argparse.Namespace, name: str, changes: str) -> Path:
 
 def _ready(name: str, weights: Path, data: Path) -> _Ready:
     """Judge the weights in float32 and in 8 bits."""
-    from allfocus.export import to_onnx
-    from allfocus.export.eight_bits import reduce
-    from allfocus.export.packaged import graph_of
+    from allfocus.export.eight_bits import Original, reduce
     from allfocus.export.reduction import Reduction
     from allfocus.train import checkpoint
 
@@ -189,9 +187,8 @@ def _ready(name: str, weights: Path, data: Path) -> _Ready:
     net.eval()
     purpose, start = _engine()
     how = Reduction(purpose=purpose, kind="int8", calibrate=data, forced=True)
-    reduced = reduce(net, spec, how)
-    graph = graph_of(spec.name)
-    original = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
+    original = Original(net, spec)
+    reduced = reduce(original, how)
     loss = reduced.trade.taken.loss
     return _Ready(
         name=name,
@@ -199,8 +196,8 @@ def _ready(name: str, weights: Path, data: Path) -> _Ready:
         parameters=spec.parameters,
         psnr_db=loss.original_db,
         int8_psnr_db=loss.psnr_db,
-        original=start(original),
-        reduced=start(reduced.bits.applied(original, spec)),
+        original=start(original.model),
+        reduced=start(reduced.bits.applied(original.model, spec)),
     )
 
 

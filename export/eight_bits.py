@@ -14,7 +14,7 @@ from allfocus.export.reduction import Reduction
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import ParityError, UsageError
 from allfocus.runtime.signature import KINDS
-from allfocus.runtime.spec import Graph, Spec
+from allfocus.runtime.spec import Graph, Precision, Spec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -81,29 +81,47 @@ class Reduced:
         }
 
 
-def reduce(
-    net: Net, spec: Spec, how: Reduction, kept: tuple[str, ...] = (), scenes: int | None = None
-) -> Reduced:
+class Original:
+    """A net in float32, which what is made of it is compared with.
+
+    `scenes`: how many of the evaluation set, from its start; None: all. Raises UsageError for a net
+    that does not make single pictures sharp.
+    """
+
+    def __init__(self, net: Net, spec: Spec, scenes: int | None = None) -> None:
+        from allfocus.export.quality import Quality
+
+        self.net, self.spec = net, spec
+        self.model = self.traced("fp32")
+        self.quality = Quality(self.model, net.multiple, scenes)
+
+    def traced(self, precision: Precision) -> ModelProto:
+        """Its graph in a precision that is no 8 bits."""
+        from allfocus.export import to_onnx
+
+        graph = _graph(self.spec, precision)
+        return to_onnx.export(self.net, to_onnx.of_graph(self.spec, self.net, graph), graph)
+
+
+def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Reduced:
     """Find ranges and layers of the whole net; `kept`: layers that the user keeps out of it.
 
-    Raises UsageError for a net that does not make single pictures sharp, InputError for a folder
-    that cannot be calibrated on, ArtefactError for ranges of another net, and ParityError where the
-    limit cannot be reached, or is broken and was not to be.
+    Raises InputError for a folder that cannot be calibrated on, ArtefactError for ranges of another
+    net, and ParityError where the limit cannot be reached, or is broken and was not to be.
     """
     from allfocus.export.calibration import crops_of
-    from allfocus.export.quality import Quality
     from allfocus.export.search import Search
 
-    original = _traced(net, spec, _graph(spec, "fp32"))
-    found = _ranges(original, spec, how)
-    base = original if how.base == "fp32" else _traced(net, spec, _graph(spec, how.base))
+    spec = original.spec
+    found = _ranges(original.model, spec, how)
+    base = original.model if how.base == "fp32" else original.traced(how.base)
 
     def make(names: Sequence[str]) -> ModelProto:
         bits = EightBits(ranges=found, dialect=how.dialect, kept=tuple(names))
         return bits.applied(base, spec)
 
-    quality = Quality(original, net.multiple, scenes)
-    search = Search(_work(net, found), make, quality, how.dialect, how.max_loss)
+    work = _work(original.net, found)
+    search = Search(work, make, original.quality, how.dialect, how.max_loss)
     crops = crops_of(how.calibrate, _TRIED_ON).arrays if how.search else ()
     trade = search.run(crops) if how.search else search.once(kept)
     if not trade.holds and not how.forced:
@@ -141,7 +159,7 @@ def _ranges(original: ModelProto, spec: Spec, how: Reduction) -> Ranges:
     return found
 
 
-def _graph(spec: Spec, precision: Any) -> Graph:
+def _graph(spec: Spec, precision: Precision) -> Graph:
     from allfocus.export.packaged import graph_of
 
     graph = graph_of(spec.name)
@@ -152,12 +170,6 @@ def _graph(spec: Spec, precision: Any) -> Graph:
             "--precision fp16 or fp32"
         )
     return replace(graph, precision=precision)
-
-
-def _traced(net: Net, spec: Spec, graph: Graph) -> ModelProto:
-    from allfocus.export import to_onnx
-
-    return to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
 
 
 def _work(net: Net, found: Ranges) -> dict[str, float]:

@@ -31,7 +31,7 @@ class Float32Sums(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
     """
 
     def __init__(self, half: torch.dtype = torch.float16) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._half = half
 
     def __torch_dispatch__(

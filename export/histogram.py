@@ -61,7 +61,8 @@ class Histogram:
     @property
     def _centres(self) -> Real:
         step = 2 * self.span / _BINS
-        return -self.span + step * (np.arange(_BINS) + 0.5)
+        centres: Real = -self.span + step * (np.arange(_BINS, dtype=np.float64) + 0.5)
+        return centres
 
     def _percentile(self, low: float, high: float) -> Ends:
         share = np.cumsum(self.counts) / self.counts.sum()
@@ -85,7 +86,8 @@ def rounded(values: NDArray[Any], low: float, high: float) -> Real:
     step = (high - low) / LEVELS
     zero = np.rint(-low / step)
     codes: Real = np.clip(np.rint(values / step) + zero, 0, LEVELS)
-    return (codes - zero) * step
+    values_held: Real = (codes - zero) * step
+    return values_held
 
 
 def channel_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -100,4 +102,5 @@ def channel_scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
         error = ((flat - codes * step[:, None]) ** 2).sum(axis=1)
         best = np.where(error < least, step, best)
         least = np.minimum(error, least)
-    return best.astype(np.float32)
+    scales: NDArray[np.float32] = best.astype(np.float32)
+    return scales

@@ -18,7 +18,7 @@ from allfocus.runtime.spec import Spec
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_TOGETHER = 16  # tensors that are looked at in one run: all at once would take gigabytes
+_TOGETHER = 64  # tensors that are looked at in one run: more would take gigabytes
 
 
 def observe(model: ModelProto, spec: Spec, crops: Crops, method: Method) -> Ranges:

@@ -90,14 +90,15 @@ def write_files(
 
 def _in_eight_bits(plain: _Maker, calibrate: Path) -> list[_Maker]:
     """For each of the CPU's engines; the ranges are found once."""
-    from allfocus.export.eight_bits import reduce
+    from allfocus.export.eight_bits import Original, reduce
 
     purposes: tuple[Purpose, Purpose] = ("ort", "openvino")
+    original = Original(plain.net, plain.spec)
     found, ranges = [], None
     for purpose in purposes:
         how = Reduction(purpose=purpose, kind="int8", calibrate=calibrate, ranges=ranges)
         how = how if ranges is None else replace(how, calibrate=None)
-        reduced = reduce(plain.net, plain.spec, how)
+        reduced = reduce(original, how)
         found.append(replace(plain, reduced=reduced))
         ranges = plain.folder / f"{plain.spec.name}-ranges.json"
         reduced.bits.ranges.write(ranges)
@@ -146,7 +147,7 @@ class _Maker:
         graph = self.graph(phase)
         bits = None if self.reduced is None else replace(self.reduced.bits, inline=False)
         spec = to_onnx.of_graph(self.spec, self.net, graph)
-        proto = to_onnx.export(self.net, spec, graph, bits=bits)
+        proto = to_onnx.export(self.net, spec, graph, bits=bits, weights_stay=True)
         location = f"{self.spec.name}.safetensors"
         constants = [name for name, _ in self.net.named_buffers()]
         if self.reduced is not None:

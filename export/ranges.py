@@ -81,8 +81,11 @@ def read(path: Path) -> Ranges:
 
 
 def _around(data: Any) -> Around:
-    ends = [tuple(float(value) for value in data[key]) for key in ("input", "output")]
-    for low, high in ends:
-        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-            raise ValueError(f"from {low} to {high}")
-    return Around(*ends)
+    return Around(_ends(data["input"]), _ends(data["output"]))
+
+
+def _ends(data: Any) -> Ends:
+    low, high = (float(value) for value in data)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"from {low} to {high}")
+    return low, high

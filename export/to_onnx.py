@@ -57,18 +57,21 @@ def export(
     graph: Graph,
     kept: Sequence[str] = (),
     bits: EightBits | None = None,
+    *,
+    weights_stay: bool = False,
 ) -> onnx.ModelProto:
     """The ONNX model of `net` as `graph` describes it, with both in its metadata,
     and with what `net` answers to the golden frame.
 
     `spec` is that of the graph (see `of_graph`); in fp16, the layers `kept` stay float32. `bits`
-    brings the graph, of a precision that has 8, to them.
+    brings the graph, of a precision that has 8, to them. `weights_stay` leaves them as they are in
+    the checkpoint, where they may lie otherwise in memory for speed (see `surgery`).
 
     Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
     """
     import torch
 
-    from allfocus.export import faces, golden, ops, samples
+    from allfocus.export import faces, golden, ops, samples, surgery
 
     with _quiet():
         program = torch.onnx.export(
@@ -86,6 +89,7 @@ def export(
     ops.attach_functions(model)
     _clean(model)
     _name_as_checkpoint(model, faces.PREFIX)
+    surgery.operate(model, weights_stay=weights_stay)
     if graph.precision == "bf16":
         _raise_opset(model)
     if bits is not None:

@@ -205,10 +205,10 @@ def _trace(plan: Plan, steps: Steps) -> Source:
 
 
 def _reduced(plan: Plan, how: Reduction, net: Net, spec: Spec) -> Reduced:
-    from allfocus.export.eight_bits import reduce
+    from allfocus.export.eight_bits import Original, reduce
     from allfocus.export.lower import matching
 
-    return reduce(net, spec, how, matching(net, plan.fp32_layers))
+    return reduce(Original(net, spec), how, matching(net, plan.fp32_layers))
 
 
 def _kept(plan: Plan, net: Net) -> tuple[str, ...]:

@@ -46,28 +46,41 @@ def find_engines(
 
 
 def find_onnx(
-    name: str, phase: Phase = "whole", io: Io | None = None, precision: Wanted = "auto"
+    name: str,
+    phase: Phase = "whole",
+    io: Io | None = None,
+    precision: Wanted = "auto",
+    backend: str = "cpu",
 ) -> Path:
     """The ONNX file of a phase of a model: the package's own, else the newest one in the cache.
 
-    `io` as for `find_engines`. `precision` is the file's; "auto" is any in floating point. Raises
-    ArtefactError with the command that makes one.
+    `io` as for `find_engines`. `precision` is the file's; "auto" is any in floating point. In 8
+    bits, a file made for `backend` alone comes before one for all. Raises ArtefactError with the
+    command that makes one.
     """
     stem = _stem(name, phase)
-    packaged = packaged_onnx(f"{stem}-int8" if precision == "int8" else stem)
-    if io is None and precision in ("auto", "fp32", "int8") and packaged.is_file():
-        return packaged
-    # Named MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
-    face = "" if io is None else f"-{io}"
-    kind = "fp[13]" if precision == "auto" else precision
-    cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}*.onnx"))
-    if not cached:
-        which = "" if precision == "auto" else f" in {precision}"
-        raise ArtefactError(
-            f"{stem!r} is not exported{which} on this machine yet: run `allfocus export --model "
-            f"{name}{_option(phase, io)}{_precision(precision)}{_FOR_CPU.get(precision, '')}`"
-        )
-    return cached[0]
+    for kind in _kinds(precision, backend):
+        packaged = packaged_onnx(f"{stem}-{kind}" if precision == "int8" else stem)
+        if io is None and precision in ("auto", "fp32", "int8") and packaged.is_file():
+            return packaged
+        # MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
+        face = "" if io is None else f"-{io}"
+        cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}-[0-9]*.onnx"))
+        if cached:
+            return cached[0]
+    which = "" if precision == "auto" else f" in {precision}"
+    raise ArtefactError(
+        f"{stem!r} is not exported{which} on this machine yet: run `allfocus export --model "
+        f"{name}{_option(phase, io)}{_precision(precision)}{_FOR_CPU.get(precision, '')}`"
+    )
+
+
+def _kinds(precision: Wanted, backend: str) -> tuple[str, ...]:
+    """How files of it are called, the best first, as patterns."""
+    if precision == "auto":
+        return ("fp[13][26]",)
+    own = (f"{precision}-{backend}",) if (precision, backend) == ("int8", "openvino") else ()
+    return (*own, precision)
 
 
 def packaged_onnx(stem: str) -> Path:

@@ -94,9 +94,10 @@ _DIDANET = _system(
     ("didanet", 4, "DID-ANet as the paper describes it: 12 blocks of 128"),
     ("didanet-released", 1, "DID-ANet as its public code has it: 16 blocks"),
     ("didanet-lite", 16, "didanet at half the resolution: 12 blocks of 64"),
+    ("didanet-nano", 16, "didanet-lite with 8 blocks of 32, for small boards"),
     ("didanet-tiny", 4, "DID-ANet's design at test size: 2 blocks of 16"),
     fp16_db=60.0,
-    untouched={"didanet-lite": 1.0},
+    untouched={"didanet-lite": 1.0, "didanet-nano": 1.0},
 )
 _SFTNET = _system(
     "Ye et al., Single-image Defocus Deblurring by Integration of Defocus Map Prediction ...",

@@ -63,12 +63,17 @@ def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> l
     without them. Raises ArtefactError for a missing file, BackendError for what does not compute.
     """
     if precision != "auto":
-        return [Way(backend, find_onnx(name, "whole", io, _file(backend, precision)), precision)]
+        return [_way(name, backend, io, precision)]
     base = find_onnx(name, "whole", io)
     ways = [Way(backend, base, each) for each in _computed(backend, precision_of(base))]
     if _in_8_bits(name, io):
-        ways.append(Way(backend, find_onnx(name, "whole", io, "int8"), "int8"))
+        ways.append(_way(name, backend, io, "int8"))
     return ways
+
+
+def _way(name: str, backend: str, io: Io | None, precision: Precision) -> Way:
+    file = find_onnx(name, "whole", io, _file(backend, precision), backend)
+    return Way(backend, file, precision)
 
 
 def ways_of_file(path: Path, backend: str, precision: Wanted) -> list[Way]:

@@ -100,7 +100,8 @@ import sys, time
 start = time.perf_counter()
 import allfocus
 print(time.perf_counter() - start)
-heavy = {"cv2", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"} & set(sys.modules)
+heavy = {"cv2", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     assert median(float(run(code)) for _ in range(3)) < 0.3

@@ -247,3 +247,33 @@ def test_what_a_file_is_of(tiny: Exported, tmp_path: Path) -> None:
     plain = rewritten(tiny.float, tmp_path / "plain.onnx", **{GRAPH_KEY: None})
     with pytest.raises(ArtefactError, match="without allfocus' metadata"):
         ways.precision_of(plain)
+
+
+@with_openvino
+def test_a_file_for_one_engine_alone_comes_first_there(both: Path) -> None:
+    for ending in ("", "-estimate", "-restore"):
+        general = both / f"{NAME}{ending}-int8.onnx"
+        (both / f"{NAME}{ending}-int8-openvino.onnx").write_bytes(general.read_bytes())
+    for backend, ending in (("openvino", "-int8-openvino"), ("cpu", "-int8")):
+        with allfocus.load(NAME, backend=backend, precision="int8") as loaded:
+            assert loaded._backend.artefact.name == f"{NAME}{ending}.onnx"
+
+
+def test_the_cache_tells_files_for_one_engine_from_others(own_cache: Path, floats: Any) -> None:
+    folder = own_cache / f"{NAME}-0"
+    folder.mkdir(parents=True)
+    for kind in ("int8", "int8-openvino", "fp16"):
+        (folder / f"{NAME}-{kind}-600x400.onnx").write_bytes(
+            floats.file(NAME, "whole").read_bytes()
+        )
+    found = {
+        (precision, backend): artefacts.find_onnx(NAME, "whole", None, precision, backend).stem
+        for precision in ("int8", "auto")
+        for backend in ("cpu", "openvino")
+    }
+    assert found == {
+        ("int8", "cpu"): f"{NAME}-int8-600x400",
+        ("int8", "openvino"): f"{NAME}-int8-openvino-600x400",
+        ("auto", "cpu"): f"{NAME}-fp16-600x400",
+        ("auto", "openvino"): f"{NAME}-fp16-600x400",
+    }

@@ -15,7 +15,7 @@ from quantised import TINY, net_and_spec
 
 from allfocus.export import search as search_module
 from allfocus.export import trade_text
-from allfocus.export.eight_bits import reduce
+from allfocus.export.eight_bits import Original, reduce
 from allfocus.export.quality import Loss, Quality, Speed
 from allfocus.export.reduction import Reduction
 from allfocus.export.search import Search, ranked
@@ -124,14 +124,14 @@ def test_a_net_is_reduced_and_its_ranges_are_kept(
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
     net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8", max_loss=1.0)
-    found = reduce(net, spec, how, scenes=1)
+    found = reduce(Original(net, spec, 1), how)
     assert found.bits.kept == ()
     assert found.trade.taken.speed is not None
     assert found.label(1.0)["dialect"] == "ort"
     assert abs(found.figures(1.0)["loss_db"]) < 1.0
     assert len(list(cache.glob(f"ranges-{TINY}-*-mse.json"))) == 1
     monkeypatch.setattr("allfocus.export.observe.observe", None)  # would fail if it were called
-    again = reduce(net, spec, how, scenes=1)
+    again = reduce(Original(net, spec, 1), how)
     assert again.bits.ranges == found.bits.ranges
 
 
@@ -145,12 +145,12 @@ def test_what_loses_too_much_is_refused_unless_it_is_forced(
     net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8", max_loss=0.1)
     with pytest.raises(ParityError, match=r"loses 1.000 dB .* \(25.00 instead of 26.00\)"):
-        reduce(net, spec, how, scenes=1)
+        reduce(Original(net, spec, 1), how)
     forced = Reduction(purpose="ort", kind="int8", max_loss=0.1, forced=True)
-    assert not reduce(net, spec, forced, scenes=1).trade.holds
+    assert not reduce(Original(net, spec, 1), forced).trade.holds
 
 
 def test_a_net_that_is_no_deblurrer_of_single_pictures_is_refused() -> None:
     net, spec = checkpoint.random("jdrl-reblur-tiny", 0)
     with pytest.raises(UsageError, match="nothing tells what 8 bits cost it"):
-        reduce(net.eval(), spec, Reduction(purpose="ort", kind="int8"))
+        Original(net.eval(), spec)

@@ -37,6 +37,9 @@ COMMANDS = {
         "allfocus.benchmarks.deadline", "see a pipeline keep its deadline under load"
     ),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
+    "bench front": Command(
+        "allfocus.benchmarks.front", "train small nets alike: which are worth their time"
+    ),
     "bench gallery": Command(
         "allfocus.benchmarks.gallery", "real defocused photos, before and after"
     ),
@@ -54,6 +57,9 @@ COMMANDS = {
     ),
     "bench tiles": Command(
         "allfocus.benchmarks.tiles", "check tiles, and time frames that are partly in focus"
+    ),
+    "bench trade": Command(
+        "allfocus.benchmarks.trade", "quality against time in every engine of this CPU"
     ),
     "bench trust": Command(
         "allfocus.benchmarks.trust", "see whether outputs that went wrong are noticed"

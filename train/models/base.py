@@ -123,7 +123,7 @@ class Variant:
             net = self.make(replace(self.config, **changes))
         except ValueError as error:
             raise UsageError(f"{self.name}: {error}") from None
-        net.changes = changes
+        net.changes = {k: n for k, n in changes.items() if n != getattr(self.config, k)}
         known = entry(self.name).multiple
         if net.multiple != known:
             raise UsageError(

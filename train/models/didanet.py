@@ -314,6 +314,9 @@ CONFIGS = {
     "didanet": Config(),
     "didanet-released": Config(map_scale=1, blocks=16, scaled_from=4),
     "didanet-lite": Config(map_features=64, map_levels=2, features=64, untouched=1.0, shuffle=2),
+    "didanet-nano": Config(
+        map_features=64, map_levels=2, features=32, blocks=8, untouched=1.0, shuffle=2
+    ),
     "didanet-tiny": Config(map_features=8, map_blocks=1, features=16, blocks=2),
 }
 VARIANTS = {name: Variant(name, _build, c) for name, c in CONFIGS.items()}

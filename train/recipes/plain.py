@@ -92,7 +92,7 @@ class PlainRecipe(Recipe):
         """What the teacher makes of a batch, [N, 3, H, W]."""
         assert self.teacher is not None
         with torch.no_grad():
-            sharp, _ = self.teacher.to(batch.blurry.device)(batch.blurry)
+            sharp: Tensor = self.teacher.to(batch.blurry.device)(batch.blurry)[0]
         return sharp
 
     def _compare(self, batch: Batch, given: Tensor, wanted: Tensor) -> dict[str, Tensor]:
