@@ -254,6 +254,7 @@ def error_log(trt: Any) -> ErrorLog:
 
 def _make_logger(trt: Any, errors: deque[str]) -> Any:
     severity = trt.ILogger.Severity
+    warned: set[str] = set()  # it says the same of every layer
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -262,7 +263,8 @@ def _make_logger(trt: Any, errors: deque[str]) -> Any:
         def log(self, level: Any, message: str) -> None:
             if level in (severity.INTERNAL_ERROR, severity.ERROR):
                 errors.append(message.strip())
-            elif level == severity.WARNING:
+            elif level == severity.WARNING and message not in warned:
+                warned.add(message)
                 log.warning("TensorRT: %s", message.strip())
 
     return Logger()
