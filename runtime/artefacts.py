@@ -65,7 +65,7 @@ def find_onnx(
             return packaged
         # MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
         face = "" if io is None else f"-{io}"
-        cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}-[0-9]*.onnx"))
+        cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}{_rest(kind)}.onnx"))
         if cached:
             return cached[0]
     which = "" if precision == "auto" else f" in {precision}"
@@ -81,6 +81,11 @@ def _kinds(precision: Wanted, backend: str) -> tuple[str, ...]:
         return ("fp[13][26]",)
     own = (f"{precision}-{backend}",) if (precision, backend) == ("int8", "openvino") else ()
     return (*own, precision)
+
+
+def _rest(kind: str) -> str:
+    """What may follow it in a file's name: a size, but no engine that it is for alone."""
+    return "-[0-9]*" if kind == "int8" else "*"
 
 
 def packaged_onnx(stem: str) -> Path:
