@@ -7,7 +7,7 @@ which 8 bits do not speed up.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,17 +35,22 @@ class QuantLayer:
 
 
 def find_layers(model: ModelProto) -> tuple[QuantLayer, ...]:
-    """The convolutions of `model`, in its order, whose weights are constants."""
+    """The convolutions of `model`, in its order, whose weights are constants.
+
+    Where weights serve twice, the second one's name ends in #2: other tensors are around it.
+    """
     constants = constants_of(model)
     readers = readers_of(model)
-    found = []
+    found, uses = [], Counter[str]()
     for node in model.graph.node:
         if node.op_type != "Conv" or node.input[1] not in constants:
             continue
         bias = node.input[2] if len(node.input) > 2 else ""
+        name = node.input[1].removesuffix(_WEIGHT)
+        uses[name] += 1
         found.append(
             QuantLayer(
-                name=node.input[1].removesuffix(_WEIGHT),
+                name=name if uses[name] == 1 else f"{name}#{uses[name]}",
                 node=node,
                 input=node.input[0],
                 output=_behind(node, readers),

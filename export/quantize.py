@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -122,7 +123,9 @@ class _Work:
         scales = channel_scales(layer.weight)
         node.input[1] = self._weight(node.input[1], layer.weight, scales)
         if self.dialect == "ort" and layer.bias is not None:
-            node.input[2] = self._bias(node.input[2], layer.bias, scales * np.float32(point.scale))
+            node.input[2] = self._bias(
+                f"{layer.name}.bias", layer.bias, scales * np.float32(point.scale)
+            )
 
     def adds_up(self, layer: QuantLayer) -> bool:
         """Whether the last layer's result goes, unrounded, into the picture that comes out.
@@ -181,9 +184,11 @@ class _Work:
         if self.dialect == "fp8":
             scales = np.abs(weight).reshape(len(weight), -1).max(axis=1) / _LARGEST_FP8
             scales = np.maximum(scales, 1e-8)
+        codes, rounded = f"{name}.codes", f"{name}.rounded"
+        if any(rounded in node.output for node in (*self.first, *chain(*self.weights.values()))):
+            return rounded  # weights that serve twice
         scales = scales.astype(self.float)
         rest = [self._constant(f"{name}.scale", scales), self._zeros(f"{name}.zero", len(scales))]
-        codes, rounded = f"{name}.codes", f"{name}.rounded"
         nodes = []
         if self.inline and self.dialect != "fp8":
             whole = np.rint(weight / scales.astype(np.float32).reshape(-1, 1, 1, 1))

@@ -16,6 +16,7 @@ from allfocus.export.eight_bits import EightBits
 from allfocus.export.packaged import graph_of
 from allfocus.export.quant_layers import find_layers
 from allfocus.export.quantize import DIALECTS, Dialect, added, quantize
+from allfocus.export.ranges import Around
 from allfocus.runtime.errors import ArtefactError
 
 
@@ -149,3 +150,25 @@ def test_ranges_that_lack_a_layer_are_refused() -> None:
     some = dict(list(ranges().layers.items())[1:])
     with pytest.raises(ArtefactError, match="has other layers than when it was calibrated"):
         quantize(model, spec, replace(ranges(), layers=some), "ort")
+
+
+def test_weights_and_biases_that_serve_twice() -> None:
+    """The exporter keeps one of several equal biases; each convolution has its own steps."""
+    helper, kind = onnx.helper, TensorProto.FLOAT
+    weight = np.random.default_rng(0).normal(0, 0.3, (3, 3, 1, 1)).astype(np.float32)
+    constants = {"a.weight": weight, "a.bias": np.full(3, 0.25, np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["image", "a.weight", "a.bias"], ["once"]),
+        helper.make_node("Conv", ["once", "a.weight", "a.bias"], ["sharp"]),
+    ]
+    ends = [helper.make_tensor_value_info(n, kind, [1, 3, "h", "w"]) for n in ("image", "sharp")]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "twice", ends[:1], ends[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    names = [layer.name for layer in find_layers(model)]
+    assert names == ["a", "a#2"]
+    around = {name: Around((0.0, 1.0), (-2.0, 2.0)) for name in names}
+    spec = traced()[1]
+    reduced = quantize(model, spec, replace(ranges(), layers=around), "ort")
+    onnx.checker.check_model(reduced, full_check=True)
+    assert psnr(sharp(reduced, picture()), sharp(model, picture())) > 30
