@@ -237,7 +237,10 @@ def _row(
 
 
 def _models(text: str) -> tuple[str, ...]:
-    return tuple(entry(name.strip()).name for name in text.split(","))
+    try:
+        return tuple(entry(name.strip()).name for name in text.split(","))
+    except AllfocusError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,11 @@ _SOURCES = (  # what decides how a net becomes an engine; a package means all it
     "allfocus.kernels",
     "allfocus.train.models",
     "allfocus.train.checkpoint",
+    "allfocus.train.evaluation_scenes",
+    "allfocus.train.evaluation_set",
+    "allfocus.train.render",
+    "allfocus.train.scenes",
+    "allfocus.runtime.catalogue",
     "allfocus.runtime.spec",
     "allfocus.runtime.ycbcr",
 )
@@ -56,7 +61,7 @@ def key_of(plan: Plan) -> str:
         "target": asdict(plan.target) if plan.target else None,
         "plugins": sha256(plan.plugins) if plan.plugins else None,
         "fp32_layers": plan.fp32_layers,
-        "reduction": _reduction(plan.reduction),
+        "reduction": _reduction(plan.model, plan.reduction),
         "versions": versions(),
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }
@@ -84,17 +89,21 @@ def find(folder: Path, plan: Plan, key: str) -> Manifest | None:
     return manifest
 
 
-def _reduction(how: Reduction | None) -> dict[str, object] | None:
+def _reduction(model: str, how: Reduction | None) -> dict[str, object] | None:
     """How 8 bits are found; of the user's own files what is in them."""
     if how is None:
         return None
+    from allfocus.export.eight_bits import packaged_ranges
     from allfocus.train.pairs import list_images
 
-    pictures = list_images(how.calibrate) if how.calibrate and how.calibrate.is_dir() else []
+    folder = how.calibrate if how.calibrate and how.calibrate.is_dir() else None
+    pictures = [*list_images(folder), *folder.glob("*.json")] if folder else []
+    known = packaged_ranges(model)
     return {
         **asdict(how),
         "ranges": sha256(how.ranges) if how.ranges and how.ranges.is_file() else None,
-        "calibrate": [(path.name, path.stat().st_size) for path in pictures],
+        "calibrate": [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(pictures)],
+        "packaged": sha256(known) if known.is_file() else None,
     }
 
 

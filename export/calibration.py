@@ -111,8 +111,9 @@ def _large_enough(folder: Path, side: int) -> Iterator[Picture]:
 
 def _spread(items: list[Any], count: int) -> list[Any]:
     """At most `count`, evenly."""
-    step = max(1, len(items) // count)
-    return items[::step][:count]
+    if len(items) <= count:
+        return items
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def _as_input(image: NDArray[Any]) -> NDArray[np.float32]:

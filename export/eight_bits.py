@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from allfocus.export.quantize import Dialect
 from allfocus.export.ranges import Ranges
 from allfocus.export.reduction import Reduction
 from allfocus.runtime.cachedir import cache_dir
-from allfocus.runtime.errors import ParityError, UsageError
+from allfocus.runtime.errors import ArtefactError, ParityError, UsageError
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Graph, Precision, Spec
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from allfocus.export.search import Trade
     from allfocus.train.models.base import Net
+
+log = logging.getLogger("allfocus")
 
 _TRIED_ON = 4  # crops that single layers are tried on
 
@@ -75,8 +78,11 @@ class Reduced:
         return {
             **self.figures(max_loss),
             "evaluation_set": VERSION,
+            "scenes": self.trade.taken.loss.scenes,
             "dialect": self.bits.dialect,
             "kept": list(self.bits.kept),
+            "base": {"trt": "fp16", "fp8": "fp16"}.get(self.bits.dialect, "fp32"),
+            "ranges_sha256": ranges.digest,
             "ranges": f"{ranges.method} of {ranges.crops} crops of {ranges.source}",
         }
 
@@ -84,14 +90,16 @@ class Reduced:
 class Original:
     """A net in float32, which what is made of it is compared with.
 
-    `scenes`: how many of the evaluation set, from its start; None: all. Raises UsageError for a net
-    that does not make single pictures sharp.
+    `scenes`: how many of the evaluation set, from its start; None: all. `weights_stay` as in
+    `to_onnx.export`. Raises UsageError for a net that does not make single pictures sharp.
     """
 
-    def __init__(self, net: Net, spec: Spec, scenes: int | None = None) -> None:
+    def __init__(
+        self, net: Net, spec: Spec, scenes: int | None = None, *, weights_stay: bool = False
+    ) -> None:
         from allfocus.export.quality import Quality
 
-        self.net, self.spec = net, spec
+        self.net, self.spec, self._stay = net, spec, weights_stay
         self.model = self.traced("fp32")
         self.quality = Quality(self.model, net.multiple, scenes)
 
@@ -100,7 +108,8 @@ class Original:
         from allfocus.export import to_onnx
 
         graph = _graph(self.spec, precision)
-        return to_onnx.export(self.net, to_onnx.of_graph(self.spec, self.net, graph), graph)
+        spec = to_onnx.of_graph(self.spec, self.net, graph)
+        return to_onnx.export(self.net, spec, graph, weights_stay=self._stay)
 
 
 def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Reduced:
@@ -122,10 +131,10 @@ def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Re
 
     work = _work(original.net, found)
     search = Search(work, make, original.quality, how.dialect, how.max_loss)
-    crops = crops_of(how.calibrate, _TRIED_ON).arrays if how.search else ()
+    crops = crops_of(how.calibrate).arrays[:_TRIED_ON] if how.search else ()
     trade = search.run(crops) if how.search else search.once(kept)
     if not trade.holds and not how.forced:
-        raise ParityError(_too_much(trade))
+        raise ParityError(_impossible(trade) if how.search else _too_much(trade))
     bits = EightBits(ranges=found, dialect=how.dialect, kept=trade.taken.kept)
     return Reduced(bits, trade)
 
@@ -150,12 +159,27 @@ def _ranges(original: ModelProto, spec: Spec, how: Reduction) -> Ranges:
         return ranges_file.read(how.ranges)
     if how.calibrate is None:
         for path in (packaged_ranges(spec.name), saved_ranges(spec, how)):
-            known = ranges_file.read(path) if path.is_file() else None
-            if known and (known.weights_sha256, known.method) == (spec.weights_sha256, how.method):
+            known = _known(path, original, spec)
+            if known is not None and known.method == how.method:
                 return known
     found = observe(original, spec, crops_of(how.calibrate), how.method)
     if how.calibrate is None:
         found.write(saved_ranges(spec, how))
+    return found
+
+
+def _known(path: Path, original: ModelProto, spec: Spec) -> Ranges | None:
+    """The ranges in a file that is kept, where they are those of this graph."""
+    from allfocus.export.quant_layers import find_layers
+
+    if not path.is_file():
+        return None
+    try:
+        found = ranges_file.read(path)
+        found.check(spec, {layer.name: layer for layer in find_layers(original)})
+    except ArtefactError as error:
+        log.info("%s; they are found again", error)
+        return None
     return found
 
 
@@ -185,6 +209,14 @@ def _work(net: Net, found: Ranges) -> dict[str, float]:
         if row.name in found.layers:
             work[row.name] = work.get(row.name, 0.0) + row.macs
     return work
+
+
+def _impossible(trade: Trade) -> str:
+    return (
+        f"--max-loss {trade.max_loss:g}dB cannot be reached: with no layer in 8 bits the graph "
+        f"loses {trade.taken.loss.loss_db:.4f} dB against float32; allow that much, take it with "
+        "--accept-loss, or use --precision fp32"
+    )
 
 
 def _too_much(trade: Trade) -> str:

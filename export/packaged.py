@@ -93,7 +93,7 @@ def _in_eight_bits(plain: _Maker, calibrate: Path) -> list[_Maker]:
     from allfocus.export.eight_bits import Original, reduce
 
     purposes: tuple[Purpose, Purpose] = ("ort", "openvino")
-    original = Original(plain.net, plain.spec)
+    original = Original(plain.net, plain.spec, weights_stay=True)
     found, ranges = [], None
     for purpose in purposes:
         how = Reduction(purpose=purpose, kind="int8", calibrate=calibrate, ranges=ranges)

@@ -55,8 +55,8 @@ class Plan:
         didanet-nv12-fp16-600x400, or didanet-int8-openvino-600x400."""
         phase = "" if self.graph.phase == "whole" else f"-{self.graph.phase}"
         face = "" if self.graph.io in USUAL else f"-{self.graph.io}"
-        own = self.reduction is not None and self.reduction.purpose == "openvino"
-        precision = f"{self.graph.precision}{'-openvino' if own else ''}"
+        purpose = "ort" if self.reduction is None else self.reduction.purpose
+        precision = self.graph.precision + ("" if purpose == "ort" else f"-{purpose}")
         return f"{self.model}{phase}{face}-{precision}-{self.graph.shapes}"
 
 

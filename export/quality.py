@@ -46,6 +46,7 @@ class Loss:
     psnr_db: float  # against the truth, 8 bits
     original_db: float  # the same of the float32 graph
     to_original_db: float  # against the float32 graph's own pictures
+    scenes: int  # of the set
 
     @property
     def loss_db(self) -> float:
@@ -76,7 +77,8 @@ class Quality:
         ours = self._run_all(model, what)
         truth = [_real(pair.sharp) for pair in self.pairs]
         alike = [_psnr(a, b) for a, b in zip(ours, self._theirs, strict=True)]
-        return Loss(_mean(ours, truth), _mean(self._theirs, truth), float(np.mean(alike)))
+        means = _mean(ours, truth), _mean(self._theirs, truth), float(np.mean(alike))
+        return Loss(*means, len(truth))
 
     def speed(self, model: ModelProto, dialect: Dialect) -> Speed | None:
         """None for what only a GPU runs, and where OpenVINO is not installed."""
@@ -148,11 +150,12 @@ def run_openvino(model: ModelProto) -> Run:
     """The same in OpenVINO, float32 where it is not 8 bits."""
     import openvino
     from onnx import save
+    from onnx.inliner import inline_local_functions
 
     core = openvino.Core()
     with TemporaryDirectory() as folder:  # it reads no bytes of over 2 GB, nor some small ones
         path = Path(folder) / "model.onnx"
-        save(model, str(path))
+        save(inline_local_functions(model), str(path))  # functions it does not know
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",

@@ -10,7 +10,8 @@ sums lose nothing.
 
 Weights are symmetric in all, with a scale for each output channel. Sums of residual blocks, and
 what is added to the picture in the end, are never rounded to 8 bits. Pictures go from 0 to 1, so
-that uint8 holds the frame exactly.
+that uint8 holds the frame exactly; symmetric codes would not, and for `trt` and `fp8` convolutions
+that read the picture itself stay in half precision.
 
 Nagel et al., "A White Paper on Neural Network Quantization", 2021.
 """
@@ -68,7 +69,7 @@ def quantize(
     layers = {layer.name: layer for layer in find_layers(copy)}
     ranges.check(spec, layers)
     work = _Work(copy, dialect, inline)
-    chosen = [layer for layer in layers.values() if layer.name not in kept]
+    chosen = [each for each in layers.values() if work.in_eight_bits(each, kept)]
     for layer in chosen:
         work.quantize(layer, ranges.layers[layer.name].input)
     if dialect == "ort":
@@ -113,7 +114,25 @@ class _Work:
         self.float = np.dtype(np.float16 if halves else np.float32)
         self.constants = constants
         self.readers = readers_of(self.model)
+        self.makers = {name: node for node in self.model.graph.node for name in node.output}
+        self.given = {each.name for each in self.model.graph.input}
         self.answers = {each.name for each in self.model.graph.output}
+
+    def in_eight_bits(self, layer: QuantLayer, kept: Collection[str]) -> bool:
+        """Whether a layer shall be: not where symmetric codes would halve the picture's levels."""
+        reads = self.dialect in ("trt", "fp8") and self._reads_picture(layer.input)
+        return not reads and layer.name.partition("#")[0] not in kept
+
+    def _reads_picture(self, name: str) -> bool:
+        """Whether a tensor is the picture, or made of it without a convolution."""
+        if name in self.given:
+            return True
+        node = self.makers.get(name)
+        return (
+            node is not None
+            and node.op_type != "Conv"
+            and any(self._reads_picture(each) for each in node.input)
+        )
 
     def quantize(self, layer: QuantLayer, ends: Ends) -> None:
         """Round what goes into a layer, its weights and, where the dialect wants it, its bias."""
@@ -169,7 +188,7 @@ class _Work:
         from onnx import helper
 
         scale, zero = _scale_and_zero(ends, self.dialect)
-        scale = float(np.asarray(scale, self.float))  # as the graph holds it
+        scale = float(max(np.asarray(scale, self.float), np.finfo(self.float).tiny))
         names = [name, self._constant(f"{name}.scale", np.asarray(scale, self.float))]
         names.append(self._zero(f"{name}.zero", zero))
         codes, rounded = f"{name}.codes", f"{name}.rounded"
@@ -187,7 +206,7 @@ class _Work:
         codes, rounded = f"{name}.codes", f"{name}.rounded"
         if any(rounded in node.output for node in (*self.first, *chain(*self.weights.values()))):
             return rounded  # weights that serve twice
-        scales = scales.astype(self.float)
+        scales = np.maximum(scales.astype(self.float), np.finfo(self.float).tiny)  # never 0
         rest = [self._constant(f"{name}.scale", scales), self._zeros(f"{name}.zero", len(scales))]
         nodes = []
         if self.inline and self.dialect != "fp8":

@@ -6,6 +6,7 @@ the whole model.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -56,6 +57,12 @@ class Ranges:
                 f"ranges of {self.model}: none of the layers {', '.join(missing[:4])}; the graph "
                 f"has other layers than when it was calibrated: {_AGAIN}"
             )
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of all ranges."""
+        text = json.dumps({name: asdict(each) for name, each in sorted(self.layers.items())})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def write(self, path: Path) -> None:
         """To a JSON file that `read` takes."""

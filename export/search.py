@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from allfocus.export.quality import Loss, Picture, Quality, Speed, run_ort
 from allfocus.export.quantize import Dialect
-from allfocus.runtime.errors import ParityError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -75,14 +74,14 @@ class Search:
         return Trade((step,), step, self._max_loss)
 
     def run(self, crops: Sequence[Picture]) -> Trade:
-        """As few layers raised as hold the limit; raises ParityError where none do."""
+        """As few layers raised as hold the limit; all, where even that does not."""
         if self._holds(0, ()):
             return self._trade(0)
         order = ranked(self._work, self._make, crops)
         low, high = 0, 1
         while not self._holds(high, order):
             if high == len(order):
-                raise ParityError(self._impossible(high))
+                return self._trade(high)
             low, high = high, min(2 * high, len(order))
         while high - low > 1:
             middle = (low + high) // 2
@@ -102,13 +101,6 @@ class Search:
         share = 1 - sum(self._work[name] for name in kept) / sum(self._work.values())
         loss = self._quality.loss(model, what)
         return Step(kept, share, loss, self._quality.speed(model, self._dialect))
-
-    def _impossible(self, count: int) -> str:
-        best = self._steps[count].loss.loss_db
-        return (
-            f"--max-loss {self._max_loss:g}dB cannot be reached: with no layer in 8 bits the graph "
-            f"loses {best:.4f} dB against float32; allow that much, or use --precision fp32"
-        )
 
 
 def ranked(work: Mapping[str, float], make: Make, crops: Sequence[Picture]) -> tuple[str, ...]:

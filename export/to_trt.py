@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,7 @@ def _make_onnx(plan: Plan, folder: Path, steps: Steps) -> dict[str, Any]:
     source = _trace(plan, steps)
     with publish(folder / f"{plan.stem}.onnx") as draft:
         parity = _write_checked(source, plan, draft, steps)
+    _write_trade(source, plan, folder)
     nothing = {"engine": None, "manifest": None, "backend": None, "flavour_version": None}
     report = _onnx_report(plan, source.spec, folder, parity)
     empty = {"targets": [], "plugins": False, "cached": False}
@@ -149,6 +150,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         with steps("build"):
             built = build_engine(onnx_draft, plan.graph, target, plugins=plan.plugins)
         engine_draft.write_bytes(built.data)
+    _write_trade(source, plan, folder)
     manifest = Manifest(
         schema=SCHEMA,
         allfocus=allfocus.__version__,
@@ -168,7 +170,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         options={
             "strongly_typed": True,
             "plugins": built.plugins,
-            "fp32_layers": ",".join(source.kept),
+            **_layers(source, plan),
             **cache.versions(),
         },
     )
@@ -225,31 +227,41 @@ def _kept(plan: Plan, net: Net) -> tuple[str, ...]:
 def _write_checked(source: Source, plan: Plan, path: Path, steps: Steps) -> dict[str, float]:
     """Write the ONNX file, compare it with PyTorch, measure its memory: the figures of parity."""
     from allfocus.export import footprint, to_onnx
-    from allfocus.export.verify import verify
+    from allfocus.export.verify import check_half, verify
     from allfocus.export.widened import ON_CPUS
 
     with steps("parity"):
         to_onnx.write(source.onnx, path)
         limit = entry(plan.model).fp16_db
         figures = verify(path, source.net, plan.graph, fp16_db=limit, kept=source.kept)
-    if source.reduced is not None:
-        figures |= _write_trade(source.reduced, plan, path)
+        if plan.reduction is not None and plan.reduction.base == "fp16":  # all that is not 8 bits
+            halves = replace(plan.graph, precision="fp16")
+            figures["float16_psnr_db"] = check_half(source.net, halves, limit)
+    if source.reduced is not None and plan.reduction is not None:
+        figures |= source.reduced.figures(plan.reduction.max_loss)
     if plan.graph.precision in ON_CPUS:
         with steps("memory"):
             footprint.write_down(path)
     return figures
 
 
-def _write_trade(reduced: Reduced, plan: Plan, path: Path) -> dict[str, float]:
-    """What 8 bits cost, beside the ONNX file `path`, with the ranges; figures for the manifest."""
+def _layers(source: Source, plan: Plan) -> dict[str, Any]:
+    """Which layers compute in what, for the manifest; with what the choice was measured on."""
+    if source.reduced is None or plan.reduction is None:
+        return {"fp32_layers": ",".join(source.kept)}
+    return {"eight_bits": source.reduced.label(plan.reduction.max_loss)}
+
+
+def _write_trade(source: Source, plan: Plan, folder: Path) -> None:
+    """What 8 bits cost, and the ranges, beside the files that are published now."""
     from allfocus.export import trade_text
 
-    assert plan.reduction is not None
-    stem = path.with_name(plan.stem)
-    trade_text.write(reduced.trade, stem)
-    reduced.bits.ranges.write(stem.with_name(f"{plan.stem}-ranges.json"))
-    print(trade_text.table(reduced.trade), file=sys.stderr)
-    return reduced.figures(plan.reduction.max_loss)
+    if source.reduced is None:
+        return
+    stem = folder / plan.stem
+    trade_text.write(source.reduced.trade, stem)
+    source.reduced.bits.ranges.write(stem.with_name(f"{plan.stem}-ranges.json"))
+    print(trade_text.table(source.reduced.trade), file=sys.stderr)
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -38,7 +38,7 @@ def _line(step: Step, trade: Trade) -> str:
 
 
 def write(trade: Trade, stem: Path) -> list[Path]:
-    """`STEM-trade.md`, `.json` and, where matplotlib is there and times are known, `.png`."""
+    """`STEM-trade.md`, `.json` and, where matplotlib is there, `.png`."""
     data = {
         "max_loss_db": trade.max_loss,
         "taken": list(trade.taken.kept),
@@ -51,29 +51,29 @@ def write(trade: Trade, stem: Path) -> list[Path]:
         with publish(path) as draft:
             draft.write_text(text + "\n", encoding="utf-8")
         written.append(path)
-    if all(step.speed for step in trade.steps):
-        written += _draw(trade, stem.with_name(f"{stem.name}-trade.png"))
-    return written
+    return written + _draw(trade, stem.with_name(f"{stem.name}-trade.png"))
 
 
 def _draw(trade: Trade, path: Path) -> list[Path]:
-    """PSNR against time, a dot for each step."""
+    """PSNR against time, a dot for each step; where no time is known, against work in 8 bits."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return []
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes: Any = figure.add_subplot()
+    timed = all(step.speed for step in trade.steps)
     for step in trade.steps:
-        assert step.speed is not None
-        place = (step.speed.milliseconds, step.loss.psnr_db)
+        x = step.speed.milliseconds if timed and step.speed else 100 * step.share
+        place = (x, step.loss.psnr_db)
         axes.plot(*place, "o", color="tab:red" if step is trade.taken else "tab:blue")
         axes.annotate(f"{len(step.kept)}", place, xytext=(5, 4), textcoords="offset points")
     original = trade.steps[0].loss.original_db
     axes.axhline(original, color="grey", linewidth=1, label="float32")
     limit = original - trade.max_loss
     axes.axhline(limit, color="grey", linewidth=1, linestyle=":", label="limit")
-    axes.set_xlabel("milliseconds a frame of 304x208")
+    across = "milliseconds a frame of about 304x208" if timed else "% of the work in 8 bits"
+    axes.set_xlabel(across)
     axes.set_ylabel("PSNR on the evaluation set, dB")
     axes.set_title("numbers: layers not in 8 bits; red: taken")
     axes.legend()

@@ -35,7 +35,8 @@ def find_engines(
     folder = cache_dir()
     faces, wanted = (io,) if io else USUAL, (name, flavour, phase)
     kinds = PRECISIONS if precision == "auto" else (precision,)
-    manifests = [path for path in folder.glob("*/*.json") if _is_for(path, wanted, faces, kinds)]
+    beside = (path.with_suffix(".json") for path in folder.glob("*/*.engine"))
+    manifests = [p for p in beside if p.is_file() and _is_for(p, wanted, faces, kinds)]
     if not manifests:
         raise ArtefactError(
             f"no engine of {_stem(name, phase)!r} in {folder}: make one with "

@@ -72,6 +72,7 @@ class Backend(Closing):
     name: str
     bytes_per_pixel: float | None = None  # of a picture, while it runs; None: not known, or fixed
     copies: int = 0  # between host and GPU, in the last call
+    bits: str = ""  # how its 8 bits were made; see `contract`
     canary: str = ""  # the golden frame's answers; see `canary`
 
     def __init__(self, artefact: Path, options: Options) -> None:

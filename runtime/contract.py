@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.layout import layout
-from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
+from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, LOSS_KEY, MEMORY_KEY, SPEC_KEY, Graph, Spec
+
+_BITS = ("dialect", "kept", "ranges", "ranges_sha256")  # of the label of 8 bits
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Contract:
     graph: Graph
     canary: str
     memory: float | None
+    bits: str  # how it was brought to 8 bits, so that phases can be compared; "" where it was not
 
 
 def read_contract(artefact: Path, metadata: Mapping[str, str]) -> Contract:
@@ -34,7 +38,15 @@ def read_contract(artefact: Path, metadata: Mapping[str, str]) -> Contract:
     except ArtefactError as error:
         raise ArtefactError(f"{artefact}: {error}") from None
     memory = float(metadata[MEMORY_KEY]) if MEMORY_KEY in metadata else None
-    return Contract(spec, graph, metadata.get(CANARY_KEY, ""), memory)
+    return Contract(spec, graph, metadata.get(CANARY_KEY, ""), memory, _bits(metadata))
+
+
+def _bits(metadata: Mapping[str, str]) -> str:
+    try:
+        label = json.loads(metadata.get(LOSS_KEY, "{}"))
+        return json.dumps({k: label[k] for k in _BITS if k in label}) if label else ""
+    except (ValueError, TypeError):
+        return ""
 
 
 def check_face(

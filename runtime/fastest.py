@@ -173,7 +173,7 @@ def _rank(ranking: Ranking, model: str, options: Options, start: Open) -> None:
             note = _recalled(path, key)  # another may have measured while this one waited
             if note is None:
                 note, loaded = _measured(ranking.ways, key, start)
-                if can_write and any(each.ms is not None for each in note.measured):
+                if can_write and all(each.ms is not None for each in note.measured):
                     _remember(path, note)
     ranking.settle(note.measured, note.frame, loaded)
 

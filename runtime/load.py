@@ -176,15 +176,16 @@ def _matching(whole: Backend, files: Sequence[Path], options: Options) -> Backen
         loaded.close()
     raise ArtefactError(
         f"{whole.artefact}: none of {', '.join(map(str, files))} has the same weights, the "
-        f"face {whole.graph.face} and the precision {whole.precision}: export the phases again, "
-        "with the options that the model was exported with"
+        f"face {whole.graph.face}, the precision {whole.precision} and, in 8 bits, the ranges: "
+        "export the phases again, with the options that the model was exported with"
     )
 
 
 def _kind(backend: Backend) -> tuple[str, ...]:
     """What the graphs that one frame passes through have in common."""
     graph = backend.graph
-    return (backend.spec.weights_sha256, graph.face, graph.precision, backend.precision)
+    weights = backend.spec.weights_sha256
+    return (weights, graph.face, graph.precision, backend.precision, backend.bits)
 
 
 def _check_deblurs(model: str | Path) -> None:

@@ -37,7 +37,7 @@ class OnnxBackend(Backend):
     ) -> tuple[Spec, Graph]:
         """Take over a contract, once the engine's tensors are seen to be as it says."""
         check_face(self.artefact, found.graph, inputs, outputs)
-        self.canary = found.canary
+        self.canary, self.bits = found.canary, found.bits
         if found.memory is not None:
             self.bytes_per_pixel = self.arena * found.memory
         return found.spec, found.graph

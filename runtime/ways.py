@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from allfocus.runtime.abilities import lacks
@@ -15,6 +17,8 @@ from allfocus.runtime.onnx_file import metadata
 from allfocus.runtime.ov import COMPUTES, no_bf16
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Io, Precision, Wanted
+
+log = logging.getLogger("allfocus")
 
 # What engines on the CPU compute in, and the precision of the file that they need for it.
 _FILES: dict[str, dict[Precision, Precision]] = {
@@ -66,12 +70,21 @@ def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> l
         return [_way(name, backend, io, precision)]
     base = find_onnx(name, "whole", io)
     ways = [Way(backend, base, each) for each in _computed(backend, precision_of(base))]
-    if _in_8_bits(name, io):
+    if _in_8_bits(name, backend, io):
         ways.append(_way(name, backend, io, "int8"))
     return ways
 
 
+@cache
+def _warn_slow() -> None:
+    """Once, where 8 bits bring nothing."""
+    if lacks("int8"):
+        log.warning("this CPU has no instructions for 8 bits (VNNI): int8 runs, but slowly")
+
+
 def _way(name: str, backend: str, io: Io | None, precision: Precision) -> Way:
+    if precision == "int8":
+        _warn_slow()
     file = find_onnx(name, "whole", io, _file(backend, precision), backend)
     return Way(backend, file, precision)
 
@@ -121,19 +134,20 @@ def _computed(backend: str, own: Precision) -> tuple[Precision, ...]:
     return tuple(p for p in _possible(backend, own) if p != "bf16" or not lacks("bf16"))
 
 
-def _in_8_bits(name: str, io: Io | None) -> bool:
+def _in_8_bits(name: str, backend: str, io: Io | None) -> bool:
     """Whether a model is there in 8 bits, with every phase that is there at all."""
     signatures = entry(name).signatures
     phases: list[Phase] = ["whole", *(phase for phase in _PHASES if phase in signatures)]
     return all(
-        _is_there(name, phase, io, "int8") or not _is_there(name, phase, io, "auto")
+        _is_there(name, backend, phase, io, "int8")
+        or not _is_there(name, backend, phase, io, "auto")
         for phase in phases
-    ) and _is_there(name, "whole", io, "int8")
+    ) and _is_there(name, backend, "whole", io, "int8")
 
 
-def _is_there(name: str, phase: Phase, io: Io | None, precision: Wanted) -> bool:
+def _is_there(name: str, backend: str, phase: Phase, io: Io | None, precision: Wanted) -> bool:
     try:
-        find_onnx(name, phase, io, precision)
+        find_onnx(name, phase, io, precision, backend)
     except ArtefactError:
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantised import TINY, net_and_spec
 
+from allfocus.export import ranges as ranges_file
 from allfocus.export import search as search_module
 from allfocus.export import trade_text
-from allfocus.export.eight_bits import Original, reduce
+from allfocus.export.eight_bits import Original, reduce, saved_ranges
 from allfocus.export.quality import Loss, Quality, Speed
 from allfocus.export.reduction import Reduction
 from allfocus.export.search import Search, ranked
@@ -34,7 +36,7 @@ class Known:
         assert what.startswith("8 bits")
         self.measured.append(tuple(model))
         lost = self.base + sum(cost for name, cost in self.costs.items() if name not in model)
-        return Loss(30 - lost, 30.0, 50.0)
+        return Loss(30 - lost, 30.0, 50.0, 20)
 
     def speed(self, model: Any, dialect: str) -> Speed | None:
         assert dialect == "ort"
@@ -71,10 +73,33 @@ def test_nothing_is_raised_where_nothing_hurts(monkeypatch: pytest.MonkeyPatch) 
     assert len(trade.steps) == 1
 
 
-def test_a_limit_that_no_choice_reaches_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_no_choice_reaches_is_told(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = Known({"a": 0.1, "b": 0.1}, base=0.02)
+    trade = searching(known, 0.01, monkeypatch).run(())
+    assert not trade.holds
+    assert trade.taken.kept == ("a", "b")
+    monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
+    monkeypatch.setattr(Search, "run", lambda *_: trade)
+    net, spec = net_and_spec()
+    how = Reduction(purpose="ort", kind="int8", max_loss=0.01, search=True)
     with pytest.raises(ParityError, match=r"--max-loss 0.01dB cannot be reached: .* 0.0200 dB"):
-        searching(known, 0.01, monkeypatch).run(())
+        reduce(Original(net, spec, 1), how)
+    assert not reduce(Original(net, spec, 1), replace(how, forced=True)).trade.holds
+
+
+def test_ranges_that_were_kept_and_are_damaged_are_found_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
+    monkeypatch.setattr(Quality, "loss", lambda *_: Loss(26.0, 26.0, 50.0, 1))
+    monkeypatch.setattr(Quality, "speed", lambda *_: None)
+    net, spec = net_and_spec()
+    how = Reduction(purpose="ort", kind="int8")
+    saved_ranges(spec, how).write_text("{")
+    found = reduce(Original(net, spec, 1), how)
+    assert ranges_file.read(saved_ranges(spec, how)) == found.bits.ranges
 
 
 def test_the_table_and_the_picture_have_every_step(
@@ -139,7 +164,7 @@ def test_what_loses_too_much_is_refused_unless_it_is_forced(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
-    lost = Loss(25.0, 26.0, 30.0)
+    lost = Loss(25.0, 26.0, 30.0, 1)
     monkeypatch.setattr(Quality, "loss", lambda *_: lost)
     monkeypatch.setattr(Quality, "speed", lambda *_: None)
     net, spec = net_and_spec()

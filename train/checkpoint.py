@@ -95,7 +95,9 @@ def load(name: str, path: Path) -> tuple[Net, Spec]:
 
 def load_any(path: Path) -> tuple[Net, Spec]:
     """The net whose weights `path` holds, safetensors with a Spec; errors as `load`."""
-    spec = _read_safetensors(path)[1] if path.is_file() else None
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected .safetensors")
+    spec = _read_safetensors(path)[1]
     if spec is None:
         raise CheckpointError(f"{path}: expected weights with their Spec, as training writes them")
     return load(spec.name, path)

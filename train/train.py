@@ -152,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
     net, start = _start(args)
     kind = recipe_of(args.model, net, args.recipe)
     recipe = kind(args.model, net, _plan(args, kind.paper), _options(args))
+    _check_freeze(args, recipe)
     with alone(args.out, "train", patience=_PATIENCE):
         remove_drafts(_files(args, recipe))  # of a run that was killed
         summary = _train(args, recipe, start, device)
@@ -234,7 +235,16 @@ def _start(args: argparse.Namespace) -> tuple[Net, str]:
     else:
         net, spec = checkpoint.load(args.model, args.init)
         said = f"from weights {spec.weights_sha256[:12]} ({spec.weights})"
-    return net, ", ".join(filter(None, (said, _frozen(args, net))))
+    return net, ", ".join(filter(None, (said, _frozen(args, net), _taught(args))))
+
+
+def _taught(args: argparse.Namespace) -> str:
+    """By which weights, in words: a continued run must have the same teacher."""
+    from allfocus.train import checkpoint
+
+    if args.teacher is None:
+        return ""
+    return f"taught by weights {checkpoint.load_any(args.teacher)[1].weights_sha256[:12]}"
 
 
 def _grafted(args: argparse.Namespace, changes: str) -> tuple[Net, str]:
@@ -255,6 +265,12 @@ def _grafted(args: argparse.Namespace, changes: str) -> tuple[Net, str]:
     net.load_state_dict(fitting, strict=False)
     share = f"{len(fitting)} of its {len(ours)} tensors from weights {spec.weights_sha256[:12]}"
     return net, f"with {changes}, {share} ({spec.weights})"
+
+
+def _check_freeze(args: argparse.Namespace, recipe: Recipe) -> None:
+    """Papers' recipes freeze and thaw parts themselves, and a stage 1 trains the map alone."""
+    if args.freeze and (args.recipe != "plain" or recipe.plan.stage_steps(1)):
+        raise UsageError("--freeze: for --recipe plain without its stage 1 (--epochs 0,1) only")
 
 
 def _frozen(args: argparse.Namespace, net: Net) -> str:
