@@ -112,6 +112,7 @@ class _Work:
         kinds = {each.name: each.data_type for each in self.model.graph.initializer}
         halves = any(kinds.get(n) == TensorProto.FLOAT16 for n in kinds if n.endswith(".weight"))
         self.float = np.dtype(np.float16 if halves else np.float32)
+        self.tiny = float(np.finfo(np.float16 if halves else np.float32).tiny)  # no scale is 0
         self.constants = constants
         self.readers = readers_of(self.model)
         self.makers = {name: node for node in self.model.graph.node for name in node.output}
@@ -188,7 +189,7 @@ class _Work:
         from onnx import helper
 
         scale, zero = _scale_and_zero(ends, self.dialect)
-        scale = float(max(np.asarray(scale, self.float), np.finfo(self.float).tiny))
+        scale = max(float(np.asarray(scale, self.float)), self.tiny)
         names = [name, self._constant(f"{name}.scale", np.asarray(scale, self.float))]
         names.append(self._zero(f"{name}.zero", zero))
         codes, rounded = f"{name}.codes", f"{name}.rounded"
@@ -206,7 +207,7 @@ class _Work:
         codes, rounded = f"{name}.codes", f"{name}.rounded"
         if any(rounded in node.output for node in (*self.first, *chain(*self.weights.values()))):
             return rounded  # weights that serve twice
-        scales = np.maximum(scales.astype(self.float), np.finfo(self.float).tiny)  # never 0
+        scales = np.maximum(scales.astype(self.float), self.float.type(self.tiny))
         rest = [self._constant(f"{name}.scale", scales), self._zeros(f"{name}.zero", len(scales))]
         nodes = []
         if self.inline and self.dialect != "fp8":

@@ -98,7 +98,7 @@ def test_what_fits_of_other_weights_is_taken_and_stays_where_it_is_frozen(
         (["--freeze", "*"], "nothing is left to train"),
         (["--lesson", "0.3"], "there is no teacher"),
         (["--lesson", "0"], "expected a share above 0"),
-        (["--teacher", "absent.safetensors"], "expected weights with their Spec"),
+        (["--teacher", "absent.safetensors"], "no such file"),
         (["--net", "features=wide"], "expected such as features=48"),
     ],
 )
