@@ -14,6 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -98,15 +99,14 @@ def draw(nets: Sequence[Net], before: float, path: Path) -> None:
     axes: Any = figure.add_subplot()
     there = [net for net in nets if net.on_front]
     axes.plot([n.milliseconds for n in there], [n.int8_psnr_db for n in there], color="tab:orange")
-    for net in nets:
+    for net, mark in zip(nets, cycle("os^vDP*X")):
         place = (net.milliseconds, net.int8_psnr_db)
-        axes.plot(*place, "o", color="tab:orange" if net.on_front else "tab:blue")
-        axes.annotate(net.name, place, xytext=(5, -10), textcoords="offset points", fontsize=8)
+        axes.plot(*place, mark, color="tab:orange" if net.on_front else "tab:blue", label=net.name)
     axes.axhline(before, color="grey", linewidth=1, linestyle=":", label="input")
     axes.set_xlabel(f"milliseconds a frame of {_SIZE}, int8")
     axes.set_ylabel("PSNR on the built-in set, dB")
-    axes.margins(x=0.3, y=0.15)
-    axes.legend()
+    axes.margins(x=0.1, y=0.15)
+    axes.legend(fontsize=8)
     with publish(path) as draft:
         figure.savefig(draft, format="png", dpi=120)
 

@@ -22,6 +22,7 @@ from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.ort_sessions import bare, convolutions
 from allfocus.benchmarks.schema import Machine, Stats
 from allfocus.benchmarks.turns import photo
+from allfocus.runtime.abilities import lacks
 from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.command import DONE, positive, script
@@ -126,7 +127,10 @@ def counts(model: str, call: Deblurrer, size: Size, threads: int) -> dict[str, f
 def _eight_bits(
     model: str, threads: int, stack: ExitStack, skipped: dict[str, str]
 ) -> Deblurrer | None:
-    """The model in int8, where there is a file; else why it is left out goes to `skipped`."""
+    """The model in int8; where there is no file, or no use, why goes to `skipped`."""
+    if lacks("int8"):
+        skipped[EIGHT] = "this CPU has no VNNI: its int8 is no measure of that of others"
+        return None
     try:
         return stack.enter_context(
             load(model, backend="cpu", precision="int8", threads=threads, skip="off")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,25 @@ def test_the_trade_of_a_packaged_model(
     text = (tmp_path / "trade.md").read_text()
     assert "not measured: didanet-lite, ONNX Runtime, CPU, bf16: " in text
     assert (tmp_path / "trade.png").is_file()
+
+
+def test_the_readme_shows_the_committed_trade() -> None:
+    """All but float32 in OpenVINO, which is hardly faster than in ONNX Runtime."""
+    root = Path(__file__).parent.parent
+    (file,) = (root / "benchmarks" / "results").glob("trade-*.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    judged = [row for row in kept["rows"] if row["psnr_db"] is not None]
+    text = (root / "README.md").read_text(encoding="utf-8").replace("−", "-")
+    lines = [
+        line
+        for line in text.splitlines()
+        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+ \|", line)
+    ]
+    rows = [row for row in judged if (row["engine"], row["precision"]) != ("OpenVINO, CPU", "fp32")]
+    assert len(lines) == len(rows)
+    for row in rows:
+        engine = row["engine"].removesuffix(", CPU")
+        figures = (
+            f"| {row['psnr_db']:.2f} | {row['lost_db'] + 0.0:.3f} | {row['milliseconds']:,.0f} |"
+        )
+        assert any(f"| {engine}, {row['precision']} {figures}" in line for line in lines), figures
