@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
+from allfocus.benchmarks.candidates import reproducible
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.schema import Machine, Stats
 from allfocus.runtime.command import DONE, positive, script
@@ -84,7 +85,8 @@ def measure(model: str, size: Size, frames: int, repeats: int, machine: Machine)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         given = clip(folder / "clip.mp4", size, frames)
         pictures = [frame.image for frame in VideoSource(given).frames()]  # type: ignore[union-attr]
-        deblur = stack.enter_context(load(model, skip="off"))
+        backend, precision = reproducible(model, "auto", None)  # as the results it may be held to
+        deblur = stack.enter_context(load(model, backend=backend, precision=precision, skip="off"))
         shares: list[float] = []
         times = common.rounds(
             {

@@ -82,11 +82,11 @@ def measure(
     """
     counts, frame = sorted({1, *streams}), photo(frame_size)
     with ExitStack() as stack:
-        loaded = {
-            count: stack.enter_context(load(model, backend=backend, streams=count, skip="off"))
-            for count in counts
-        }
-        first = loaded[1]
+        first = stack.enter_context(load(model, backend=backend, skip="off"))
+        loaded = {1: first}
+        for count in counts[1:]:  # "auto" may find another way for more streams: all go the same
+            way = partial(load, backend=first.backend, precision=first.precision, skip="off")
+            loaded[count] = stack.enter_context(way(model, streams=count))
         if first.graph.io not in ("frame", "float"):
             raise UsageError(f"{model} takes {first.graph.io}; measure the one for colour frames")
         pools = {count: stack.enter_context(ThreadPoolExecutor(count)) for count in counts}
@@ -105,7 +105,7 @@ def measure(
             machine=finish(machine),
             model=first.spec.name,
             backend=first.backend,
-            precision=first.graph.precision,
+            precision=first.precision,
             size=str(frame_size),
             frames=frames,
             rows=tuple(_row(count, frames, blocks) for count in counts),

@@ -173,6 +173,7 @@ def _rank(ranking: Ranking, model: str, options: Options, start: Open) -> None:
             note = _recalled(path, key)  # another may have measured while this one waited
             if note is None:
                 note, loaded = _measured(ranking.ways, key, start)
+                # What failed may have been short of memory, and is tried again at the next start.
                 if can_write and all(each.ms is not None for each in note.measured):
                     _remember(path, note)
     ranking.settle(note.measured, note.frame, loaded)
@@ -250,7 +251,8 @@ def _wait() -> None:
 
 def _place(model: str, ways: Sequence[Way], options: Options) -> Path:
     """The file for a question: the same one also where the answer is another by now."""
-    question = [model, *(way.label for way in ways), options.threads, options.streams]
+    files = [(way.label, way.artefact.name) for way in ways]  # other faces have other files
+    question = [model, *files, options.threads, options.streams]
     name = sha256(json.dumps(question).encode()).hexdigest()[:12]
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", Path(model).stem)[:60]
     return cache_dir() / _FOLDER / stem / f"{name}.json"

@@ -25,7 +25,14 @@ from allfocus.runtime.manifest import Flavour, read_manifest
 from allfocus.runtime.probe import BACKENDS, ON_CPU, candidate
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Io, Wanted
-from allfocus.runtime.ways import Way, check_computes, check_file, ways_by_name, ways_of_file
+from allfocus.runtime.ways import (
+    Way,
+    check_computes,
+    check_file,
+    left_out,
+    ways_by_name,
+    ways_of_file,
+)
 
 log = logging.getLogger("allfocus")
 
@@ -79,7 +86,8 @@ def _first(
                     continue
                 _warn(refused)
                 reasons = [(other, str(error)) for other, error in problems]
-                return loaded, reasons + ranking.against(way)
+                reasons += [*ranking.against(way), *left_out(ways, options.precision)]
+                return loaded, reasons
     failure = _nothing_works(model, problems)
     _warn(error for error in refused if error is not failure)
     raise failure

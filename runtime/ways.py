@@ -75,6 +75,12 @@ def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> l
     return ways
 
 
+def left_out(ways: Sequence[Way], wanted: Wanted) -> list[tuple[str, str]]:
+    """What is not among the `ways` that were looked for, as this CPU cannot do it, and why."""
+    possible = wanted == "auto" and any(way.backend == "openvino" for way in ways)
+    return [("openvino bf16", no_bf16())] if possible and lacks("bf16") else []
+
+
 @cache
 def _warn_slow() -> None:
     """Once, where 8 bits bring nothing."""
