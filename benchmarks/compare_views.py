@@ -128,6 +128,15 @@ class _Tiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _TilesOneWay(_Tiles):
+    backend: str
+    precision: str
+
+    def same(self) -> dict[str, str]:
+        return super().same() | {"backend": self.backend, "precision": self.precision}
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Stream:
     machine: _Machine
     model: str
@@ -247,6 +256,7 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/latency/1": _Latency,
     "allfocus/latency/2": _LatencyWithSkip,
     "allfocus/tiles/1": _Tiles,
+    "allfocus/tiles/2": _TilesOneWay,
     "allfocus/stream/1": _Stream,
     "allfocus/throughput/1": _Throughput,
     "allfocus/quality/1": _Quality,

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.benchmarks import common
-from allfocus.benchmarks.candidates import reproducible
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.memory import peak_rss
 from allfocus.benchmarks.schema import Machine, Stats
@@ -32,14 +31,14 @@ from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.load import load
 from allfocus.runtime.memory import format_bytes, parse_bytes, resident
 from allfocus.runtime.skip import OFF
-from allfocus.runtime.spec import Size
+from allfocus.runtime.spec import PRECISIONS, Size, Wanted
 from allfocus.train.camera import to_linear, to_srgb
 from allfocus.train.evaluation_scenes import load_photo
 from allfocus.train.evaluation_set import STEREO
 from allfocus.train.psf import Aperture
 from allfocus.train.render import convolve
 
-TILES = "allfocus/tiles/1"
+TILES = "allfocus/tiles/2"
 AT_ONCE = "1000GiB"  # no frame is cut
 _RADIUS = 4.0  # pixels of the band's blur
 
@@ -54,14 +53,15 @@ class Contender:
     size: Size
     memory: str
     skip: str
+    backend: str
+    precision: Wanted
 
     def open(self, model: str) -> Deblurrer:
-        """Load it, in fp32 on ONNX Runtime."""
-        backend, precision = reproducible(model, "auto", None)
+        """Load it."""
         return load(
             model,
-            backend=backend,
-            precision=precision,
+            backend=self.backend,
+            precision=self.precision,
             memory=self.memory,
             skip=self.skip,
             color="rgb",
@@ -91,6 +91,8 @@ class Report:
     schema: str
     machine: Machine
     model: str
+    backend: str
+    precision: str
     blurred: float  # share of each frame that is out of focus
     rows: tuple[Row, ...]
 
@@ -114,13 +116,19 @@ def frame(size: Size, blurred: float) -> Frame:
     return np.ascontiguousarray(sharp, np.uint8)
 
 
-def contenders(sizes: Sequence[Size], budgets: Sequence[str]) -> list[Contender]:
+def contenders(
+    sizes: Sequence[Size],
+    budgets: Sequence[str],
+    backend: str = "onnxruntime",
+    precision: Wanted = "fp32",
+) -> list[Contender]:
     """For each size: the whole at once first, tiles, and without what is in focus."""
     found = []
     for size in sizes:
-        found.append(Contender(name="at once", size=size, memory=AT_ONCE, skip=OFF))
-        found += [Contender(name="tiles", size=size, memory=b, skip=OFF) for b in budgets]
-        found.append(Contender(name="skipping", size=size, memory=AT_ONCE, skip="auto"))
+        make = partial(Contender, size=size, backend=backend, precision=precision)
+        found.append(make(name="at once", memory=AT_ONCE, skip=OFF))
+        found += [make(name="tiles", memory=budget, skip=OFF) for budget in budgets]
+        found.append(make(name="skipping", memory=AT_ONCE, skip="auto"))
     return found
 
 
@@ -196,6 +204,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory", nargs="*", default=["2GiB", "512MiB"], help="budgets (2GiB and 512MiB)")
     add("--blurred", type=_share, default=0.3, help="share out of focus (default %(default)s)")
     add("--repeats", type=positive, default=3, help="rounds (default %(default)s)")
+    add("--backend", default="onnxruntime", help="as in allfocus.load (default %(default)s)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="(default %(default)s)")
     common.add_output_arguments(parser)
 
 
@@ -204,11 +214,14 @@ def run(args: argparse.Namespace) -> int:
     for budget in args.memory:
         parse_bytes(budget)
     machine = describe()
-    rows = measure(args.model, args.blurred, contenders(args.size, args.memory), args.repeats)
+    field = contenders(args.size, args.memory, args.backend, args.precision)
+    rows = measure(args.model, args.blurred, field, args.repeats)
     report = Report(
         schema=TILES,
         machine=finish(machine),
         model=args.model,
+        backend=args.backend,
+        precision=args.precision,
         blurred=args.blurred,
         rows=tuple(rows),
     )

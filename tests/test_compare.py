@@ -18,6 +18,7 @@ from allfocus.benchmarks.common import stats
 from allfocus.benchmarks.compare import CompareReport, Limits, compare
 from allfocus.benchmarks.compare_views import Result, parse
 from allfocus.benchmarks.schema import decode
+from allfocus.runtime.errors import UsageError
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 MACHINE = {"cpu": "a CPU", "cores": 2}
@@ -141,17 +142,20 @@ def test_what_is_counted_needs_no_spread() -> None:
 
 
 def test_time_over_time_is_better_where_it_is_less() -> None:
-    def tiles(*ratios: float) -> Result:
+    def tiles(*ratios: float, precision: str = "fp32") -> Result:
         row = {"size": "9x9", "memory": "1GiB"}
         rows = [
             {"name": "at once", "ratio": spread([1.0]), **row},
             {"name": "tiles", "ratio": spread(ratios), **row},
         ]
-        return scores("allfocus/tiles/1", rows, model="m", blurred=0.3)
+        way = {"backend": "onnxruntime", "precision": precision}
+        return scores("allfocus/tiles/2", rows, model="m", blurred=0.3, **way)
 
     quick, slow = tiles(1.0, 1.05, 1.1), tiles(1.5, 1.6, 1.7)
     assert compare(quick, slow, Limits()).regressions == ("tiles, 9x9, 1GiB: time of at once",)
     assert not compare(slow, quick, Limits()).regressions
+    with pytest.raises(UsageError, match="precision 'fp32' and 'int8'"):
+        compare(quick, tiles(1.0, precision="int8"), Limits())
 
 
 def test_what_is_gone_counts_where_the_new_one_must_be_complete() -> None:

@@ -28,7 +28,7 @@ def test_rows_compare_tiles_and_skipping_with_the_frame_at_once(
     words = ["bench", "tiles", "--size", "480x160", "--memory", "120MiB", "--repeats", "1"]
     assert cli.main([*words, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["schema"] == "allfocus/tiles/1"
+    assert report["schema"] == "allfocus/tiles/2"
     assert [row["name"] for row in report["rows"]] == ["at once", "tiles", "skipping"]
     for row in report["rows"]:
         assert row["largest_difference"] <= 1
