@@ -1,4 +1,4 @@
-"""`allfocus bench trade`: decibels against milliseconds on a CPU, of DID-ANet and its lite nets, in
+"""`allfocus bench trade`: decibels against milliseconds on a CPU, of DID-ANet and the lite nets, in
 every engine and precision that is here.
 
 Time is of whole calls, frame in to frame out, nothing passed through, in rounds in which all take
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -28,6 +30,7 @@ from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.benchmarks.turns import photo
 from allfocus.export.weights import packaged_weights
+from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.cpus import available_cpus
@@ -36,7 +39,10 @@ from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Precision, Size
 
 TRADE = "allfocus/trade/1"
-MODELS = ("didanet", "didanet-lite", "didanet-nano")
+MODELS = (
+    *("didanet", "didanet-lite", "didanet-nano"),
+    *("jdrl-unet-lite", "defocusgan-lite", "sftnet-lite", "apl-lite"),
+)
 YARDSTICK = "didanet"  # whose eager PyTorch all is compared with
 WAYS: tuple[tuple[str, Precision], ...] = (
     ("cpu", "fp32"),
@@ -46,7 +52,7 @@ WAYS: tuple[tuple[str, Precision], ...] = (
     ("openvino", "int8"),
 )
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
-_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple")
+_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
 
 
@@ -117,14 +123,14 @@ def draw(rows: Sequence[Row], before: float, path: Path) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes: Any = figure.add_subplot()
-    models = list(dict.fromkeys(row.model for row in rows))
-    for row in rows:
-        if row.psnr_db is not None:
-            colour = _COLOURS[models.index(row.model) % len(_COLOURS)]
-            style = {"marker": _MARKS[row.precision], "color": colour}
-            hollow = {} if row.engine == "OpenVINO, CPU" else {"markerfacecolor": "none"}
-            name = f"{row.model}, {row.name}"
-            axes.plot(row.milliseconds, row.psnr_db, ls="", label=name, **style, **hollow)
+    judged = [row for row in rows if row.psnr_db is not None]
+    colours = dict(zip(dict.fromkeys(row.model for row in judged), cycle(_COLOURS)))
+    for row in judged:
+        axes.plot(row.milliseconds, row.psnr_db, color=colours[row.model], **_mark(row))
+    for model, colour in colours.items():
+        axes.plot([], [], "o", color=colour, label=model)
+    for name, mark in {row.name: _mark(row) for row in judged}.items():
+        axes.plot([], [], color="black", label=name, **mark)
     axes.axhline(before, color="grey", linewidth=1, linestyle=":", label="input")
     quoted = QUOTED.get(YARDSTICK)
     if quoted:
@@ -135,6 +141,12 @@ def draw(rows: Sequence[Row], before: float, path: Path) -> None:
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     with publish(path) as draft:
         figure.savefig(draft, format="png", dpi=120)
+
+
+def _mark(row: Row) -> dict[str, Any]:
+    """The shape tells the precision; it is hollow but for OpenVINO."""
+    hollow = {} if row.engine == "OpenVINO, CPU" else {"markerfacecolor": "none"}
+    return {"marker": _MARKS[row.precision], "linestyle": "", **hollow}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -189,7 +201,8 @@ def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> d
             try:
                 field[model, backend, precision] = stack.enter_context(opened(recipe))
             except AllfocusError as error:
-                skipped[f"{model}, {recipe.label}"] = str(error)
+                folder = f"{packaged_onnx(model).parent}{os.sep}"  # no reader's business
+                skipped[f"{model}, {recipe.label}"] = str(error).replace(folder, "")
     return field
 
 

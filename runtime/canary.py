@@ -24,12 +24,13 @@ from allfocus.runtime.spec import YUV, Color, Graph, Size
 _ANY = Size(96, 64)  # pixels: for a graph that takes any size
 _VALUES = 600  # of each output, spread evenly
 # Of 1, white: the largest and the mean deviation, by what the engine computes in. Half precision,
-# other orders of summation and TF32 stay far below; what computes something else does not. For
-# bf16, of a file whose answers are those of float32, defocusgan-lite is the worst of the packaged
-# models in OpenVINO (0.090, 0.0075), all others are below 0.015 and 0.004. For
-# int8, didanet-lite in OpenVINO is up to 0.046 and 0.0058 off ONNX Runtime, or float32.
-_LARGEST = {"fp32": 0.03, "fp16": 0.12, "bf16": 0.15, "int8": 0.15, "fp8": 0.15}
-_MEAN = {"fp32": 0.003, "fp16": 0.012, "bf16": 0.015, "int8": 0.015, "fp8": 0.015}
+# other orders of summation and TF32 stay far below; what computes something else does not. A file
+# of float32 that OpenVINO computes in bf16 was measured by no export: its limit is a gate, too. Of
+# the packaged models defocusgan-lite does not pass (0.090, 0.0075; it would lose 0.36 dB); all
+# others stay below 0.015 and 0.004, and lose less than 0.001 dB. For int8, which its export has
+# measured, didanet-lite in OpenVINO is up to 0.046 and 0.0058 off ONNX Runtime, or float32.
+_LARGEST = {"fp32": 0.03, "fp16": 0.12, "bf16": 0.04, "int8": 0.15, "fp8": 0.15}
+_MEAN = {"fp32": 0.003, "fp16": 0.012, "bf16": 0.006, "int8": 0.015, "fp8": 0.015}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def check(backend: Backend) -> None:
         white = max(1.0, float(np.abs(expected).max())) if KINDS[name] == "vector" else 1.0
         off = np.abs(found[name] - expected) / white
         largest, mean = float(off.max()), float(off.mean())
-        kind = backend.precision
+        kind = backend.precision  # that it computes in, which may not be the file's
         if not (largest <= _LARGEST[kind] and mean <= _MEAN[kind]):  # NaN is refused too
             raise ArtefactError(
                 _refusal(backend, f"gives {name!r} off by {largest:.3g} at most, {mean:.3g} mean")

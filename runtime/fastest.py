@@ -172,32 +172,37 @@ def _rank(ranking: Ranking, model: str, options: Options, start: Open) -> None:
         with _alone(path) as can_write:
             note = _recalled(path, key)  # another may have measured while this one waited
             if note is None:
-                note, loaded = _measured(ranking.ways, key, start)
-                # What failed may have been short of memory, and is tried again at the next start.
-                if can_write and all(each.ms is not None for each in note.measured):
+                note, loaded, final = _measured(ranking.ways, key, start)
+                if can_write and final and any(each.ms is not None for each in note.measured):
                     _remember(path, note)
     ranking.settle(note.measured, note.frame, loaded)
 
 
 def _measured(
     ways: Sequence[Way], key: dict[str, Any], start: Open
-) -> tuple[_Note, dict[Way, Backend]]:
-    """Load and measure all ways; also the loaded ones."""
+) -> tuple[_Note, dict[Way, Backend], bool]:
+    """Load and measure all ways; also the loaded ones, and whether it would be so again.
+
+    A file that an engine computes wrongly stays one; what failed otherwise may have been short of
+    memory, and is to be tried again.
+    """
     loaded: dict[Way, Backend] = {}
-    problems: dict[Way, str] = {}
+    problems: dict[Way, Exception] = {}
     for way in ways:
         try:
             loaded[way] = start(way)
         except (ArtefactError, BackendError) as error:
             log.warning("passed over: %s: %s", way.label, error)
-            problems[way] = str(error)
+            problems[way] = error
     times = _times(loaded, problems)
-    measured = tuple(Measured(w.label, times.get(w), problems.get(w, "")) for w in ways)
+    told = {way: str(error) for way, error in problems.items()}
+    measured = tuple(Measured(way.label, times.get(way), told.get(way, "")) for way in ways)
     frame = next((str(_frame(each)) for each in loaded.values()), "")
-    return _Note(key, frame, measured), loaded
+    final = all(isinstance(error, ArtefactError) for error in problems.values())
+    return _Note(key, frame, measured), loaded, final
 
 
-def _times(loaded: dict[Way, Backend], problems: dict[Way, str]) -> dict[Way, float]:
+def _times(loaded: dict[Way, Backend], problems: dict[Way, Exception]) -> dict[Way, float]:
     """The best milliseconds of each; in turns, so that another load on the machine meets all."""
     best: dict[Way, float] = {}
     end = None
@@ -206,7 +211,7 @@ def _times(loaded: dict[Way, Backend], problems: dict[Way, str]) -> dict[Way, fl
             try:
                 ms = _once(backend)
             except (AllfocusError, MemoryError) as error:
-                problems[way] = str(error)
+                problems[way] = error
                 loaded.pop(way).close()
                 best.pop(way, None)
                 continue

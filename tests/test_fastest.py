@@ -140,8 +140,11 @@ def test_what_does_not_load_or_run_is_passed_over_and_tried_again(world: World) 
     world.broken = {"openvino bf16": ArtefactError("its pictures would be wrong")}
     against = [("openvino fp32", "out of memory"), ("openvino bf16", "its pictures would be wrong")]
     assert world.choose() == ("cpu fp32", against)
-    world.ms["openvino fp32"] = 2.0
+    world.ms["openvino fp32"] = 4.0
     assert world.choose()[0] == "openvino fp32"
+    world.started.clear()
+    assert world.choose()[0] == "openvino fp32"
+    assert world.started == ["openvino fp32"]  # a file that is computed wrongly stays one
 
 
 def test_where_nothing_loads_nothing_is_remembered(world: World, own_cache: Path) -> None:

@@ -183,6 +183,16 @@ def test_a_file_of_fp32_by_path_in_bf16(both: Path) -> None:
 
 
 @with_openvino
+@needs_bf16
+def test_a_net_whose_pictures_bf16_spoils_is_not_computed_in_it() -> None:
+    """It would lose 0.36 dB on the built-in set, which no export has seen."""
+    with pytest.raises(ArtefactError, match=r"openvino gives 'sharp' off by .* would be wrong"):
+        allfocus.load("defocusgan-lite", backend="openvino", precision="bf16")
+    with allfocus.load("jdrl-unet-lite", backend="openvino", precision="bf16") as deblur:
+        assert deblur.precision == "bf16"
+
+
+@with_openvino
 @pytest.mark.usefixtures("both", "clock")
 def test_a_cpu_without_bf16_runs_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino", reason="needs openvino")
@@ -228,7 +238,7 @@ def test_the_golden_frame_is_judged_by_what_is_computed_in(floats: Any) -> None:
             backend.run(draw(backend.graph, size_for(backend.graph, 4), 0)), backend.graph
         )
     for kind_, off, refused in (
-        *((OrtBackend, 0.01, True), (Half, 0.01, False), (Half, 0.02, True)),
+        *((OrtBackend, 0.005, True), (Half, 0.005, False), (Half, 0.008, True)),
         (Half, float("nan"), True),
     ):
         loaded: Backend = kind_(path, Options())
