@@ -119,6 +119,7 @@ def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Re
     net, and ParityError where the limit cannot be reached, or is broken and was not to be.
     """
     from allfocus.export.calibration import crops_of
+    from allfocus.export.quantize import never_in_8_bits
     from allfocus.export.search import Search
 
     spec = original.spec
@@ -130,7 +131,8 @@ def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Re
         return bits.applied(base, spec)
 
     work = _work(original.net, found)
-    search = Search(work, make, original.quality, how.dialect, how.max_loss)
+    never = never_in_8_bits(base, how.dialect)
+    search = Search(work, make, original.quality, how.dialect, how.max_loss, never)
     crops = crops_of(how.calibrate).arrays[:_TRIED_ON] if how.search else ()
     trade = search.run(crops) if how.search else search.once(kept)
     if not trade.holds and not how.forced:

@@ -80,6 +80,14 @@ def quantize(
     return copy
 
 
+def never_in_8_bits(model: ModelProto, dialect: Dialect) -> tuple[str, ...]:
+    """The layers that a dialect leaves in floats whatever is asked for: those that read the picture
+    where symmetric codes would halve its levels."""
+    work = _Work(model, dialect, True)
+    layers = (each for each in find_layers(model) if not work.in_eight_bits(each, ()))
+    return tuple(dict.fromkeys(each.name.partition("#")[0] for each in layers))
+
+
 def added(name: str) -> bool:
     """Whether a constant of this name is one that `quantize` put into a graph."""
     return name.endswith((".scale", ".zero", ".codes"))
@@ -120,7 +128,7 @@ class _Work:
         self.answers = {each.name for each in self.model.graph.output}
 
     def in_eight_bits(self, layer: QuantLayer, kept: Collection[str]) -> bool:
-        """Whether a layer shall be: not where symmetric codes would halve the picture's levels."""
+        """Whether a layer shall be; see `never_in_8_bits`."""
         reads = self.dialect in ("trt", "fp8") and self._reads_picture(layer.input)
         return not reads and layer.name.partition("#")[0] not in kept
 

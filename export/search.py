@@ -53,7 +53,8 @@ class Trade:
 
 
 class Search:
-    """Measures choices of layers. `work`: what each layer costs, in any unit."""
+    """Measures choices of layers. `work`: what each layer costs, in any unit; `never`: layers that
+    are not in 8 bits in any case."""
 
     def __init__(
         self,
@@ -62,8 +63,9 @@ class Search:
         quality: Quality,
         dialect: Dialect,
         max_loss: float,
+        never: Sequence[str] = (),
     ) -> None:
-        self._work = work
+        self._work, self._never = work, tuple(never)
         self._make, self._quality, self._dialect = make, quality, dialect
         self._max_loss = max_loss
         self._steps: dict[int, Step] = {}
@@ -77,7 +79,8 @@ class Search:
         """As few layers raised as hold the limit; all, where even that does not."""
         if self._holds(0, ()):
             return self._trade(0)
-        order = ranked(self._work, self._make, crops)
+        free = {name: work for name, work in self._work.items() if name not in self._never}
+        order = ranked(free, self._make, crops)
         low, high = 0, 1
         while not self._holds(high, order):
             if high == len(order):
@@ -96,9 +99,10 @@ class Search:
         return Trade(tuple(self._steps.values()), self._steps[count], self._max_loss)
 
     def _measured(self, kept: tuple[str, ...]) -> Step:
+        kept = (*self._never, *(name for name in kept if name not in self._never))
         model = self._make(kept)
         what = f"8 bits but {len(kept)} layers" if kept else "8 bits"
-        share = 1 - sum(self._work[name] for name in kept) / sum(self._work.values())
+        share = 1 - sum(self._work.get(name, 0.0) for name in kept) / sum(self._work.values())
         loss = self._quality.loss(model, what)
         return Step(kept, share, loss, self._quality.speed(model, self._dialect))
 

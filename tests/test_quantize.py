@@ -16,7 +16,7 @@ from allfocus.export import to_onnx
 from allfocus.export.eight_bits import EightBits
 from allfocus.export.packaged import graph_of
 from allfocus.export.quant_layers import find_layers
-from allfocus.export.quantize import DIALECTS, Dialect, added, quantize
+from allfocus.export.quantize import DIALECTS, Dialect, added, never_in_8_bits, quantize
 from allfocus.export.ranges import Around
 from allfocus.runtime.errors import ArtefactError
 from allfocus.train import checkpoint
@@ -95,6 +95,17 @@ def test_the_picture_that_goes_in_is_held_exactly() -> None:
     found = values(made("openvino"))
     assert found["image.scale"] == pytest.approx(1 / 255)
     assert found["image.zero"] == 0
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_layers_that_a_dialect_leaves_in_floats_are_told(dialect: Dialect) -> None:
+    """It is those that no graph of the dialect rounds, and they are told to the manifest."""
+    told = never_in_8_bits(traced()[0], dialect)
+    reads = {"estimator.head.0", "restorer.head"} if dialect in ("trt", "fp8") else set()
+    assert set(told) == reads
+    weights = [node.input[1] for node in made(dialect).graph.node if node.op_type == "Conv"]
+    plain = {name.removesuffix(".weight") for name in weights if not name.endswith(".rounded")}
+    assert plain == reads
 
 
 @pytest.mark.parametrize("dialect", ["trt", "fp8"])

@@ -43,11 +43,15 @@ class Known:
         return Speed("made up", 10.0 + len(model), 5.0 - 0.1 * len(model))
 
 
-def searching(known: Known, limit: float, monkeypatch: pytest.MonkeyPatch) -> Search:
-    order = sorted(known.costs, key=lambda name: -known.costs[name])
-    monkeypatch.setattr(search_module, "ranked", lambda *_: tuple(order))
+def searching(
+    known: Known, limit: float, monkeypatch: pytest.MonkeyPatch, never: Sequence[str] = ()
+) -> Search:
+    def order(work: dict[str, float], *_: Any) -> tuple[str, ...]:
+        return tuple(sorted(work, key=lambda name: -known.costs[name]))
+
+    monkeypatch.setattr(search_module, "ranked", order)
     work = dict.fromkeys(known.costs, 1.0)
-    return Search(work, lambda kept: tuple(kept), known, "ort", limit)  # type: ignore[arg-type,return-value]
+    return Search(work, lambda kept: tuple(kept), known, "ort", limit, never)  # type: ignore[arg-type,return-value]
 
 
 @given(
@@ -71,6 +75,14 @@ def test_nothing_is_raised_where_nothing_hurts(monkeypatch: pytest.MonkeyPatch) 
     assert trade.taken.kept == ()
     assert trade.taken.share == 1.0
     assert len(trade.steps) == 1
+
+
+def test_what_is_never_in_8_bits_is_kept_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Known({"a": 0.02, "b": 0.5, "c": 0.01})
+    search = searching(known, 0.05, monkeypatch, never=("a",))
+    assert [step.kept for step in search.run(()).steps] == [("a",), ("a", "b")]
+    assert search.once(("a", "c")).taken.kept == ("a", "c")
+    assert search.once().taken.share == pytest.approx(2 / 3)
 
 
 def test_a_limit_that_no_choice_reaches_is_told(
