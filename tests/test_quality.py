@@ -358,7 +358,7 @@ def test_a_frame_graph_cannot_take_float_pictures(
 
 def test_the_readme_holds_the_tables_of_the_results() -> None:
     root = Path(__file__).parent.parent
-    kept = root / "benchmarks" / "results" / "quality-epyc-2core.json"
+    kept = root / "benchmarks" / "results" / "quality-xeon-2core.json"
     report = decode(QualityReport, kept.read_text(encoding="utf-8"))
     shown = (root / "README.md").read_text(encoding="utf-8")
     assert all(table in shown for table in tables(report, by_radius=True))
