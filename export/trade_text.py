@@ -75,6 +75,7 @@ def _draw(trade: Trade, path: Path) -> list[Path]:
     across = "milliseconds a frame of about 304x208" if timed else "% of the work in 8 bits"
     axes.set_xlabel(across)
     axes.set_ylabel("PSNR on the evaluation set, dB")
+    axes.margins(0.12)  # room for the numbers
     axes.set_title("numbers: layers not in 8 bits; red: taken")
     axes.legend()
     with publish(path) as draft:
