@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -135,6 +136,13 @@ def deliver(report: DataclassInstance, text: str, args: argparse.Namespace) -> N
             temporary.write_text(encoded, encoding="utf-8")
         print(f"wrote {args.out}", file=sys.stderr)
     print(encoded if args.json else text, end="" if args.json else "\n")
+
+
+def leave(folder: Path, name: str, body: Mapping[str, Any], text: str) -> None:
+    """Write NAME.json and NAME.md into a folder."""
+    for suffix, content in (("json", json.dumps(body, indent=1)), ("md", text)):
+        with publish(folder / f"{name}.{suffix}") as draft:
+            draft.write_text(content + "\n", encoding="utf-8")
 
 
 def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:

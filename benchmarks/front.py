@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from allfocus.benchmarks import common
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError, UsageError
@@ -147,9 +148,7 @@ def run(args: argparse.Namespace) -> int:
         "input_psnr_db": before,
         "nets": [asdict(net) for net in nets],
     }
-    for name, content in (("front.json", json.dumps(body, indent=1)), ("front.md", text)):
-        with publish(args.out / name) as draft:
-            draft.write_text(content + "\n", encoding="utf-8")
+    common.leave(args.out, "front", body, text)
     draw(nets, before, args.out / "front.png")
     print(json.dumps(body) if args.json else text)
     return DONE

@@ -22,6 +22,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from allfocus.benchmarks import common
 from allfocus.benchmarks.candidates import open_model, the_input
 from allfocus.benchmarks.common import QUOTED, size
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
@@ -174,9 +175,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": [asdict(row) for row in rows],
         "skipped": skipped,
     }
-    for name, content in (("trade.json", json.dumps(body, indent=1)), ("trade.md", text)):
-        with publish(args.out / name) as draft:
-            draft.write_text(content + "\n", encoding="utf-8")
+    common.leave(args.out, "trade", body, text)
     draw(rows, before, args.out / "trade.png")
     print(json.dumps(body) if args.json else text)
     return DONE

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import damage
 import numpy as np
 import pytest
 
@@ -130,18 +131,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
         OrtBackend(tmp_path / "none.onnx", Options())
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "noise", "half", "all but a little"])
+@pytest.mark.parametrize("kind", damage.KINDS)
 def test_a_damaged_file(tiny: Exported, tmp_path: Path, kind: str) -> None:
-    whole = tiny.float.read_bytes()
-    damaged = {
-        "empty": b"",
-        "text": b"not a graph at all",
-        "noise": np.random.default_rng(0).bytes(4096),
-        "half": whole[: len(whole) // 2],
-        "all but a little": whole[:-100],
-    }
-    path = tmp_path / "damaged.onnx"
-    path.write_bytes(damaged[kind])
+    path = damage.damaged(tiny.float, tmp_path, kind)
     with pytest.raises(ArtefactError, match=r"damaged\.onnx: .*allfocus export") as error:
         OrtBackend(path, Options())
     assert "[ONNXRuntimeError]" not in str(error.value)

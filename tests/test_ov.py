@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import damage
 import numpy as np
 import pytest
 from test_ort import rewritten
@@ -115,18 +116,9 @@ def test_missing_openvino_names_the_extra(tiny: Exported, monkeypatch: pytest.Mo
         assert deblur.backend == "cpu"
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "noise", "half", "all but a little"])
+@pytest.mark.parametrize("kind", damage.KINDS)
 def test_a_damaged_file(tiny: Exported, tmp_path: Path, kind: str) -> None:
-    whole = tiny.float.read_bytes()
-    damaged = {
-        "empty": b"",
-        "text": b"not a graph at all",
-        "noise": np.random.default_rng(0).bytes(4096),
-        "half": whole[: len(whole) // 2],
-        "all but a little": whole[:-100],
-    }
-    path = tmp_path / "damaged.onnx"
-    path.write_bytes(damaged[kind])
+    path = damage.damaged(tiny.float, tmp_path, kind)
     with pytest.raises(ArtefactError, match=r"damaged\.onnx: .*allfocus export"):
         OpenVinoBackend(path, Options())
 
