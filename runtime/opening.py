@@ -86,7 +86,9 @@ def _first(
                     continue
                 _warn(refused)
                 reasons = [(other, str(error)) for other, error in problems]
-                reasons += [*ranking.against(way), *left_out(ways, options.precision)]
+                reasons += ranking.against(way)
+                if as_path(model) is None:
+                    reasons += left_out(ways, options.precision)
                 return loaded, reasons
     failure = _nothing_works(model, problems)
     _warn(error for error in refused if error is not failure)

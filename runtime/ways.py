@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from allfocus.runtime.abilities import lacks
+from allfocus.runtime.abilities import NO_VNNI, lacks
 from allfocus.runtime.artefacts import find_onnx
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.contract import read_contract
@@ -63,29 +63,33 @@ def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> l
     """How an engine on the CPU can run a model by name, the most exact first.
 
     Where `precision` is "auto", that is every way for which there are files: those of 8 bits count
-    only where the model's phases are there in 8 bits, too, as nothing could be passed through
-    without them. Raises ArtefactError for a missing file, BackendError for what does not compute.
+    only where the CPU has instructions for them, and where the model's phases are there in 8 bits,
+    too, as nothing could be passed through without them. Raises ArtefactError for a missing file,
+    BackendError for what does not compute.
     """
     if precision != "auto":
         return [_way(name, backend, io, precision)]
     base = find_onnx(name, "whole", io)
     ways = [Way(backend, base, each) for each in _computed(backend, precision_of(base))]
-    if _in_8_bits(name, backend, io):
+    if not lacks("int8") and _in_8_bits(name, backend, io):
         ways.append(_way(name, backend, io, "int8"))
     return ways
 
 
 def left_out(ways: Sequence[Way], wanted: Wanted) -> list[tuple[str, str]]:
-    """What is not among the `ways` that were looked for, as this CPU cannot do it, and why."""
-    possible = wanted == "auto" and any(way.backend == "openvino" for way in ways)
-    return [("openvino bf16", no_bf16())] if possible and lacks("bf16") else []
+    """What is not among `ways` to run a model by name, as this CPU cannot do it, and why."""
+    if wanted != "auto":
+        return []
+    engines = dict.fromkeys(way.backend for way in ways if way.backend in _FILES)
+    reasons = [("openvino bf16", no_bf16())] if "openvino" in engines and lacks("bf16") else []
+    return reasons + [(f"{each} int8", NO_VNNI) for each in engines if lacks("int8")]
 
 
 @cache
 def _warn_slow() -> None:
     """Once, where 8 bits bring nothing."""
     if lacks("int8"):
-        log.warning("this CPU has no instructions for 8 bits (VNNI): int8 runs, but slowly")
+        log.warning("this CPU has %s", NO_VNNI)
 
 
 def _way(name: str, backend: str, io: Io | None, precision: Precision) -> Way:

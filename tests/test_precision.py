@@ -194,14 +194,28 @@ def test_a_net_whose_pictures_bf16_spoils_is_not_computed_in_it() -> None:
 
 @with_openvino
 @pytest.mark.usefixtures("both", "clock")
-def test_a_cpu_without_bf16_runs_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("openvino", reason="needs openvino")
-    monkeypatch.setattr(abilities, "describe_cpu", lambda: ("Old", ("avx2", "fma")))
+@pytest.mark.parametrize(
+    ("features", "taken", "missing"),
+    [
+        (("avx2", "avx_vnni"), ("cpu", "int8"), {"openvino bf16"}),
+        (("avx2", "fma"), ("openvino", "fp32"), {"openvino bf16", "openvino int8", "cpu int8"}),
+    ],
+)
+def test_a_cpu_without_bf16_or_vnni_runs_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+    features: tuple[str, ...],
+    taken: tuple[str, str],
+    missing: set[str],
+) -> None:
+    monkeypatch.setattr(abilities, "describe_cpu", lambda: ("Old", features))
     with allfocus.load(NAME) as deblur:
-        assert kind(deblur) == ("cpu", "int8")
-        assert "no AVX-512 BF16" in dict(deblur.reasons)["openvino bf16"]
+        assert kind(deblur) == taken
+        told = {way: why for way, why in deblur.reasons if "no VNNI" in why or "no AVX" in why}
+        assert set(told) == missing
     with pytest.raises(BackendError, match=r"no AVX-512 BF16 and no AMX.*fp32"):
         allfocus.load(NAME, backend="openvino", precision="bf16")
+    with allfocus.load(NAME, precision="int8") as deblur:  # it is asked for
+        assert deblur.precision == "int8"
 
 
 @pytest.mark.usefixtures("clock")
