@@ -28,6 +28,7 @@ from allfocus.benchmarks.common import QUOTED, size
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
+from allfocus.benchmarks.schema import Quoted
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.benchmarks.turns import photo
 from allfocus.export.weights import packaged_weights
@@ -97,15 +98,15 @@ def measure(
 
 def table(rows: Sequence[Row], skipped: dict[str, str], before: float, frame: Size) -> str:
     """Markdown, the paper's own figure first."""
-    quoted = QUOTED.get(YARDSTICK)
-    paper = f"{1e3 * quoted.seconds:g}" if quoted else "–"
+    quoted = _quoted(frame)
     lines = [
         f"| model | engine, precision | PSNR, dB (input {before:.2f}) | lost, dB | ms at {frame} | "
         f"times as fast as eager `{YARDSTICK}` (quartiles) |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
-        f"| `{YARDSTICK}` | quoted from the paper: {quoted.hardware if quoted else ''} | – | – | "
-        f"{paper} | – |",
     ]
+    if quoted:
+        what = f"quoted from the paper: {quoted.hardware}"
+        lines.append(f"| `{YARDSTICK}` | {what} | – | – | {1e3 * quoted.seconds:g} | – |")
     for row in rows:
         decibels = "–" if row.psnr_db is None else f"{row.psnr_db:.2f}"
         lost = "–" if row.lost_db is None else f"{row.lost_db:.3f}"
@@ -118,7 +119,7 @@ def table(rows: Sequence[Row], skipped: dict[str, str], before: float, frame: Si
     return "\n".join(lines).rstrip()
 
 
-def draw(rows: Sequence[Row], before: float, path: Path) -> None:
+def draw(rows: Sequence[Row], before: float, frame: Size, path: Path) -> None:
     """PSNR against milliseconds, a dot for each row that was judged; needs matplotlib."""
     from matplotlib.figure import Figure
 
@@ -133,7 +134,7 @@ def draw(rows: Sequence[Row], before: float, path: Path) -> None:
     for name, mark in {row.name: _mark(row) for row in judged}.items():
         axes.plot([], [], color="black", label=name, **mark)
     axes.axhline(before, color="grey", linewidth=1, linestyle=":", label="input")
-    quoted = QUOTED.get(YARDSTICK)
+    quoted = _quoted(frame)
     if quoted:
         axes.axvline(1e3 * quoted.seconds, color="grey", linewidth=1, label="paper, GTX 1080 Ti")
     axes.set_xscale("log")
@@ -142,6 +143,12 @@ def draw(rows: Sequence[Row], before: float, path: Path) -> None:
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     with publish(path) as draft:
         figure.savefig(draft, format="png", dpi=120)
+
+
+def _quoted(frame: Size) -> Quoted | None:
+    """The paper's own figure, if it is of frames of that size."""
+    quoted = QUOTED.get(YARDSTICK)
+    return quoted if quoted and quoted.size == str(frame) else None
 
 
 def _mark(row: Row) -> dict[str, Any]:
@@ -176,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         "skipped": skipped,
     }
     common.leave(args.out, "trade", body, text)
-    draw(rows, before, args.out / "trade.png")
+    draw(rows, before, args.size, args.out / "trade.png")
     print(json.dumps(body) if args.json else text)
     return DONE
 

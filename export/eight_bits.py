@@ -224,8 +224,8 @@ def _impossible(trade: Trade) -> str:
 def _too_much(trade: Trade) -> str:
     loss = trade.taken.loss
     return (
-        f"in 8 bits the net loses {loss.loss_db:.3f} dB on the evaluation set ({loss.psnr_db:.2f} "
-        f"instead of {loss.original_db:.2f}), expected at most {trade.max_loss:g}; nothing was "
+        f"in 8 bits the net loses {loss.loss_db:.3f} dB on the evaluation set ({loss.psnr_db:.4f} "
+        f"instead of {loss.original_db:.4f}), expected at most {trade.max_loss:g}; nothing was "
         "kept. --precision auto keeps the layers that hurt most out of it, --calibrate DIR finds "
         "ranges on your own pictures, --max-loss allows more, --accept-loss takes it as it is"
     )

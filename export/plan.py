@@ -8,7 +8,7 @@ from typing import Literal
 
 from allfocus.export import weights as weights_option
 from allfocus.export.face_options import face_of
-from allfocus.export.flavour import Target, choose
+from allfocus.export.flavour import Target, choose, parse_targets
 from allfocus.export.histogram import Method
 from allfocus.export.reduction import Reduction, check_able, reduction_of
 from allfocus.export.weights import Weights
@@ -99,9 +99,11 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
     signature = model.signature(options.phase)
     face = face_of(options.io, options.color, options.matrix, options.range)
     shapes, notes = _shapes(options, multiple_in(options.io, model.multiple))
-    target = _target(options)
-    check_able(options.precision, target)
     reduction = reduction_of(options)
+    if options.target is not None:  # before it is looked for what builds engines here
+        check_able(options.precision, parse_targets(options.target))
+    target = _target(options)
+    check_able(options.precision, target.targets if target else ())
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from allfocus.export.flavour import Target
 from allfocus.export.histogram import METHODS, Method
 from allfocus.export.quantize import Dialect
 from allfocus.runtime.errors import UsageError, nearest
@@ -56,6 +55,10 @@ def reduction_of(options: Any) -> Reduction | None:
         _refuse_idle(options)
         return None
     purpose = _purpose(options)
+    if options.calibrate and not options.calibrate.is_dir():
+        raise UsageError(f"--calibrate {options.calibrate}: expected a folder of photos")
+    if options.ranges and not options.ranges.is_file():
+        raise UsageError(f"--ranges {options.ranges}: expected a file that an export has written")
     if options.ranges and options.calibrate:
         raise UsageError("--ranges and --calibrate: ranges come from one of them; give one")
     if options.method not in METHODS:
@@ -85,11 +88,11 @@ def parse_loss(text: str) -> float:
     return loss
 
 
-def check_able(precision: str, target: Target | None) -> None:
+def check_able(precision: str, targets: Sequence[str]) -> None:
     """Raise UsageError where a GPU that the engine is for cannot compute in `precision`."""
-    if target is None or precision not in _ABLE:
+    if precision not in _ABLE:
         return
-    unable = [each for each in target.targets if _number(each) < _ABLE[precision]]
+    unable = [each for each in targets if _number(each) < _ABLE[precision]]
     if unable:
         least = min(_number(each) for each in unable)
         able = ["fp32", "fp16", *(name for name, first in _ABLE.items() if least >= first)]

@@ -13,7 +13,7 @@ from allfocus.runtime.manifest import Manifest
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import PRECISIONS, USUAL, Io, Precision, Wanted
 
-_FOR_CPU = {"int8": " --for ort --onnx-only"}  # TensorRT's 8 bits are written otherwise
+_FOR_CPU = {"int8": " --for ort"}  # TensorRT's 8 bits are written otherwise
 
 log = logging.getLogger("allfocus")
 
@@ -72,7 +72,8 @@ def find_onnx(
     which = "" if precision == "auto" else f" in {precision}"
     raise ArtefactError(
         f"{stem!r} is not exported{which} on this machine yet: run `allfocus export --model "
-        f"{name}{_option(phase, io)}{_precision(precision)}{_FOR_CPU.get(precision, '')}`"
+        f"{name}{_option(phase, io)}{_precision(precision)}{_FOR_CPU.get(precision, '')} "
+        "--onnx-only`"
     )
 
 

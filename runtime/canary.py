@@ -101,10 +101,15 @@ def check(backend: Backend) -> None:
 
 
 def _refusal(backend: Backend, what: str) -> str:
+    advice = "Export it again with `allfocus export --force`, update the driver, or take another"
+    if backend.precision != backend.graph.precision:
+        able = f"{backend.graph.precision} or int8"
+        advice = (
+            f"{backend.precision} is too coarse for this net: take precision {able}, or another"
+        )
     return (
         f"{backend.artefact}: for a frame whose answer is known, {backend.name} {what} (1 is "
-        "white): its pictures would be wrong without anybody noticing. Export it again with "
-        "`allfocus export --force`, update the driver, or take another backend"
+        f"white): its pictures would be wrong without anybody noticing. {advice} backend"
     )
 
 

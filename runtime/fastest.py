@@ -38,6 +38,10 @@ _FOLDER = "fastest"  # files are two deep in it: what lies one deep in the cache
 _FRAME = Size(128, 96)  # pixels: some ms for most models; larger frames rank alike
 _RUNS, _SECONDS = 5, 0.3  # the best of so many, or of those that begin in this time
 _MARGIN = 1.1  # a less exact way is taken where it is faster by more than this
+_EACH_TIME = (
+    "%s cannot be written to, so what is fastest is measured at every start (set ALLFOCUS_CACHE to "
+    "another folder): %s"
+)
 _EXACT = ("fp32", "fp16", "bf16", "int8", "fp8")  # most exact first
 
 Open = Callable[[Way], Backend]
@@ -192,7 +196,9 @@ def _measured(
         try:
             loaded[way] = start(way)
         except (ArtefactError, BackendError) as error:
-            log.warning("passed over: %s: %s", way.label, error)
+            # That a net is too coarse in bf16 is found out here, as it should be.
+            level = logging.INFO if way.precision == "bf16" else logging.WARNING
+            log.log(level, "passed over: %s: %s", way.label, error)
             problems[way] = error
     times = _times(loaded, problems)
     told = {way: str(error) for way, error in problems.items()}
@@ -244,7 +250,7 @@ def _alone(path: Path) -> Iterator[bool]:
         try:
             stack.enter_context(locked(path.with_suffix(".lock"), _wait))
         except AllfocusError as error:
-            log.warning("what is fastest is measured at every start: %s", error)
+            log.warning(_EACH_TIME, path.parent.parent, error)
             yield False
             return
         yield True
@@ -326,7 +332,7 @@ def _remember(path: Path, note: _Note) -> None:
         with publish(path) as draft:
             draft.write_text(json.dumps(content, indent=1), encoding="utf-8")
     except AllfocusError as error:
-        log.warning("what is fastest is measured at every start: %s", error)
+        log.warning(_EACH_TIME, path.parent.parent, error)
 
 
 def _time(measured: Measured) -> str:

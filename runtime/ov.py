@@ -137,7 +137,8 @@ def no_bf16() -> str:
     """Why bf16 is refused here, and what runs instead."""
     return (
         "this CPU has no AVX-512 BF16 and no AMX, without which bfloat16 is not computed: take "
-        'precision="fp32", or "int8" with `allfocus export --precision int8 --for ort --onnx-only`'
+        'precision="fp32", or "int8" (a model without a file of it: `allfocus export --model NAME '
+        "--precision int8 --for openvino --onnx-only`)"
     )
 
 

@@ -232,7 +232,10 @@ class Stage:
         """How to come by a graph of a fixed size that takes frames of `need`."""
         graph = self.backend.graph
         phase = "" if graph.phase == "whole" else f" --phase {graph.phase}"
-        command = f"allfocus export --model {self.backend.spec.name}{phase} --size {need}"
+        made = f" --precision {graph.precision}"
+        if self.backend.artefact.suffix == ".onnx":
+            made += " --onnx-only" + (" --for openvino" * (self.backend.name == "openvino"))
+        command = f"allfocus export --model {self.backend.spec.name}{phase} --size {need}{made}"
         return f"export it larger: `{command}`"
 
     def _too_little(self, need: Size) -> str:

@@ -116,7 +116,7 @@ def check_file(path: Path, backends: Sequence[str], precision: Wanted) -> None:
     own = precision_of(path)
     if not any(precision in _possible(backend, own) for backend in backends):
         able = "; ".join(f"{each}: {', '.join(_possible(each, own))}" for each in backends)
-        make = f"make one with `allfocus export --precision {precision}`"
+        make = f"make one with `allfocus export --model NAME --precision {precision} --onnx-only`"
         other = "take the backend 'openvino'" if precision in COMPUTES.get(own, ()) else make
         raise UsageError(
             f"{path}: a file of {own}, which is not computed in {precision} ({able}): leave the "

@@ -175,7 +175,7 @@ def test_files_of_other_faces_are_taken_where_they_are_asked_for(
 
 @pytest.mark.usefixtures("world")
 def test_a_name_without_a_file_says_how_to_make_one() -> None:
-    with pytest.raises(ArtefactError, match=f"run `allfocus export --model {NAME}`"):
+    with pytest.raises(ArtefactError, match=f"run `allfocus export --model {NAME} --onnx-only`"):
         allfocus.load(NAME)
 
 

@@ -285,8 +285,28 @@ def test_options_of_eight_bits_that_do_not_fit(options: dict[str, Any], message:
 
 
 def test_ranges_come_from_one_place(tmp_path: Path) -> None:
+    (tmp_path / "a.json").touch()
     both = {"ranges": tmp_path / "a.json", "calibrate": tmp_path}
     with pytest.raises(UsageError, match="give one"):
         plan(precision="int8", **both)
     with pytest.raises(UsageError, match="--method with --ranges"):
         plan(precision="int8", ranges=tmp_path / "a.json", method="minmax")
+
+
+def test_files_and_targets_are_looked_at_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing is installed that builds an engine: that would be the next problem."""
+    monkeypatch.setattr(flavour, "installed_version", lambda _: None)
+    with pytest.raises(UsageError, match=r"--calibrate .*none: expected a folder of photos"):
+        plan(precision="int8", calibrate=tmp_path / "none")
+    with pytest.raises(UsageError, match=r"--ranges .*: expected a file that an export has"):
+        plan(precision="int8", ranges=tmp_path)
+    with pytest.raises(UsageError, match="sm75 cannot, that takes sm89"):
+        plan(precision="fp8", target="sm75", onnx_only=False)
+    with pytest.raises(UsageError, match="unknown 'sm99'"):
+        plan(precision="fp16", target="sm99", onnx_only=False)
+    with pytest.raises(UsageError, match="--for ort makes no engine"):
+        plan(precision="int8", purpose="ort", onnx_only=False)
+    with pytest.raises(BackendError, match="nothing here can build an engine"):
+        plan(precision="fp8", target="sm89", onnx_only=False)
