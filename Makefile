@@ -31,8 +31,9 @@ types: $(VENV)/test.done
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target out/types .
 	MYPYPATH=out/types $(BIN)/mypy -p allfocus
 
+# In two processes: more would want more memory than a small machine has.
 pytest: $(VENV)/test.done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from allfocus.export.quantize import Dialect
 from allfocus.export.widened import UNFUSED
+from allfocus.runtime import ov_core
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ParityError
 from allfocus.runtime.spec import Size
@@ -148,11 +149,10 @@ def run_ort(model: ModelProto) -> Run:
 
 def run_openvino(model: ModelProto) -> Run:
     """The same in OpenVINO, float32 where it is not 8 bits."""
-    import openvino
     from onnx import save
     from onnx.inliner import inline_local_functions
 
-    core = openvino.Core()
+    core = ov_core.core()
     with TemporaryDirectory() as folder:  # it reads no bytes of over 2 GB, nor some small ones
         path = Path(folder) / "model.onnx"
         save(inline_local_functions(model), str(path))  # functions it does not know

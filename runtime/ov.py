@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from allfocus.runtime import ov_core
 from allfocus.runtime.abilities import lacks
 from allfocus.runtime.backend import Array
 from allfocus.runtime.contract import read_contract
@@ -36,7 +36,7 @@ class OpenVinoBackend(OnnxBackend):
     """
 
     name = "openvino"
-    extra = "openvino"
+    extra = ov_core.EXTRA
     arena = 2.2  # jdrl-unet-lite in float32; bfloat16 takes less than that
 
     @property
@@ -47,9 +47,8 @@ class OpenVinoBackend(OnnxBackend):
     def _load(self) -> tuple[Spec, Graph]:
         contract = read_contract(self.artefact, metadata(self.artefact))
         self._precision = self._chosen(contract.graph)
-        ov = _import(self.extra)
+        core = ov_core.core()
         try:
-            core = ov.Core()
             self._model = core.compile_model(self._read(core), "CPU", self._settings())
             count = self.options.streams
             requests = [self._model.create_infer_request() for _ in range(count)]
@@ -140,15 +139,6 @@ def no_bf16() -> str:
         'precision="fp32", or "int8" (a model without a file of it: `allfocus export --model NAME '
         "--precision int8 --for openvino --onnx-only`)"
     )
-
-
-def _import(extra: str) -> Any:
-    try:
-        return import_module("openvino")
-    except ImportError as error:
-        raise BackendError(
-            f'openvino cannot be imported ({error}): pip install "allfocus[{extra}]"'
-        ) from error
 
 
 def _name(names: set[str], known: set[str]) -> str:

@@ -81,10 +81,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="session")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Floats:
+def floats(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Floats:
     """Every phase of every model for any size, float32, float face, each made when asked for."""
     pytest.importorskip("torch", reason="exporting needs torch")
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     from tiny_graphs import Floats
 
-    return Floats(tmp_path_factory.mktemp("floats"))
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # one of several processes of pytest-xdist
+        folder = folder.parent
+    (folder / "floats").mkdir(exist_ok=True)
+    return Floats(folder / "floats")

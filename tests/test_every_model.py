@@ -26,9 +26,17 @@ from allfocus.runtime.spec import Shapes, Size
 from allfocus.train import checkpoint
 
 TINY = [name for name in MODELS if name.endswith("-tiny")]
-PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
 TWIN = "dualpixel-map-tiny"  # its phases are those of defocusgan-tiny, which take long to export
-SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
+PHASES = [
+    pytest.param(name, phase, marks=pytest.mark.full if name == TWIN and phase != "whole" else ())
+    for name in TINY
+    for phase in MODELS[name].signatures
+]
+SECOND = [
+    pytest.param(name, marks=pytest.mark.full if name == TWIN else ())
+    for name in TINY
+    if "restore" in MODELS[name].signatures
+]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
 
@@ -40,12 +48,11 @@ def static(name: str) -> Shapes:
 def test_a_phase_of_any_size_computes_what_the_net_does(
     name: str, phase: Phase, floats: Floats
 ) -> None:
-    floats.file(name, phase)
-    assert floats.figures[name, phase]["max_abs"] <= 1e-4
+    assert floats.figures(name, phase)["max_abs"] <= 1e-4
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(("name", "phase"), [p for p in PHASES if p[0] != TWIN or p[1] == "whole"])
+@pytest.mark.parametrize(("name", "phase"), PHASES)
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, tmp_path: Path
 ) -> None:
@@ -57,7 +64,7 @@ def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize("name", [name for name in SECOND if name != TWIN])
+@pytest.mark.parametrize("name", SECOND)
 def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     step = entry(name).multiple

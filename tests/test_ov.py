@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import damage
 import numpy as np
 import pytest
+from test_imports import run
 from test_ort import rewritten
 
 import allfocus
@@ -35,6 +36,24 @@ OLD = ("Old CPU", ("avx2", "fma"))
 
 def labelled(tiny: Exported, path: Path, graph: Graph) -> Path:
     return rewritten(tiny.float, path, **{GRAPH_KEY: graph.to_json()})
+
+
+def test_signals_are_survived_whatever_is_closed_first(tiny: Exported) -> None:
+    """Each closed Core of OpenVINO could leave a thread without the stack its signals come on."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from allfocus.runtime.backend import Options
+from allfocus.runtime.ov import OpenVinoBackend
+
+signal.signal(signal.SIGINT, lambda *_: print("a signal", flush=True))
+backends = [OpenVinoBackend(Path({str(tiny.float)!r}), Options(threads=1)) for _ in range(3)]
+for backend in backends:
+    backend.close()
+    os.kill(os.getpid(), signal.SIGINT)
+print("goes on")
+"""
+    assert run(code).splitlines() == ["a signal", "a signal", "a signal", "goes on"]
 
 
 @pytest.mark.parametrize("face", ["float", "frame"])

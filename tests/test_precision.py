@@ -57,13 +57,6 @@ def both(tmp_path: Path, floats: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def floats(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from tiny_graphs import Floats
-
-    return Floats(tmp_path_factory.mktemp("floats"))
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """The milliseconds of each way, instead of this machine's."""

@@ -288,7 +288,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def poisoned(name: str) -> DidANet:
+    def poisoned(name: str, sizes: object) -> DidANet:
+        assert sizes is None
         net = build(name)
         assert isinstance(net, DidANet)
         assert net.restorer.tail.bias is not None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from allfocus.export import to_onnx
 from allfocus.export.verify import verify
 from allfocus.runtime.catalogue import entry
+from allfocus.runtime.lock import locked
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.spec import Graph, Io, Precision, Shapes
 from allfocus.train import checkpoint
@@ -29,15 +31,26 @@ def exported(name: str, graph: Graph, path: Path) -> dict[str, float]:
 
 
 class Floats:
-    """Graphs of any size in float32, float face: each is exported once, and compared then."""
+    """Graphs of any size in float32, float face: each is exported once, and compared then.
+
+    The processes of one run share `folder`: exporting is what most of their time would go into.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.figures: dict[tuple[str, Phase], dict[str, float]] = {}
 
     def file(self, name: str, phase: Phase) -> Path:
         path = self.folder / f"{name}-{phase}.onnx"
-        if (name, phase) not in self.figures:
-            graph = graph_of(name, phase, "float", "fp32", None)
-            self.figures[name, phase] = exported(name, graph, path)
+        with locked(path.with_suffix(".lock"), lambda: None):
+            if not path.with_suffix(".json").exists():
+                graph = graph_of(name, phase, "float", "fp32", None)
+                figures = exported(name, graph, path)
+                path.with_suffix(".json").write_text(json.dumps(figures))
         return path
+
+    def figures(self, name: str, phase: Phase) -> dict[str, float]:
+        """How far the graph is from the net."""
+        found: dict[str, float] = json.loads(
+            self.file(name, phase).with_suffix(".json").read_text()
+        )
+        return found
