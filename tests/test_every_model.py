@@ -1,11 +1,13 @@
 """What holds for every model alike: each phase as a graph, in ONNX Runtime and as an engine.
 
-The small variants stand for their designs; `make test-all` builds the engines of the others.
+The small variants stand for their designs; `make test-all` builds the engines of the others, and
+does what takes long and is seldom alone to fail.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,17 +28,22 @@ from allfocus.runtime.spec import Shapes, Size
 from allfocus.train import checkpoint
 
 TINY = [name for name in MODELS if name.endswith("-tiny")]
-TWIN = "dualpixel-map-tiny"  # its phases are those of defocusgan-tiny, which take long to export
-PHASES = [
-    pytest.param(name, phase, marks=pytest.mark.full if name == TWIN and phase != "whole" else ())
-    for name in TINY
-    for phase in MODELS[name].signatures
-]
-SECOND = [
-    pytest.param(name, marks=pytest.mark.full if name == TWIN else ())
-    for name in TINY
-    if "restore" in MODELS[name].signatures
-]
+# Exporting them takes long, since they have so many layers, and they are of the same ones.
+LARGE, TWIN = "defocusgan-tiny", "dualpixel-map-tiny"
+
+
+def but(cases: list[Any], slow: list[Any]) -> list[Any]:
+    """The cases for parametrize; those that are `slow` only in `make test-all`."""
+    values = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [
+        pytest.param(*value, marks=pytest.mark.full if case in slow else ())
+        for case, value in zip(cases, values, strict=True)
+    ]
+
+
+PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
+OF_TWIN = [(name, phase) for name, phase in PHASES if name == TWIN]
+SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
 
@@ -44,7 +51,7 @@ def static(name: str) -> Shapes:
     return Shapes.static(Size(96, 64).padded(entry(name).multiple))
 
 
-@pytest.mark.parametrize(("name", "phase"), PHASES)
+@pytest.mark.parametrize(("name", "phase"), but(PHASES, OF_TWIN))
 def test_a_phase_of_any_size_computes_what_the_net_does(
     name: str, phase: Phase, floats: Floats
 ) -> None:
@@ -52,7 +59,9 @@ def test_a_phase_of_any_size_computes_what_the_net_does(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(("name", "phase"), PHASES)
+@pytest.mark.parametrize(
+    ("name", "phase"), but(PHASES, [*OF_TWIN[1:], (LARGE, "estimate"), (LARGE, "restore")])
+)
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, tmp_path: Path
 ) -> None:
@@ -64,7 +73,7 @@ def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize("name", SECOND)
+@pytest.mark.parametrize("name", but(SECOND, [LARGE, TWIN]))
 def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     step = entry(name).multiple
@@ -74,7 +83,7 @@ def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_pa
     assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
 
 
-@pytest.mark.parametrize("name", SECOND)
+@pytest.mark.parametrize("name", but(SECOND, [TWIN]))
 def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
     name: str, floats: Floats
 ) -> None:
@@ -136,7 +145,9 @@ def test_what_restore_takes_beside_pictures_is_what_estimate_gives(name: str) ->
         assert set(signatures["whole"].outputs) <= {*first.outputs, *second.outputs}
 
 
-@pytest.mark.parametrize("name", [n for n in TINY if MODELS[n].signatures["whole"].deblurs])
+@pytest.mark.parametrize(
+    "name", but([n for n in TINY if MODELS[n].signatures["whole"].deblurs], [LARGE])
+)
 def test_a_photo_is_deblurred_by_the_models_name(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
