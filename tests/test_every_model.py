@@ -169,7 +169,9 @@ def test_a_photo_is_deblurred_by_the_models_name(
         assert sharp.shape == (size.height, size.width, 3)
 
 
-@pytest.mark.parametrize("name", [n for n in TINY if not MODELS[n].signatures["whole"].deblurs])
+@pytest.mark.parametrize(
+    "name", but([n for n in TINY if not MODELS[n].signatures["whole"].deblurs], [TWIN])
+)
 def test_what_is_not_a_deblurrer_is_refused_by_name_and_by_file(name: str, floats: Floats) -> None:
     for model in (name, floats.file(name, "whole")):
         with pytest.raises(allfocus.AllfocusError, match=r"not a deblurrer.*load_model"):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantised import TINY, net_and_spec
 
+from allfocus.export import calibration, trade_text
 from allfocus.export import ranges as ranges_file
 from allfocus.export import search as search_module
-from allfocus.export import trade_text
 from allfocus.export.eight_bits import Original, reduce, saved_ranges
 from allfocus.export.quality import Loss, Quality, Speed
 from allfocus.export.reduction import Reduction
@@ -54,6 +54,23 @@ def searching(
     return Search(work, lambda kept: tuple(kept), known, "ort", limit, never)  # type: ignore[arg-type,return-value]
 
 
+@pytest.fixture(scope="module")
+def original() -> Original:
+    """A net with random weights, judged on one scene."""
+    return Original(*net_and_spec(), 1)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges are found on them, which takes most of the time."""
+    monkeypatch.setattr(calibration, "COUNT", 4)
+
+
 @given(
     costs=st.lists(st.floats(0, 1), min_size=1, max_size=12),
     limit=st.floats(0, 3),
@@ -86,7 +103,7 @@ def test_what_is_never_in_8_bits_is_kept_in_every_step(monkeypatch: pytest.Monke
 
 
 def test_a_limit_that_no_choice_reaches_is_told(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Known({"a": 0.1, "b": 0.1}, base=0.02)
     trade = searching(known, 0.01, monkeypatch).run(())
@@ -94,24 +111,22 @@ def test_a_limit_that_no_choice_reaches_is_told(
     assert trade.taken.kept == ("a", "b")
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
     monkeypatch.setattr(Search, "run", lambda *_: trade)
-    net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8", max_loss=0.01, search=True)
     with pytest.raises(ParityError, match=r"--max-loss 0.01dB cannot be reached: .* 0.0200 dB"):
-        reduce(Original(net, spec, 1), how)
-    assert not reduce(Original(net, spec, 1), replace(how, forced=True)).trade.holds
+        reduce(original, how)
+    assert not reduce(original, replace(how, forced=True)).trade.holds
 
 
 def test_ranges_that_were_kept_and_are_damaged_are_found_again(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
     monkeypatch.setattr(Quality, "loss", lambda *_: Loss(26.0, 26.0, 50.0, 1))
     monkeypatch.setattr(Quality, "speed", lambda *_: None)
-    net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8")
-    saved_ranges(spec, how).write_text("{")
-    found = reduce(Original(net, spec, 1), how)
-    assert ranges_file.read(saved_ranges(spec, how)) == found.bits.ranges
+    saved_ranges(original.spec, how).write_text("{")
+    found = reduce(original, how)
+    assert ranges_file.read(saved_ranges(original.spec, how)) == found.bits.ranges
 
 
 def test_the_table_and_the_picture_have_every_step(
@@ -150,41 +165,34 @@ def test_a_layer_that_is_hurt_most_for_its_work_comes_first() -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 def test_a_net_is_reduced_and_its_ranges_are_kept(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
-    net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8", max_loss=1.0)
-    found = reduce(Original(net, spec, 1), how)
+    found = reduce(original, how)
     assert found.bits.kept == ()
     assert found.trade.taken.speed is not None
     assert found.label(1.0)["dialect"] == "ort"
     assert abs(found.figures(1.0)["loss_db"]) < 1.0
     assert len(list(cache.glob(f"ranges-{TINY}-*-mse.json"))) == 1
     monkeypatch.setattr("allfocus.export.observe.observe", None)  # would fail if it were called
-    again = reduce(Original(net, spec, 1), how)
+    again = reduce(original, how)
     assert again.bits.ranges == found.bits.ranges
 
 
 def test_what_loses_too_much_is_refused_unless_it_is_forced(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("allfocus.export.eight_bits.cache_dir", lambda: cache)
     lost = Loss(25.0, 26.0, 30.0, 1)
     monkeypatch.setattr(Quality, "loss", lambda *_: lost)
     monkeypatch.setattr(Quality, "speed", lambda *_: None)
-    net, spec = net_and_spec()
     how = Reduction(purpose="ort", kind="int8", max_loss=0.1)
     with pytest.raises(ParityError, match=r"loses 1.000 dB .* \(25\.0000 instead of 26\.0000\)"):
-        reduce(Original(net, spec, 1), how)
+        reduce(original, how)
     forced = Reduction(purpose="ort", kind="int8", max_loss=0.1, forced=True)
-    assert not reduce(Original(net, spec, 1), forced).trade.holds
+    assert not reduce(original, forced).trade.holds
 
 
 def test_a_net_that_is_no_deblurrer_of_single_pictures_is_refused() -> None:
