@@ -36,15 +36,13 @@ def guarded(tensor: Tensor) -> Tensor:
 
 
 def cases() -> list[Case]:
-    """Each size in half of the forms, in turns."""
     sizes = [*sft_cases.shapes_around(4), Case(channels=70, height=9, width=12)]
-    forms = list(product((False, True), repeat=4))
+    forms = product((False, True), repeat=4)
     return [
         replace(
             size, channels_last=last, gamma_full=gamma, spatial=spatial, beta_full=beta, slope=0
         )
-        for index, size in enumerate(sizes)
-        for last, gamma, spatial, beta in (f for f in forms if (sum(f) + index) % 2)
+        for size, (last, gamma, spatial, beta) in product(sizes, forms)
     ]
 
 
