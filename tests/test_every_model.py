@@ -42,7 +42,7 @@ def but(cases: list[Any], slow: list[Any]) -> list[Any]:
 
 
 PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
-OF_TWIN = [(name, phase) for name, phase in PHASES if name == TWIN]
+CUT = [(name, phase) for name, phase in PHASES if name in (LARGE, TWIN) and phase != "whole"]
 SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
@@ -51,7 +51,7 @@ def static(name: str) -> Shapes:
     return Shapes.static(Size(96, 64).padded(entry(name).multiple))
 
 
-@pytest.mark.parametrize(("name", "phase"), but(PHASES, OF_TWIN))
+@pytest.mark.parametrize(("name", "phase"), but(PHASES, [(TWIN, "whole"), *CUT]))
 def test_a_phase_of_any_size_computes_what_the_net_does(
     name: str, phase: Phase, floats: Floats
 ) -> None:
@@ -59,9 +59,7 @@ def test_a_phase_of_any_size_computes_what_the_net_does(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(
-    ("name", "phase"), but(PHASES, [*OF_TWIN[1:], (LARGE, "estimate"), (LARGE, "restore")])
-)
+@pytest.mark.parametrize(("name", "phase"), but(PHASES, CUT))
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, tmp_path: Path
 ) -> None:
@@ -83,7 +81,7 @@ def test_a_second_phase_becomes_an_engine_for_a_range_of_sizes(name: str, tmp_pa
     assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
 
 
-@pytest.mark.parametrize("name", but(SECOND, [TWIN]))
+@pytest.mark.parametrize("name", but(SECOND, [LARGE, TWIN]))
 def test_the_phases_one_after_the_other_are_the_whole_at_an_odd_size(
     name: str, floats: Floats
 ) -> None:
