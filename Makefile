@@ -31,9 +31,9 @@ types: $(VENV)/test.done
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --target out/types .
 	MYPYPATH=out/types $(BIN)/mypy -p allfocus
 
-# In three processes, since some tests wait; with more, a small machine would run out of memory.
+# In two processes: more would want more memory than a small machine has.
 pytest: $(VENV)/test.done
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
