@@ -234,7 +234,9 @@ class Stage:
         phase = "" if graph.phase == "whole" else f" --phase {graph.phase}"
         made = f" --precision {graph.precision}"
         if self.backend.artefact.suffix == ".onnx":
-            made += " --onnx-only" + (" --for openvino" * (self.backend.name == "openvino"))
+            made += " --onnx-only"
+            if graph.precision == "int8" and self.backend.name == "openvino":
+                made += " --for openvino"  # other precisions are for any engine, and refuse it
         command = f"allfocus export --model {self.backend.spec.name}{phase} --size {need}{made}"
         return f"export it larger: `{command}`"
 

@@ -25,7 +25,7 @@ from allfocus.runtime.errors import ArtefactError, LimitError, UsageError
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, FOCUS, REACH, Choice
-from allfocus.runtime.spec import Shapes, Size
+from allfocus.runtime.spec import Precision, Shapes, Size
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.tiling import Window
 from allfocus.train.models import build
@@ -246,6 +246,21 @@ def test_an_engine_of_one_size_does_larger_frames_in_tiles(opened: Any) -> None:
 def test_an_engine_too_small_for_tiles_says_what_to_export(opened: Any) -> None:
     deblur = opened("didanet-tiny", shape=Size(16, 16))
     with pytest.raises(LimitError, match=r"at most 16x16.*--size 48x40"):
+        deblur(photo(40, 45))
+
+
+@pytest.mark.parametrize(
+    ("precision", "options"),
+    [("fp32", "--onnx-only"), ("int8", "--onnx-only --for openvino")],
+)
+def test_what_to_export_for_openvino_is_what_export_takes(
+    opened: Any, precision: Precision, options: str
+) -> None:
+    """Only 8 bits are written for one engine: with another precision --for is refused."""
+    deblur = opened("didanet-tiny", shape=Size(16, 16))
+    backend = lane(deblur).direct._stage.backend
+    backend.name, backend.graph = "openvino", replace(backend.graph, precision=precision)
+    with pytest.raises(LimitError, match=f"--size 48x40 --precision {precision} {options}`"):
         deblur(photo(40, 45))
 
 
