@@ -29,7 +29,8 @@ def core() -> Any:
         raise BackendError(
             f'openvino cannot be imported ({error}): pip install "allfocus[{EXTRA}]"'
         ) from error
+    process = os.getpid()
     with _lock:
-        if os.getpid() not in _cores:
-            _cores[os.getpid()] = openvino.Core()
-        return _cores[os.getpid()]
+        if process not in _cores:
+            _cores[process] = openvino.Core()
+        return _cores[process]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from defocusgan_nets import TINY, drawn, picture
 from torch import Tensor, nn
 
 import allfocus
-from allfocus.export import to_onnx
+from allfocus.export import to_onnx, to_trt
 from allfocus.train import checkpoint
 from allfocus.train.models.defocusgan import CONFIGS, DefocusGan, mask_weight
 from allfocus.train.models.guided_blocks import GuidedBlock, Means
@@ -165,3 +166,14 @@ def test_it_runs_without_torch(tmp_path: Path) -> None:
     levels = (255 * sharp[0, :, :37, :53].clamp(0, 1)).permute(1, 2, 0)
     assert np.abs(result.image - levels.numpy()).max() < 1.5
     assert result.defocus is None
+
+
+@pytest.mark.full
+@pytest.mark.rtx
+def test_an_engine_is_built_for_three_generations(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    options = ["--model", "defocusgan-tiny", "--weights", "random:0", "--size", "64x48", "--json"]
+    assert to_trt.main([*options, "--backend", "tensorrt-rtx"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert Path(report["engine"]).stat().st_size == report["engine_bytes"]
+    assert report["targets"] == ["sm86", "sm89", "sm120"]
