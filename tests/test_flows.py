@@ -258,8 +258,8 @@ def test_what_to_export_for_openvino_is_what_export_takes(
 ) -> None:
     """Only 8 bits are written for one engine: with another precision --for is refused."""
     deblur = opened("didanet-tiny", shape=Size(16, 16))
-    backend = lane(deblur).direct._stage.backend
-    backend.name, backend.graph = "openvino", replace(backend.graph, precision=precision)
+    estimate, _ = deblur._open_phases()
+    estimate.name, estimate.graph = "openvino", replace(estimate.graph, precision=precision)
     with pytest.raises(LimitError, match=f"--size 48x40 --precision {precision} {options}`"):
         deblur(photo(40, 45))
 
