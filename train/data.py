@@ -121,14 +121,16 @@ def make_samples(
     """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs.
 
     White in a pair's map of 8 bits is `white` pixels, the recipe's `max_radius` where none is
-    given. What cannot be read is counted in `skips`, or by itself.
+    given. Pairs have dual-pixel views only where the recipe has. What cannot be read is counted in
+    `skips`, or by itself.
     """
     rendered = [item for item in items if isinstance(item, Rendered)]
     if rendered:
-        return RenderedSamples(rendered, side, seed)
+        return RenderedSamples(rendered, side, seed, views=recipe.views)
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
-        return PairSamples(pairs, side, seed, white or recipe.max_radius, skips)
+        radius = white or recipe.max_radius
+        return PairSamples(pairs, side, seed, radius, skips, views=recipe.views)
     photos = [i for i in items if isinstance(i, Path) and i != DEAD_LEAVES]
     return PhotoSamples(photos, side, seed, recipe, skips)
 

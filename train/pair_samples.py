@@ -20,7 +20,7 @@ class PairSamples(Dataset[Sample]):
 
     Data sets for detection have no sharp pictures: `has_sharp` is False, `sharp` the blurry one. A
     pair that cannot be read is left out with a warning, and counted in `skips`, or else by itself;
-    raises InputError where over 1 % are.
+    raises InputError where over 1 % are. Without `views` those that are there are not read.
     """
 
     def __init__(
@@ -30,11 +30,13 @@ class PairSamples(Dataset[Sample]):
         seed: int,
         max_radius: float,
         skips: Skips | None = None,
+        *,
+        views: bool = True,
     ) -> None:
         self.pairs, self.side, self.seed, self.max_radius = pairs, side, seed, max_radius
         self.has_map = all(p.defocus is not None for p in pairs)
         self.has_sharp = all(p.sharp is not None for p in pairs)
-        self.has_views = all(p.left is not None and p.right is not None for p in pairs)
+        self.has_views = views and all(p.left and p.right for p in pairs)
         self.skips = skips or Skips(len(pairs))
 
     def __len__(self) -> int:

@@ -38,15 +38,20 @@ def find_rendered(folder: Path) -> list[Rendered]:
 
 
 class RenderedSamples(Dataset[Sample]):
-    """Crops of `side` pixels of rendered samples, turned and mirrored at random."""
+    """Crops of `side` pixels of rendered samples, turned and mirrored at random.
+
+    Without `views` those that are there are not read.
+    """
 
     has_map = True
     has_sharp = True
 
-    def __init__(self, items: list[Rendered], side: int, seed: int) -> None:
+    def __init__(self, items: list[Rendered], side: int, seed: int, *, views: bool = True) -> None:
         self.items, self.side, self.seed = items, side, seed
         self._store = store.open_store(items[0].folder)
-        self.has_views = "left" in self._store.arrays
+        self.has_views = views and "left" in self._store.arrays
+        left_out = () if views else ("left", "right")
+        self._pictures = [name for name in self._store.pictures if name not in left_out]
         if self._store.side < side:
             raise InputError(
                 f"{items[0].folder}: its samples are {self._store.side} pixels wide, less than the "
@@ -61,7 +66,7 @@ class RenderedSamples(Dataset[Sample]):
         number = self.items[int(rng.integers(len(self.items)))].index
         y, x = rng.integers(self._store.side - self.side + 1, size=2)
         cut = (number, slice(int(y), int(y) + self.side), slice(int(x), int(x) + self.side))
-        arrays, names = self._store.arrays, self._store.pictures
+        arrays, names = self._store.arrays, self._pictures
         codes = [arrays[name][cut].astype(np.float32) / np.float32(255) for name in names]
         radius = arrays[RADIUS][cut].astype(np.float32)[..., None]
         stack = np.concatenate((*codes, radius), axis=2)
