@@ -20,6 +20,7 @@ from allfocus.runtime.spec import Size
 from allfocus.train import pairs
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.evaluation_pair import Pair
+from allfocus.train.map_range import check_range
 
 SYNTHETIC = "synthetic"
 _EXPECTED = (
@@ -90,6 +91,7 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
         names = ", ".join(sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())[:8])
         raise UsageError(f"{folder}: no pairs in it (found {names or 'nothing'}); {_EXPECTED}")
     files = found.pairs("test")
+    check_range(files)
     notes = _split_notes(found.split_for("test"))
     if any(pair.sharp is None for pair in files):
         lacking = [pair for pair in files if pair.defocus is None]

@@ -159,6 +159,54 @@ def test_the_plain_recipe_refuses_data_without_its_truth(
             one.check_data("folder", has_map=True, has_sharp=False)
 
 
+@pytest.mark.parametrize(
+    ("model", "lost"),
+    [
+        ("didanet", "the estimator learnt from no true map"),
+        ("sftnet", "the estimator learnt from no true map"),
+        ("defocusgan", "no masks guided the branches"),
+    ],
+)
+def test_what_is_done_without_maps_is_told_and_stays_with_the_weights(
+    model: str, lost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"{model}-tiny"
+    net = build(name)
+    kind = recipe_of(name, net)
+    plan = replace(kind.paper, epochs=(1, *(1, 0)[: kind.paper.stages - 1]))
+    one = kind(name, net, plan, Options())
+    one.go_without("folder", has_map=True)
+    assert lost not in one.remark
+    one.go_without("folder", has_map=False)
+    assert f"folder: no maps, so {lost}; make them by" in caplog.text
+    assert lost in one.remark
+
+
+@pytest.mark.parametrize("model", ["didanet", "sftnet"])
+def test_a_third_stage_needs_an_estimator_that_was_trained(model: str) -> None:
+    name = f"{model}-tiny"
+    net = build(name)
+    kind = recipe_of(name, net)
+    one = kind(name, net, kind.paper, Options())
+    one.go_without("folder", has_map=True)
+    with pytest.raises(UsageError, match=r"folder: no maps, and stage 3 .*--stages 1,2"):
+        one.go_without("folder", has_map=False)
+    # alone it comes after --init
+    kind(name, net, replace(kind.paper, epochs=(0, 0, 1)), Options()).go_without(
+        "folder", has_map=False
+    )
+
+
+def test_what_learns_nothing_from_maps_misses_none() -> None:
+    net = build("didanet-tiny")
+    kind = recipe_of("didanet-tiny", net)
+    plan = replace(kind.paper, epochs=(1, 1, 0))
+    for options in (Options(auxiliary=False), Options(guidance=False)):
+        one = kind("didanet-tiny", net, plan, options)
+        one.go_without("folder", has_map=False)
+        assert not one.remark
+
+
 @pytest.mark.parametrize("model", ["didanet", "sftnet", "jdrl-unet", "defocusgan", "dualpixel-map"])
 def test_the_papers_deblurrers_need_sharp_pictures(model: str) -> None:
     net = build(f"{model}-tiny")

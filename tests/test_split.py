@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from allfocus.benchmarks.pairs import open_data
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train.data import DEAD_LEAVES, Pair, batches, find
+from allfocus.train.loop import held_out_losses
 from allfocus.train.models import build
 from allfocus.train.recipe import Options
 from allfocus.train.recipes import recipe_of
@@ -49,6 +52,46 @@ def test_what_has_no_sharp_file_is_held_out_one_by_one() -> None:
     for items in (masks, rendered, [DEAD_LEAVES] * 20):
         kept, held = hold_out_scenes(items)  # type: ignore[arg-type]
         assert (len(kept), len(held)) == (18, 2)
+
+
+def test_held_out_crops_are_as_large_as_a_judge_takes(tmp_path: Path) -> None:
+    """APL's discriminator looks at crops of the training's side alone; other nets at larger."""
+    data, val = pairs(tmp_path / "data"), pairs(tmp_path / "val", 160)
+    net = build("apl-tiny")
+    kind = recipe_of("apl-tiny", net)
+    judged = kind("apl-tiny", net, replace(kind.paper, crop=32), Options())
+    for one, side in ((judged, 32), (recipe(), 128)):
+        held = open_split(data, val, one).held_out
+        assert held[0].blurry.shape[:2] == (side, side)
+    assert held_out_losses(judged, open_split(data, val, judged).held_out, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ((np.uint8(1), np.uint8(0)), True),  # 0 to 1 in 8 bits
+        ((np.uint8(1), np.uint8(200)), False),  # one that is all in focus says nothing
+        ((np.uint16(1), np.uint16(1)), False),  # 1/256 pixel is no slip
+    ],
+)
+def test_maps_in_another_range_are_refused_before_the_work(
+    tmp_path: Path, values: tuple[np.generic, ...], refused: bool
+) -> None:
+    """They would say that all is in focus."""
+    data = pairs(tmp_path / "data")
+    (data / "defocus").mkdir()
+    for index, value in enumerate(values):
+        plane = np.full((48, 48), value)
+        assert cv2.imwrite(str(data / "defocus" / f"{index}.png"), plane)
+    other = pairs(tmp_path / "other", 50)
+    said = r"defocus: the maps' largest value is 1 of 255; expected white"
+    for opened in (
+        lambda: open_split(data, None, recipe()),
+        lambda: open_split(other, data, recipe()),
+        lambda: open_data(str(data), 8.0),
+    ):
+        with pytest.raises(InputError, match=said) if refused else nullcontext():
+            opened()
 
 
 def test_one_scene_cannot_be_both() -> None:

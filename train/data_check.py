@@ -8,18 +8,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
+from allfocus.train.map_range import bits_of, dark_text, light, too_dark
 from allfocus.train.pairs import Pair, list_images, read_map, read_rgb
 from allfocus.train.store import ABOUT, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
-_DARK = 26  # of 255: maps that never get lighter are in some other range
 _PHOTOS, _SAMPLES = "sharp photos", "rendered samples"
 _UNITS = {_PHOTOS: "photos", _SAMPLES: "samples"}
 
@@ -93,7 +92,7 @@ def _check_photos(photos: list[Path]) -> Part:
         try:
             size = read_rgb(path).shape[:2]
             part.sizes[f"{size[1]}x{size[0]}"] += 1
-            part.depths[f"picture {_bits(path)} bits"] += 1
+            part.depths[f"picture {bits_of(path)} bits"] += 1
             part.disparities += disparity.of_photo(path, size) is not None
         except InputError as error:
             part.problems.append(str(error))
@@ -110,11 +109,8 @@ def _check(name: str, pairs: list[Pair]) -> Part:
             lightest = max(lightest, _check_pair(pair, part))
         except InputError as error:
             part.problems.append(str(error))
-    if part.maps and 0 <= lightest < _DARK:
-        part.problems.append(
-            f"{name}: the maps' largest value is {lightest:.0f} of 255; expected white where the "
-            "blur is the model's max_radius, or 16 bits in 1/256 pixel"
-        )
+    if part.maps and too_dark(lightest):
+        part.problems.append(f"{name}: {dark_text(lightest)}")
     return part
 
 
@@ -124,25 +120,19 @@ def _check_pair(pair: Pair, part: Part) -> float:
     for path in (p for p in pair.files if p != pair.defocus):
         height, width = read_rgb(path).shape[:2]
         sizes[path] = f"{width}x{height}"
-        part.depths[f"picture {_bits(path)} bits"] += 1
+        part.depths[f"picture {bits_of(path)} bits"] += 1
     part.sizes[sizes[pair.blurry]] += 1
     lightest = -1.0
     if pair.defocus is not None:
         plane = read_map(pair.defocus, 255.0, pair.white)
         sizes[pair.defocus] = f"{plane.shape[1]}x{plane.shape[0]}"
-        bits = _bits(pair.defocus)
+        bits = bits_of(pair.defocus)
         part.depths[f"map {bits} bits"] += 1
-        light = plane.max() if pair.white == "blurred" else 255 - plane.min()
-        lightest = float(light) if bits == 8 else 255.0
+        lightest = light(plane, pair, bits)
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{p.parent.name}/{p.name} {size}" for p, size in sizes.items())
         raise InputError(f"{pair.blurry}: sizes differ: {listed}; a pair has one size")
     return lightest
-
-
-def _bits(path: Path) -> int:
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    return 8 * image.dtype.itemsize if image is not None else 0
 
 
 def _unknown(folder: Path) -> str:

@@ -6,6 +6,7 @@ A recipe is one paper's way to train: its nets, stages and losses. Each stands i
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -24,6 +25,8 @@ from allfocus.train.synthetic import IN_FOCUS
 EPOCHS = (400, 200, 400)  # DID-ANet's, of stages 1, 2, 3
 EPOCH_SAMPLES = 1012  # the size of DID-ANet's training set: an epoch, whatever the data
 RADIUS = 8.0  # pixels of blur at map value 1 for nets that estimate none
+_MAKE_MAPS = "make them by `allfocus data make-maps`"
+_LOG = logging.getLogger("allfocus.train")
 _NEVER_NONE = 0.01  # of the learning rate: the lowest that a cosine falls to
 
 
@@ -173,6 +176,8 @@ class Recipe(ABC):
         self.blur = RADIUS  # pixels: most of the blur to be drawn lies under it
         self.views = self.misaligned = False  # what the data must have besides
         self.needs_maps, self.needs_sharp = False, True  # without them nothing true is learnt
+        self.without_maps = ""  # what is lost where the data has none, which it goes on without
+        self.one_side = False  # a helper takes crops of the plan's side alone, held-out ones too
         self.remark = ""  # what the weights' provenance should say
 
     @property
@@ -200,9 +205,17 @@ class Recipe(ABC):
             )
         if self.needs_maps and not has_map:
             raise UsageError(
-                f"{name}: no maps, which this recipe learns from; make them by `allfocus data "
-                "make-maps`, or give sharp photos, which are blurred by maps that are known"
+                f"{name}: no maps, which this recipe learns from; {_MAKE_MAPS}, or give sharp "
+                "photos, which are blurred by maps that are known"
             )
+
+    def go_without(self, name: str, *, has_map: bool) -> None:
+        """Warn of what training data, called `name`, lacks and can be done without, and have the
+        weights' provenance say so. Raises UsageError where the plan cannot go on like that.
+        """
+        if not has_map and self.without_maps:
+            self.remark = ", ".join(filter(None, (self.remark, self.without_maps)))
+            _LOG.warning("%s: no maps, so %s; %s", name, self.without_maps, _MAKE_MAPS)
 
     def stage(self, step: int) -> int:
         """The stage of `step`, counted from 1."""

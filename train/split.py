@@ -21,6 +21,7 @@ from allfocus.train.data import (
     make_samples,
 )
 from allfocus.train.disparity import companion
+from allfocus.train.map_range import check_range
 from allfocus.train.recipe import Recipe
 from allfocus.train.rendered import Rendered
 from allfocus.train.skips import Skips
@@ -51,11 +52,14 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     InputError where nothing can be read, or over 1 % of a folder cannot.
     """
     plan, items = recipe.plan, find(data)
+    check_range(item for item in items if isinstance(item, Pair))
     files, skips = files_of(items), Skips(len(items))
     if val:
         held = find(val, "val")
+        check_range(item for item in held if isinstance(item, Pair))
         _check_apart(data, files, val, files_of(held))
-        side, held_skips = _side(held, plan.crop), Skips(len(held))
+        side = plan.crop if recipe.one_side else _side(held, plan.crop)
+        held_skips = Skips(len(held))
     else:
         (items, held), side = hold_out_scenes(items), plan.crop
         held_skips = skips.part(len(items))
@@ -63,6 +67,7 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     samples = Tinted(trained, plan.tints, plan.seed)
     held_out = _made(held, side, plan.seed + 1, recipe, held_skips)
     recipe.check_data(str(data), has_map=samples.has_map, has_sharp=samples.has_sharp)
+    recipe.go_without(str(data), has_map=samples.has_map)
     if val:
         recipe.check_data(str(val), has_map=held_out.has_map, has_sharp=held_out.has_sharp)
     held_out[0]  # what cannot be validated on is told now, not after the training

@@ -57,6 +57,8 @@ class DefocusGanRecipe(Recipe):
         self.blur = MAX_RADIUS / 2
         self.perceptual = Perceptual(Path(options.vgg)) if options.vgg else None
         self.remark = "" if options.vgg else "without the perceptual loss"
+        if options.mask:
+            self.without_maps = "no masks guided the branches"
         if options.adversary:
             width = net.config.features[0]
             config = discriminators.Config(features=(2 * width, 4 * width))

@@ -15,6 +15,7 @@ from allfocus.train.models.didanet import DidANet
 from allfocus.train.recipe import Options, Plan, Recipe, adam
 
 MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
+NO_MAP = "the estimator learnt from no true map"
 
 
 class DidanetRecipe(Recipe):
@@ -46,6 +47,13 @@ class DidanetRecipe(Recipe):
             raise UsageError("stage 3 asks a trained estimator; leave it out: --stages 1,2")
         self.net = net
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
+        if options.guidance and options.auxiliary:
+            self.without_maps = NO_MAP
+
+    def go_without(self, name: str, *, has_map: bool) -> None:
+        """See Recipe."""
+        check_third_stage(name, self.plan, has_map=has_map)
+        super().go_without(name, has_map=has_map)
 
     def prepare(self, step: int) -> None:
         """See Recipe."""
@@ -71,6 +79,18 @@ class DidanetRecipe(Recipe):
         empty = torch.zeros_like(batch.defocus)
         error = losses.squares(self.net.restore(batch.blurry, empty), batch.sharp)
         return {"deblur": DEBLUR * error}
+
+
+def check_third_stage(name: str, plan: Plan, *, has_map: bool) -> None:
+    """Refuse a stage 3 that follows on stages without maps, in data called `name`: UsageError.
+
+    It leaves the estimator as it is, and by itself, after `--init`, it may be a trained one.
+    """
+    if not has_map and plan.stage_steps(3) and (plan.stage_steps(1) or plan.stage_steps(2)):
+        raise UsageError(
+            f"{name}: no maps, and stage 3 asks a trained estimator; make them by `allfocus data "
+            "make-maps`, or leave it out: --stages 1,2"
+        )
 
 
 def parts(net: DidANet, batch: Batch, stage: int, offset: float | None) -> dict[str, Tensor]:

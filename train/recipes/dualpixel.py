@@ -14,7 +14,7 @@ from torch import Tensor
 
 from allfocus.runtime.errors import UsageError
 from allfocus.train import blur_kernels
-from allfocus.train.blur_kernels import SMOOTHNESS, BlurKernels, geometric_loss, roughness
+from allfocus.train.blur_kernels import BlurKernels, geometric_loss, map_objective
 from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
 from allfocus.train.recipe import Options, Plan, Recipe, adam
@@ -58,7 +58,7 @@ class DualPixelRecipe(Recipe):
         with torch.set_grad_enabled(turn == "map" and torch.is_grad_enabled()):
             radius = self.max_radius * self.net(batch.left, batch.right).float()
         with torch.autocast(radius.device.type, enabled=False):  # Fourier transforms need float32
-            found = {"geometric": geometric_loss(self.kernels(batch.sharp, radius), batch.blurry)}
+            reblurred = self.kernels(batch.sharp, radius)
             if turn == "map":
-                found["roughness"] = SMOOTHNESS * roughness(radius)
-        return found
+                return map_objective(reblurred, batch.blurry, radius)
+            return {"geometric": geometric_loss(reblurred, batch.blurry)}

@@ -15,6 +15,7 @@ from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
 from allfocus.train.models.sftnet import SftNet
 from allfocus.train.recipe import Options, Plan, Recipe, adam
+from allfocus.train.recipes.didanet import NO_MAP, check_third_stage
 
 MAP, DEBLUR, WEIGHTED = 0.2, 0.9, 0.1  # the paper's lambda 1, 2, 3
 
@@ -30,6 +31,12 @@ class SftnetRecipe(Recipe):
         assert isinstance(net, SftNet)
         self.net = net
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
+        self.without_maps = NO_MAP
+
+    def go_without(self, name: str, *, has_map: bool) -> None:
+        """See Recipe."""
+        check_third_stage(name, self.plan, has_map=has_map)
+        super().go_without(name, has_map=has_map)
 
     def prepare(self, step: int) -> None:
         """See Recipe."""
