@@ -121,9 +121,28 @@ def test_each_is_recognised_checked_and_trained_on(
     told = json.loads(capsys.readouterr().out)
     assert told["data_set"] == name
     assert {split["name"]: split["pairs"] for split in told["splits"]} == counts
-    samples = make_samples(find(tmp_path), 16, 0, Recipe())
+    samples = make_samples(find(tmp_path), 16, 0, Recipe(views=True))
     batch = next(batches(samples, start=0, stop=1, batch=2, max_radius=8, workers=0))
     assert (batch.left is not None) == (name == "DPDD")
+
+
+def test_views_that_a_recipe_does_not_use_are_not_read(tmp_path: Path) -> None:
+    """Nor are pictures then only mirrored: quarter turns are what views alone forbid."""
+    dpdd(tmp_path)
+    rows = np.broadcast_to(np.arange(0, 240, 10, np.uint8)[:, None, None], (24, 32, 3))
+    for file in tmp_path.glob("train_*/*/*.png"):
+        cv2.imwrite(str(file), rows)
+    items = find(tmp_path)
+    for views in (True, False):
+        samples = make_samples(items, 24, 0, Recipe(views=views))
+        crops = [samples[index] for index in range(30)]
+        assert all((crop.left is not None) == views for crop in crops)
+        quarter_turned = [bool(np.ptp(crop.blurry, axis=1).max() > 0.5) for crop in crops]
+        assert any(quarter_turned) != views
+    for side in "lr":
+        for file in (tmp_path / f"train_{side}" / "source").iterdir():
+            file.write_bytes(b"no picture")
+    assert make_samples(items, 16, 0, Recipe())[0].left is None
 
 
 def test_dpdd_pairs_by_order_and_has_views(tmp_path: Path) -> None:
@@ -134,6 +153,27 @@ def test_dpdd_pairs_by_order_and_has_views(tmp_path: Path) -> None:
     assert (first.blurry.name, first.sharp.name) == ("1P0A01.png", "1P0A00.png")
     assert first.left == tmp_path / "train_l" / "source" / "1P0A01.png"
     assert len(find(tmp_path, "test")) == 2
+
+
+def test_maps_of_ones_own_are_found_in_dpdd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made for one split, where that is given; from the root it is said how."""
+    dpdd(tmp_path)
+    assert main(["data", "make-maps", str(tmp_path)]) == 2
+    assert "give one of its splits, such as " in capsys.readouterr().err
+    small = ("--max-radius", "1", "--window", "3")
+    assert main(["data", "make-maps", str(tmp_path / "train_c"), *small]) == 0
+    for folder in (tmp_path, tmp_path / "train_c"):
+        pair = find(folder)[0]
+        assert isinstance(pair, Pair)
+        assert pair.sharp is not None
+        assert (pair.blurry.name, pair.sharp.name) == ("1P0A01.png", "1P0A00.png")
+        assert pair.defocus == tmp_path / "train_c/defocus/1P0A01.png"
+    found = recognise(tmp_path)
+    assert found is not None
+    assert found.splits["test"][0].defocus is None
+    assert found.splits["train"][0].left == tmp_path / "train_l/source/1P0A01.png"
 
 
 def test_pairing_by_order_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +201,7 @@ def test_a_mirror_exchanges_the_views(tmp_path: Path) -> None:
     white[:, 16:] = 0  # the left view sees light on the left side
     for side, image in (("l", white), ("r", black)):
         cv2.imwrite(str(tmp_path / f"train_{side}" / "source" / "a.png"), image)
-    samples = make_samples(find(tmp_path), 32, 0, Recipe())
+    samples = make_samples(find(tmp_path), 32, 0, Recipe(views=True))
     sides = set()
     for index in range(12):
         sample = samples[index]

@@ -132,7 +132,7 @@ def test_an_interrupted_run_is_gone_on_with(
 @pytest.mark.parametrize(
     ("blurry", "sharp", "beside", "why"),
     [
-        ("source", "target", "source", "has no folder for maps"),
+        ("test/blur", "test/gt", "test", "has no folder for maps"),
         ("image", "sharp", "filtered", "it looks in .*/filtered"),
     ],
 )
@@ -145,9 +145,9 @@ def test_maps_where_training_does_not_look_need_a_folder(
     why: str,
 ) -> None:
     write(tmp_path, 1)
+    (tmp_path / beside).mkdir()
     (tmp_path / "blurry").rename(tmp_path / blurry)
     (tmp_path / "sharp").rename(tmp_path / sharp)
-    (tmp_path / beside).mkdir(exist_ok=True)
     command = ["data", "make-maps", str(tmp_path), "--max-radius", "2"]
     assert main(command) == 2
     assert re.search(why + r".*\. Give --out", capsys.readouterr().err)

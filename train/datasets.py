@@ -24,6 +24,7 @@ _SPLITS_FOR: dict[Use, tuple[str, ...]] = {  # the first that is there is taken
     "test": ("test", "val", "all", "train"),
 }
 _OWN_MAPS = ("filtered", "defocus")
+_BESIDE = ("defocus",)  # maps that `allfocus data make-maps` has made
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def recognise(folder: Path, *, with_maps: bool = True) -> Found | None:
     return None
 
 
-def _dpdd(folder: Path) -> Splits:
+def _dpdd(folder: Path, *, with_maps: bool = True) -> Splits:
+    """Maps of one's own making lie beside a split's `source/`."""
     splits = {}
     for split in ("train", "val", "test"):
         base = folder / f"{split}_c"
@@ -93,12 +95,16 @@ def _dpdd(folder: Path) -> Splits:
             raise InputError(
                 f"{folder}: one of {split}_l/ and {split}_r/ is missing; DPDD has both"
             )
-        names = ("blurry", "sharp", "left views", "right views")[: 2 + len(views)]
-        rows = match(folder, names, _pictures(base / "source"), _pictures(base / "target"), *views)
+        names = ["blurry", "sharp", "left views", "right views"][: 2 + len(views)]
+        lists = [_pictures(base / "source"), _pictures(base / "target"), *views]
+        maps = _first(base, *_BESIDE) if with_maps else None
+        if maps:
+            names, lists = [*names, "maps"], [*lists, list_images(maps)]
+        rows = match(folder, tuple(names), *lists)
         splits[split] = [
-            Pair(row[0], row[1], None, left, right, by_order=rows.by_order)
+            Pair(row[0], row[1], row[-1] if maps else None, left, right, by_order=rows.by_order)
             for row in rows.files
-            for left, right in [row[2:] or (None, None)]
+            for left, right in [row[2:4] if views else (None, None)]
         ]
     return splits
 
@@ -171,10 +177,12 @@ def _detection(folder: Path) -> Splits:
     return {"all": _masked(folder, list_images(images), list_images(masks))}
 
 
-def _source_target(folder: Path) -> Splits:
+def _source_target(folder: Path, *, with_maps: bool = True) -> Splits:
+    """RealDOF, and a single split of DPDD, where maps are made for it."""
     if not ((folder / "source").is_dir() and (folder / "target").is_dir()):
         return {}
-    return {"all": _plain(folder, folder / "source", folder / "target")}
+    maps = _first(folder, *_BESIDE) if with_maps else None
+    return {"all": _plain(folder, folder / "source", folder / "target", maps)}
 
 
 def _own(folder: Path, *, with_maps: bool = True) -> Splits:
@@ -189,24 +197,17 @@ def _own(folder: Path, *, with_maps: bool = True) -> Splits:
             "`sharp/` if these are sharp pictures all the same"
         )
     maps = _first(folder, *_OWN_MAPS) if with_maps else None
-    names, lists = ("blurry", "sharp pictures", "maps"), [list_images(blurry), list_images(sharp)]
-    rows = (
-        match(folder, names, *lists, list_images(maps))
-        if maps
-        else match(folder, names[:2], *lists)
-    )
-    found = [
-        Pair(row[0], row[1], row[2] if maps else None, by_order=rows.by_order) for row in rows.files
-    ]
-    return {"all": found}
+    return {"all": _plain(folder, blurry, sharp, maps)}
 
 
 LAYOUTS = (
     Layout(
         "DPDD",
-        "{train,val,test}_c/{source,target}, views in {train,val,test}_{l,r}/source",
+        "{train,val,test}_c/{source,target}, views in {train,val,test}_{l,r}/source; maps of one's "
+        "own in {train,val,test}_c/defocus",
         "README of the public repository Abdullah-Abuolaim/defocus-deblurring-dual-pixel",
         _dpdd,
+        partial(_dpdd, with_maps=False),
     ),
     Layout(
         "LFDOF",
@@ -237,9 +238,11 @@ LAYOUTS = (
     ),
     Layout(
         "RealDOF",
-        "source + target (50 pairs)",
+        "source + target (50 pairs); maps of one's own in defocus",
         "configs/config.py of the public repository codeslake/IFAN",
         _source_target,
+        partial(_source_target, with_maps=False),
+        _BESIDE,
     ),
     Layout(
         "DED",
@@ -282,9 +285,13 @@ def _measured(found: Found) -> Found:
     return replace(found, splits=splits, notes=(*found.notes, note))
 
 
-def _plain(folder: Path, blurry: Path, sharp: Path) -> list[Pair]:
-    rows = match(folder, ("blurry", "sharp"), list_images(blurry), list_images(sharp))
-    return [Pair(row[0], row[1], None, by_order=rows.by_order) for row in rows.files]
+def _plain(folder: Path, blurry: Path, sharp: Path, maps: Path | None = None) -> list[Pair]:
+    folders = [path for path in (blurry, sharp, maps) if path]
+    names = ("blurry", "sharp pictures", "maps")[: len(folders)]
+    rows = match(folder, names, *map(list_images, folders))
+    return [
+        Pair(row[0], row[1], row[2] if maps else None, by_order=rows.by_order) for row in rows.files
+    ]
 
 
 def _masked(folder: Path, images: list[Path], masks: list[Path]) -> list[Pair]:
