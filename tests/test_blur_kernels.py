@@ -127,7 +127,9 @@ def test_gradients_reach_every_kernel_and_the_map() -> None:
     kernels = BlurKernels(SMALL)
     image = picture(24, 24)
     radius = (torch.rand(2, 1, 24, 24) * 4).requires_grad_()
-    loss = blur_kernels.map_objective(kernels(image, radius), image, radius)
+    loss = torch.stack(
+        [*blur_kernels.map_objective(kernels(image, radius), image, radius).values()]
+    ).sum()
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in kernels.parameters())
     assert radius.grad is not None
@@ -143,7 +145,9 @@ def test_a_map_is_found_from_its_blur() -> None:
     optimizer = torch.optim.Adam([radius], 0.1)
     for _ in range(60):
         plane = radius.expand(2, 1, 32, 32)
-        loss = blur_kernels.map_objective(kernels(image, plane), blurry, plane)
+        loss = torch.stack(
+            [*blur_kernels.map_objective(kernels(image, plane), blurry, plane).values()]
+        ).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -168,8 +172,11 @@ def test_the_losses_on_numbers_worked_out_by_hand() -> None:
     radius = torch.tensor([[[[0.0, 1.0], [2.0, 5.0]]]])
     assert blur_kernels.geometric_loss(reblurred, blurry).item() == pytest.approx(0.25)
     assert blur_kernels.roughness(radius).item() == pytest.approx((2 + 4) / 2 + (1 + 3) / 2)
-    total = blur_kernels.map_objective(reblurred, blurry, radius).item()
-    assert total == pytest.approx(0.25 + 5e-5)
+    parts = blur_kernels.map_objective(reblurred, blurry, radius)
+    assert {name: part.item() for name, part in parts.items()} == {
+        "geometric": pytest.approx(0.25),
+        "roughness": pytest.approx(5e-5),
+    }
 
 
 def test_a_map_of_another_size_is_refused() -> None:

@@ -85,7 +85,7 @@ def test_a_step_of_training_through_the_kernels_reaches_every_parameter() -> Non
     for _ in range(2):
         (defocus,) = net.run("whole", sharp, blurry)
         radius = net.max_radius * defocus
-        loss = map_objective(kernels(sharp, radius), blurry, radius)
+        loss = torch.stack([*map_objective(kernels(sharp, radius), blurry, radius).values()]).sum()
         optimizer.zero_grad()
         loss.backward()
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())

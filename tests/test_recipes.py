@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from recipe_runs import log, photos, train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
 from allfocus.train import checkpoint, loop
-from allfocus.train.data import PhotoSamples
 from allfocus.train.models import build
+from allfocus.train.recipes.sftnet import SftnetRecipe
 
 RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
     # model, options, steps, the log's columns
@@ -73,21 +71,6 @@ MAP_ALONE = ("--recipe", "plain", "--epochs", "1,0")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photos(tmp_path_factory.mktemp("photos"))
-
-
-@pytest.fixture(autouse=True)
-def views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Views where they are asked for and not drawn: the blurry picture, displaced."""
-    real = PhotoSamples.__getitem__
-
-    def with_views(self, index):  # type: ignore[no-untyped-def]
-        sample = real(self, index)
-        if not self.recipe.views or sample.left is not None:
-            return sample
-        left, right = np.roll(sample.blurry, 1, axis=1), np.roll(sample.blurry, -1, axis=1)
-        return replace(sample, left=left, right=right)
-
-    monkeypatch.setattr(PhotoSamples, "__getitem__", with_views)
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -168,6 +151,25 @@ def test_averaged_weights_are_what_is_saved(data: Path, tmp_path: Path) -> None:
 def test_only_the_stages_asked_for_run(data: Path, tmp_path: Path) -> None:
     assert train(data, tmp_path, "sftnet-tiny", "--stages", "1,3", steps=4) == 0
     assert [row["stage"] for row in log(tmp_path)] == ["1", "1", "3", "3"]
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_state(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)
+    real = SftnetRecipe.losses
+
+    def broken(self, step, batch, turn):  # type: ignore[no-untyped-def]
+        found = real(self, step, batch, turn)
+        return {**found, "deblur": found["deblur"] * math.nan} if step == 3 else found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SftnetRecipe, "losses", broken)
+        assert train(data, tmp_path, "sftnet-tiny", steps=5) == AllfocusError.exit_code
+    assert "step 3: the loss is nan, on the samples 6 to 7" in capsys.readouterr().err
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+    assert train(data, tmp_path, "sftnet-tiny", steps=5) == 0  # goes on from there
+    assert len(log(tmp_path)) == 5
 
 
 def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(

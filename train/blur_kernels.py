@@ -130,6 +130,11 @@ def roughness(radius: Tensor) -> Tensor:
     return down + right
 
 
-def map_objective(reblurred: Tensor, blurry: Tensor, radius: Tensor) -> Tensor:
-    """Eq. 5: the loss of the map's net, `radius` [N, 1, H, W] in pixels; a scalar."""
-    return geometric_loss(reblurred, blurry) + SMOOTHNESS * roughness(radius)
+def map_objective(reblurred: Tensor, blurry: Tensor, radius: Tensor) -> dict[str, Tensor]:
+    """Eq. 5: the parts of the loss of the map's net, weighted, each a scalar; `radius`
+    [N, 1, H, W] in pixels.
+    """
+    return {
+        "geometric": geometric_loss(reblurred, blurry),
+        "roughness": SMOOTHNESS * roughness(radius),
+    }
