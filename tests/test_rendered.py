@@ -24,6 +24,7 @@ from allfocus.train.data import DEAD_LEAVES, find, hold_out, make_samples
 from allfocus.train.data_render import add_arguments, run
 from allfocus.train.photo_samples import PhotoSamples
 from allfocus.train.rendered import RenderedSamples, find_rendered, render_into
+from allfocus.train.split import hold_out_scenes
 from allfocus.train.store import ABOUT
 from allfocus.train.synthetic import Recipe, Sample, rich
 
@@ -225,6 +226,29 @@ def command(*words: str) -> int:
     return run(parser().parse_args(words))
 
 
+def test_photos_that_are_held_out_are_shown_by_no_other_sample(tmp_path: Path) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for index in range(11):
+        grey = 230 if index % 10 == 0 else 40
+        assert cv2.imwrite(str(photos / f"{index:02}.png"), np.full((64, 64, 3), grey, np.uint8))
+    words = ("--count", "45", "--side", "16", "--max-radius", "2", "--soft-share", "0")
+    assert command(str(photos), "--out", str(out), *words, "--workers", "0", "--json") == 0
+    items = find_rendered(out)
+    assert [item.index for item in items if item.held_out] == [41, 42, 43, 44]
+    kept, held = hold_out_scenes(items)
+    assert (kept, held) == (items[:41], items[41:])
+    light = store.open_store(out).arrays["sharp"].mean(axis=(1, 2, 3))
+    assert np.median(light[41:]) > 2 * np.median(light[:41])
+
+
+def test_samples_that_hold_no_photo_apart_are_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hold_out_scenes(find_rendered(folder))
+    assert "its samples all show the same photos" in caplog.text
+
+
 def test_the_command_renders_without_a_photo(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,6 +259,9 @@ def test_the_command_renders_without_a_photo(
     assert (result["samples"], result["side"]) == (3, 16)
     assert result["per_second"] > 0
     assert len(find_rendered(out)) == 3
+    more = ("--count", "10", *words[2:])
+    assert command(str(DEAD_LEAVES), "--out", str(tmp_path / "more"), *more) == 0
+    assert [item.held_out for item in find_rendered(tmp_path / "more")] == [False] * 9 + [True]
 
 
 @pytest.mark.parametrize(

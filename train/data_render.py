@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -15,12 +16,16 @@ from allfocus.runtime.command import DONE, not_negative, positive
 from allfocus.runtime.errors import UsageError
 from allfocus.train.synthetic import Recipe, rich
 
+if TYPE_CHECKING:
+    from allfocus.train.data import Items
+
 _WIDEST = 256.0  # pixels of radius: a crop's surroundings, which are drawn too, grow with it
 
 _ABOUT = """\
 DIR holds sharp photos, or is `dead-leaves` for generated scenes. `train.py --data FOLDER` then
-reads the samples instead of making them; crops of them are turned and mirrored at random. A sample
-takes 8 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned.
+reads the samples instead of making them; crops of them are turned and mirrored at random. One in
+ten, the last of all, shows photos that the others do not, every tenth of DIR: training validates on
+those. A sample takes 8 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned.
 """
 
 
@@ -55,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     items = find(args.folder)
     if not isinstance(items[0], Path):
         raise UsageError(f"{args.folder}: expected sharp photos; what it holds is blurred already")
-    samples = make_samples(items, args.side, args.seed, _recipe(args))
-    assert isinstance(samples, PhotoSamples)
+    drawn = [make_samples(part, args.side, args.seed, _recipe(args)) for part in _parts(items)]
+    photos = [each for each in drawn if isinstance(each, PhotoSamples)]
     began = time.monotonic()
-    with closing(render_into(args.out, samples, args.count, args.workers)) as made:
+    with closing(render_into(args.out, photos[0], args.count, args.workers, *photos[1:])) as made:
         for _ in tqdm(made, total=args.count, disable=None):
             pass
     rate = round(args.count / (time.monotonic() - began), 1)
@@ -66,6 +71,15 @@ def run(args: argparse.Namespace) -> int:
     text = f"{args.count} samples of {args.side}x{args.side} pixels in {args.out}, {rate} a second"
     print(json.dumps(result) if args.json else text)
     return DONE
+
+
+def _parts(items: Items) -> tuple[Items, ...]:
+    """What most samples show, and what those do that are held out; one photo cannot be both."""
+    from allfocus.train.data import DEAD_LEAVES, hold_out
+
+    if DEAD_LEAVES in items:
+        return items, items  # each scene is a new one
+    return hold_out(items) if len(items) > 1 else (items,)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from allfocus.train.store import RADIUS
 from allfocus.train.synthetic import PICTURES, Sample
 from allfocus.train.workers import loader
 
+_HELD_OUT = 10  # one sample in so many is drawn from photos that are held out
+
 
 @dataclass(frozen=True)
 class Rendered:
@@ -28,13 +31,16 @@ class Rendered:
 
     folder: Path
     index: int
+    held_out: bool = False  # drawn from photos that the others do not show
 
 
 def find_rendered(folder: Path) -> list[Rendered]:
     """The samples in `folder`; none where it is not such a folder."""
     if not (folder / store.ABOUT).is_file():
         return []
-    return [Rendered(folder, index) for index in range(len(store.open_store(folder)))]
+    kept = store.open_store(folder)
+    first_held = len(kept) - kept.held_out
+    return [Rendered(folder, index, index >= first_held) for index in range(len(kept))]
 
 
 class RenderedSamples(Dataset[Sample]):
@@ -76,9 +82,15 @@ class RenderedSamples(Dataset[Sample]):
 
 
 def render_into(
-    folder: Path, samples: PhotoSamples, count: int, workers: int
+    folder: Path,
+    samples: PhotoSamples,
+    count: int,
+    workers: int,
+    held_out: PhotoSamples | None = None,
 ) -> Generator[int, None, None]:
     """Fill `folder` with the first `count` of `samples`; yields how many are done.
+
+    With `held_out`, which shows other photos, one in ten, the last of all, is of those.
 
     Raises UsageError where something is there already or a number cannot be meant, AllfocusError
     where the folder cannot be written or the disk is too small; then, on any other error or Ctrl-C,
@@ -89,9 +101,12 @@ def render_into(
     recipe = samples.recipe
     pictures = 2 + 2 * recipe.views + recipe.misaligned
     store.check_space(folder, pictures, count, samples.side)
-    drawn = loader(samples, range(count), workers, ahead=8)
+    apart = count // _HELD_OUT if held_out else 0
+    drawn = loader(samples, range(count - apart), workers, ahead=8)
+    if held_out and apart:
+        drawn = chain(drawn, loader(held_out, range(count - apart, count), workers, ahead=8))
     store.make_empty(folder)
-    about = {"count": count, "side": samples.side, "seed": samples.seed}
+    about = {"count": count, "side": samples.side, "seed": samples.seed, "held_out": apart}
     try:
         yield from _fill(folder, drawn, count)
         store.finish(folder, {**about, "recipe": asdict(recipe)})

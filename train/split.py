@@ -1,8 +1,12 @@
-"""What a run trains on and what it is validated on, opened; no picture is both."""
+"""What a run trains on and what it is validated on, opened; no picture file is both.
+
+Data sets of patches may have several of one photo in files of their own, on both sides.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -29,6 +33,7 @@ from allfocus.train.store import ABOUT
 from allfocus.train.synthetic import rich
 from allfocus.train.tint import Tinted
 
+_LOG = logging.getLogger("allfocus.train")
 _SIDE = 128  # pixels: validation crops of a --val folder are this wide where its pictures are
 
 
@@ -84,7 +89,19 @@ def _made(items: Items, side: int, seed: int, recipe: Recipe, skips: Skips) -> S
 
 
 def hold_out_scenes(items: Items) -> tuple[Items, Items]:
-    """As `hold_out`, but of scenes: all pairs of one sharp picture stay together."""
+    """As `hold_out`, but of scenes: all pairs of one sharp picture stay together, and of rendered
+    samples those are held out that show other photos.
+    """
+    rendered = [item for item in items if isinstance(item, Rendered)]
+    if any(item.held_out for item in rendered):
+        parts = [[item for item in rendered if item.held_out == side] for side in (False, True)]
+        return parts[0], parts[1]
+    if rendered:
+        _LOG.warning(
+            "%s: its samples all show the same photos, those that are validated on too; render it "
+            "again, or give --val",
+            rendered[0].folder,
+        )
     scenes: dict[Path | int, list[Any]] = {}
     for index, item in enumerate(items):
         sharp = item.sharp if isinstance(item, Pair) else None

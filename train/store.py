@@ -36,9 +36,13 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Store:
-    """The arrays of a folder by name; a worker reads what it needs."""
+    """The arrays of a folder by name; a worker reads what it needs.
+
+    The last `held_out` samples show photos that the others do not.
+    """
 
     arrays: Arrays
+    held_out: int = 0
 
     @property
     def side(self) -> int:
@@ -60,16 +64,18 @@ def open_store(folder: Path) -> Store:
     arrays: Arrays = {}
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        count, side = int(about["count"]), int(about["side"])
+        count, side, held_out = (int(about.get(name, 0)) for name in ("count", "side", "held_out"))
         for name in present:
             arrays[name] = open_memmap(folder / f"{name}.npy", "r")
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"{folder}: damaged ({error}); render it again") from None
     wrong = [name for name, array in arrays.items() if not _is(array, name, count, side)]
     if wrong:
         said = ", ".join(f"{name}.npy" for name in wrong)
         raise InputError(f"{folder}: {said} of another size or kind; render it again")
-    return Store(arrays)
+    if not 0 <= held_out <= count:
+        raise InputError(f"{folder}: damaged (held_out {held_out} of {count}); render it again")
+    return Store(arrays, held_out)
 
 
 def make_empty(folder: Path) -> None:
