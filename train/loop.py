@@ -24,7 +24,7 @@ from allfocus.train.state import load_state, save_state
 from allfocus.train.tint import Tinted
 
 SAVE_SECONDS = 120.0
-_LONGEST_GRADIENT = 1.0  # longer ones are shortened to this
+_LONGEST_GRADIENT = 1.0  # longer ones are shortened to this, in all recipes; no paper speaks of it
 
 
 @dataclass(frozen=True)
