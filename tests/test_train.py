@@ -113,6 +113,9 @@ def test_a_continued_run_keeps_its_precision_its_files_and_what_it_is_validated_
     data, out = pairs(tmp_path / "data"), tmp_path / "out"
     val, other = pairs(tmp_path / "val", 1), pairs(tmp_path / "other", 1, 52)
     given = command(data, out, "--val", str(val))
+    assert main(given) == UsageError.exit_code
+    assert "no maps, and stage 3 asks a trained estimator" in capsys.readouterr().err
+    given += ["--stages", "1,2"]
     assert main(given) == 0
     for more, said in (
         (["--precision", "bf16"], "precision: 'fp32' then, 'bf16' now"),
@@ -221,7 +224,8 @@ def test_an_error_in_a_worker_is_told_in_its_own_words(
     data = pairs(tmp_path / "data")
     for i in range(1, 4):
         assert cv2.imwrite(str(data / "sharp" / f"{i}.png"), np.zeros((60, 48, 3), np.uint8))
-    assert main(command(data, tmp_path / "out", "--workers", "1")) == InputError.exit_code
+    given = command(data, tmp_path / "out", "--workers", "1", "--stages", "1,2")
+    assert main(given) == InputError.exit_code
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "allfocus: " in line)
     assert "sizes differ" in line
 
