@@ -252,6 +252,33 @@ class _Ratios:
             yield name, Count(value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _TradeRow:
+    model: str
+    engine: str
+    precision: str
+    times_as_fast: Stats
+    psnr_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trade:
+    machine: _Machine
+    size: str
+    threads: int
+    rows: tuple[_TradeRow, ...]
+
+    def same(self) -> dict[str, str]:
+        return {"size": self.size, "threads": str(self.threads)}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.psnr_db is not None:  # eager PyTorch, that all are held against, is not judged
+                name = f"{row.model}, {row.engine}, {row.precision}"
+                yield f"{name}: speed of eager PyTorch", Ratio(row.times_as_fast, "higher")
+                yield f"{name}: PSNR", Score(row.psnr_db, "dB", 0.05)
+
+
 _VIEWS: dict[str, type[Any]] = {
     "allfocus/latency/1": _Latency,
     "allfocus/latency/2": _LatencyWithSkip,
@@ -262,6 +289,7 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/quality/1": _Quality,
     "allfocus/trust/1": _Trust,
     "allfocus/ratios/1": _Ratios,
+    "allfocus/trade/2": _Trade,
 }
 
 

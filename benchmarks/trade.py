@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from tqdm import tqdm
@@ -28,7 +28,7 @@ from allfocus.benchmarks.common import QUOTED, size
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
-from allfocus.benchmarks.schema import Quoted
+from allfocus.benchmarks.schema import Quoted, Stats
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.benchmarks.turns import photo
 from allfocus.export.weights import packaged_weights
@@ -40,7 +40,7 @@ from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Precision, Size
 
-TRADE = "allfocus/trade/1"
+TRADE = "allfocus/trade/2"
 MODELS = (
     *("didanet", "didanet-lite", "didanet-nano"),
     *("jdrl-unet-lite", "defocusgan-lite", "sftnet-lite", "apl-lite"),
@@ -60,14 +60,13 @@ _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model in one engine and precision. Times are medians; ratios those of single rounds."""
+    """One model in one engine and precision. The time is a median; ratios are of single rounds."""
 
     model: str
     engine: str
     precision: str
     milliseconds: float
-    times_as_fast: float  # as eager PyTorch's `didanet`
-    spread: tuple[float, float]  # of that: its quartiles
+    times_as_fast: Stats  # as eager PyTorch's `didanet`
     psnr_db: float | None  # None: not judged, being what fp32 is
     lost_db: float | None  # against the model's own fp32
 
@@ -101,7 +100,7 @@ def table(rows: Sequence[Row], skipped: dict[str, str], before: float, frame: Si
     quoted = _quoted(frame)
     lines = [
         f"| model | engine, precision | PSNR, dB (input {before:.2f}) | lost, dB | ms at {frame} | "
-        f"times as fast as eager `{YARDSTICK}` (quartiles) |",
+        f"times as fast as eager `{YARDSTICK}` (5th to 95th percentile) |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     if quoted:
@@ -110,10 +109,10 @@ def table(rows: Sequence[Row], skipped: dict[str, str], before: float, frame: Si
     for row in rows:
         decibels = "–" if row.psnr_db is None else f"{row.psnr_db:.2f}"
         lost = "–" if row.lost_db is None else f"{row.lost_db:.3f}"
-        low, high = row.spread
+        fast = row.times_as_fast
         lines.append(
             f"| `{row.model}` | {row.name} | {decibels} | {lost} | {row.milliseconds:.0f} | "
-            f"{row.times_as_fast:.1f} ({low:.1f} to {high:.1f}) |"
+            f"{fast.median:.1f} ({fast.p05:.1f} to {fast.p95:.1f}) |"
         )
     lines += ["", *(f"not measured: {what}: {why}" for what, why in skipped.items())]
     return "\n".join(lines).rstrip()
@@ -241,15 +240,13 @@ def _row(
     model, _, precision = key
     yard = times[YARDSTICK, "", "fp32"]
     ratios = [theirs / ours for theirs, ours in zip(yard, times[key], strict=True)]
-    first, _, third = quantiles(ratios, n=4) if len(ratios) > 1 else (ratios * 3)
     psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32"))
     return Row(
         model=model,
         engine=contender.label.rpartition(", ")[0],
         precision=precision,
         milliseconds=median(times[key]),
-        times_as_fast=median(ratios),
-        spread=(first, third),
+        times_as_fast=common.stats(ratios),
         psnr_db=psnr,
         lost_db=None if psnr is None or plain is None else plain - psnr,
     )
