@@ -64,10 +64,11 @@ def open_store(folder: Path) -> Store:
     arrays: Arrays = {}
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        count, side, held_out = (int(about.get(name, 0)) for name in ("count", "side", "held_out"))
+        count, side = int(about["count"]), int(about["side"])
+        held_out = int(about.get("held_out", 0))  # older folders hold no photo apart
         for name in present:
             arrays[name] = open_memmap(folder / f"{name}.npy", "r")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"{folder}: damaged ({error}); render it again") from None
     wrong = [name for name, array in arrays.items() if not _is(array, name, count, side)]
     if wrong:
