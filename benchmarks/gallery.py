@@ -18,18 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from allfocus.benchmarks import candidates
+from allfocus.benchmarks import candidates, photos
 from allfocus.benchmarks.quality_sheet import column
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.pictures.formats import format_for
 from allfocus.train.evaluation_pair import Frame, Pair
-from allfocus.train.evaluation_scenes import load_photo
 from allfocus.train.metrics import psnr
-from allfocus.train.pairs import list_images, read_rgb
 from allfocus.train.picture_file import write_picture
 
-CHELSEA = "chelsea"  # scikit-image's photo of a cat, with shallow focus
 _JPEG_QUALITY = 92
 Window = tuple[slice, slice]
 
@@ -37,7 +34,7 @@ Window = tuple[slice, slice]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `allfocus bench gallery`."""
     add = parser.add_argument
-    add("photos", nargs="*", default=[CHELSEA], help=f"files, folders, or {CHELSEA} (the default)")
+    add("photos", nargs="*", default=[photos.CHELSEA], help=photos.HELP)
     add("--model", default="all", metavar="NAME,...", help="default: all that are packaged")
     add("--width", type=positive, default=800, help="larger photos are reduced to this (800)")
     add("--side", type=positive, default=160, help="of a window, pixels (160)")
@@ -49,20 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run all models on all photos, write the picture, print how much was left as it was."""
     format_for(args.out)  # told before minutes of work
-    photos = {name: _reduced(image, args.width) for name, image in _open(args.photos).items()}
-    for name, image in photos.items():
+    opened = photos.open_photos(args.photos)
+    reduced = {name: _reduced(image, args.width) for name, image in opened.items()}
+    for name, image in reduced.items():
         if min(image.shape[:2]) < args.side:
             raise UsageError(f"{name}: smaller than a window of {args.side}; use a smaller --side")
     models = candidates.names(args.model, candidates.deblurring())
-    outputs = {name: _outputs(name, photos, args.backend) for name in models}
-    windows = {name: _windows(name, image, outputs, args.side) for name, image in photos.items()}
-    columns = {"input": photos, **outputs}
+    outputs = {name: _outputs(name, reduced, args.backend) for name in models}
+    windows = {name: _windows(name, image, outputs, args.side) for name, image in reduced.items()}
+    columns = {"input": reduced, **outputs}
     picture = np.hstack([_column(head, made, windows) for head, made in columns.items()])
     write_picture(args.out, picture[..., ::-1], quality=_JPEG_QUALITY)
     kept = {
         model: {
             name: round(_unchanged(image, made[name], windows[name][1]), 2)
-            for name, image in photos.items()
+            for name, image in reduced.items()
         }
         for model, made in outputs.items()
     }
@@ -83,24 +81,10 @@ def most(score: NDArray[np.float32], side: int) -> Window:
     return slice(top, top + side), slice(left, left + side)
 
 
-def _open(words: Sequence[str]) -> dict[str, Frame]:
-    found: dict[str, Frame] = {}
-    for word in words:
-        path = Path(word)
-        if word == CHELSEA and not path.exists():
-            found[CHELSEA] = load_photo(CHELSEA)
-            continue
-        files = list_images(path) if path.is_dir() else [path]
-        if not files:
-            raise UsageError(f"{path}: no pictures in it")
-        found |= {file.stem: read_rgb(file) for file in files}
-    return found
-
-
-def _outputs(model: str, photos: dict[str, Frame], backend: str) -> dict[str, Frame]:
+def _outputs(model: str, images: dict[str, Frame], backend: str) -> dict[str, Frame]:
     with candidates.open_model(model, backend, 0) as candidate:
         made = {}
-        for name, image in tqdm(photos.items(), model, leave=False, disable=None):
+        for name, image in tqdm(images.items(), model, leave=False, disable=None):
             pair = Pair(name, image, None, None, None)
             output = candidate.run(pair, image).image
             if output is None:

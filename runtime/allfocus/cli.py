@@ -36,6 +36,9 @@ COMMANDS = {
     "bench deadline": Command(
         "allfocus.benchmarks.deadline", "see a pipeline keep its deadline under load"
     ),
+    "bench discs": Command(
+        "allfocus.benchmarks.discs", "sharp photos blurred all over, at each radius"
+    ),
     "bench flops": Command("allfocus.benchmarks.flops", "count what a model computes"),
     "bench front": Command(
         "allfocus.benchmarks.front", "train small nets alike: which are worth their time"

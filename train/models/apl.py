@@ -251,7 +251,7 @@ def _build(config: Config) -> Deblurrer:
 CONFIGS = {
     "apl": Config(),
     "apl-lite": Config(
-        widths=(32, 64, 128, 256), features=96, blocks=3, fold=2, restorer_fold=4, norm=False
+        widths=(32, 64, 128, 256), features=96, blocks=4, fold=2, restorer_fold=4, norm=False
     ),
     "apl-tiny": Config(widths=(4, 8, 8), convs=(1, 1, 1), features=8, blocks=1),
 }
