@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -55,6 +57,14 @@ class Allowance:
         """What was taken is left again."""
         with self._lock:
             self.left += amount
+
+
+def installed() -> float:
+    """Bytes that the machine has; infinite where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return math.inf
 
 
 def resident() -> int | None:

@@ -22,12 +22,12 @@ from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Recipe
 
 
-def put(folder: Path, *names: str, seed: int = 0, height: int = 24) -> None:
+def put(folder: Path, *names: str, seed: int = 0, height: int = 24, channels: int = 3) -> None:
     """Small pictures of these names."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         rng = np.random.default_rng([seed, number])
-        cv2.imwrite(str(folder / name), rng.integers(0, 256, (height, 32, 3), np.uint8))
+        cv2.imwrite(str(folder / name), rng.integers(0, 256, (height, 32, channels), np.uint8))
 
 
 def dpdd(folder: Path) -> None:
@@ -60,12 +60,12 @@ def realdof(folder: Path) -> None:
 def ded(folder: Path) -> None:
     put(folder / "image", *(f"image_{i}.jpg" for i in range(3)))
     put(folder / "sharp", *(f"sharp_{i}.jpg" for i in range(3)))
-    put(folder / "filtered", *(f"defocus_filterd_{i}.png" for i in range(3)))
+    put(folder / "filtered", *(f"defocus_filterd_{i}.png" for i in range(3)), channels=1)
 
 
 def realistic(folder: Path) -> None:
-    for name in ("blurry", "sharp", "defocus"):
-        put(folder / name, *(f"{i:02}.png" for i in range(22)))
+    for name, channels in (("blurry", 3), ("sharp", 3), ("defocus", 1)):
+        put(folder / name, *(f"{i:02}.png" for i in range(22)), channels=channels)
 
 
 def masked(images: Path, masks: Path, names: list[str], suffix: str = ".png") -> None:
@@ -321,6 +321,8 @@ def test_corrupt_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     [
         (np.full((24, 32), 60000, np.uint16), "times 256"),
         (np.ones((24, 32), np.uint8), "largest value is 1 of 255"),
+        (np.full((24, 32), 200, np.uint16), "largest radius is 0.78 pixels, read from 16 bits"),
+        (np.full((24, 32, 3), (0, 90, 200), np.uint8), "a map in colours"),
     ],
 )
 def test_maps_in_another_range_are_told(

@@ -10,7 +10,7 @@ import pytest
 
 from allfocus.runtime.errors import InputError
 from allfocus.train.data import find, make_samples
-from allfocus.train.disparity import layers_of, read_disparity
+from allfocus.train.disparity import draw_layers, layers_of, read_disparity, span_of
 from allfocus.train.psf import Aperture
 from allfocus.train.render import render
 from allfocus.train.synthetic import Recipe
@@ -84,3 +84,14 @@ def test_disparity_of_another_size_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RAMP)
     with pytest.raises(InputError, match=r"a\.npy.*size"):
         make_samples(find(tmp_path), 32, 0, Recipe())
+
+
+def test_errors_of_the_disparity_are_no_depth() -> None:
+    """A crop of one wall, in a photo of much depth: its radii differ no more than the wall does."""
+    rng = np.random.default_rng(3)
+    wall = (10 + 0.1 * rng.standard_normal((48, 48))).astype(np.float32)
+    layers = draw_layers(rng, PICTURE, wall, 8.0, span_of(np.concatenate((RAMP, wall))))
+    radii = [float(layer.radius[0, 0]) for layer in layers]
+    assert max(radii) - min(radii) < 4
+    layers = draw_layers(rng, PICTURE, RAMP, 8.0, span_of(RAMP))
+    assert max(abs(float(layer.radius[0, 0])) for layer in layers) == 8.0

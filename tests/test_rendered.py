@@ -234,6 +234,9 @@ def test_photos_that_are_held_out_are_shown_by_no_other_sample(tmp_path: Path) -
         assert cv2.imwrite(str(photos / f"{index:02}.png"), np.full((64, 64, 3), grey, np.uint8))
     words = ("--count", "45", "--side", "16", "--max-radius", "2", "--soft-share", "0")
     assert command(str(photos), "--out", str(out), *words, "--workers", "0", "--json") == 0
+    about = json.loads((out / ABOUT).read_text())
+    assert about["photos"] == [f"{index:02}.png" for index in range(11)]
+    assert len(about["photos_fingerprint"]) == 16
     items = find_rendered(out)
     assert [item.index for item in items if item.held_out] == [41, 42, 43, 44]
     kept, held = hold_out_scenes(items)

@@ -71,7 +71,7 @@ def test_held_out_crops_are_as_large_as_a_judge_takes(tmp_path: Path) -> None:
     [
         ((np.uint8(1), np.uint8(0)), True),  # 0 to 1 in 8 bits
         ((np.uint8(1), np.uint8(200)), False),  # one that is all in focus says nothing
-        ((np.uint16(1), np.uint16(1)), False),  # 1/256 pixel is no slip
+        ((np.uint16(1), np.uint16(1)), False),  # 1/256 pixel may be meant: it is told
     ],
 )
 def test_maps_in_another_range_are_refused_before_the_work(
@@ -92,6 +92,39 @@ def test_maps_in_another_range_are_refused_before_the_work(
     ):
         with pytest.raises(InputError, match=said) if refused else nullcontext():
             opened()
+
+
+def maps(folder: Path, *planes: np.ndarray) -> Path:
+    (folder / "defocus").mkdir()
+    for index, plane in enumerate(planes):
+        assert cv2.imwrite(str(folder / "defocus" / f"{index}.png"), plane)
+    return folder
+
+
+def test_16_bits_that_hold_values_of_8_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They would be read as a pixel at most."""
+    ramp = np.tile(np.arange(48, dtype=np.uint16) * 5, (48, 1))
+    open_split(maps(pairs(tmp_path), ramp, ramp), None, recipe())
+    assert "the maps' largest radius is 0.92 pixels, read from 16 bits" in caplog.text
+
+
+def test_a_map_that_cannot_be_read_does_not_end_the_search(tmp_path: Path) -> None:
+    data = maps(pairs(tmp_path, count=3), *[np.ones((48, 48), np.uint8)] * 3)
+    (data / "defocus" / "0.png").write_text("nothing")
+    with pytest.raises(InputError, match="the maps' largest value is 1 of 255"):
+        open_split(data, None, recipe())
+
+
+def test_pairs_by_order_alone_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = pairs(tmp_path)
+    open_split(data, None, recipe())
+    assert not caplog.text
+    for old, new in (("0", "lake"), ("1", "tower")):
+        (data / "blurry" / f"{old}.png").rename(data / "blurry" / f"{new}.png")
+    open_split(data, None, recipe())
+    assert "paired by their places in order" in caplog.text
 
 
 def test_one_scene_cannot_be_both() -> None:

@@ -257,6 +257,10 @@ def test_apl_on_pictures_with_masks_reports_losses_and_no_psnr(tmp_path: Path) -
         (data / old).rename(data / new)
         for path in sorted((data / new).iterdir()):
             path.rename(path.with_name(f"out_of_focus{path.name}"))
+    for path in (data / "gt").iterdir():
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert mask is not None
+        assert cv2.imwrite(str(path), mask)
     out = tmp_path / "out"
     given = [*command(data, out, "--model", "apl-tiny"), "--epochs", "1,1,1,0,0,0,0"]
     assert main(given) == 0

@@ -91,9 +91,24 @@ def test_what_fits_of_other_weights_is_taken_and_stays_where_it_is_frozen(
     assert "tensors from weights" in spec.weights
 
 
+def test_what_is_frozen_keeps_its_running_means(tmp_path: Path) -> None:
+    """APL's detection net normalises batches: its map would change with its means."""
+    path = tmp_path / "given.safetensors"
+    checkpoint.save(path, "apl-tiny", checkpoint.random("apl-tiny", 1)[0], weights="w", license="")
+    words = ["--model", "apl-tiny", "--init", str(path), "--freeze", "detector.*"]
+    assert main(command(tmp_path / "run", *words)) == 0
+    after = checkpoint.load("apl-tiny", tmp_path / "run" / "apl-tiny.safetensors")[0].state_dict()
+    before = checkpoint.load("apl-tiny", path)[0].state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not {name for name in changed if name.startswith("detector.")}
+    assert any("running_mean" in name for name in changed)  # the restorer's
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--seed", str(2**63)], "expected a seed of under"),
         (["--freeze", "nothing.*"], "no parameter has such a name"),
         (["--freeze", "*"], "nothing is left to train"),
         (["--lesson", "0.3"], "there is no teacher"),
@@ -113,10 +128,19 @@ def test_choices_that_cannot_be_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_crops_that_only_the_teacher_cannot_take_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, path = "defocusgan-tiny", tmp_path / "teacher.safetensors"
+    checkpoint.save(path, name, checkpoint.random(name, 1)[0], weights="w", license="")
+    assert main(command(tmp_path / "run", "--crop", "20", "--teacher", str(path))) == 2
+    assert "the teacher" in capsys.readouterr().err
+
+
 def test_a_net_learns_what_its_teacher_makes(trained: Path) -> None:
     """With no other lesson it comes nearer to it."""
     torch.manual_seed(0)
-    pupil, teacher = build(TINY), checkpoint.load(TINY, trained)[0].eval()
+    pupil = build(TINY)
     plan = Plan(
         learning_rate=3e-3, schedule="constant", stages=2, epochs=(0, 1), crop=32, batch=2, total=40
     )
@@ -138,4 +162,5 @@ def test_a_net_learns_what_its_teacher_makes(trained: Path) -> None:
         sum(parts.values(), torch.zeros(())).backward()
         optimizer.step()
     assert errors[-1] < 0.7 * errors[0]
-    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert recipe.teacher is not None
+    assert all(parameter.grad is None for parameter in recipe.teacher.parameters())

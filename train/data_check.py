@@ -14,7 +14,7 @@ from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
-from allfocus.train.map_range import bits_of, dark_text, light, too_dark
+from allfocus.train.map_range import Light, bits_of, dark_text, light, too_dark
 from allfocus.train.pairs import Pair, list_images, read_map, read_rgb
 from allfocus.train.store import ABOUT, open_store
 
@@ -101,28 +101,29 @@ def _check_photos(photos: list[Path]) -> Part:
 
 def _check(name: str, pairs: list[Pair]) -> Part:
     part = Part(name, len(pairs))
-    lightest = -1.0
+    lightest: Light | None = None
     for pair in tqdm(pairs, name, leave=False, disable=None):
         part.maps += pair.defocus is not None
         part.views += pair.left is not None
         try:
-            lightest = max(lightest, _check_pair(pair, part))
+            found = _check_pair(pair, part)
+            lightest = max(filter(None, (lightest, found)), default=None)
         except InputError as error:
             part.problems.append(str(error))
-    if part.maps and too_dark(lightest):
+    if lightest is not None and too_dark(lightest):
         part.problems.append(f"{name}: {dark_text(lightest)}")
     return part
 
 
-def _check_pair(pair: Pair, part: Part) -> float:
-    """Count a pair in `part`; the lightest value of its map, or -1. Raises InputError."""
+def _check_pair(pair: Pair, part: Part) -> Light | None:
+    """Count a pair in `part`; the lightest of its map. Raises InputError."""
     sizes: dict[Path, str] = {}  # by path: a pair's files often share one name
     for path in (p for p in pair.files if p != pair.defocus):
         height, width = read_rgb(path).shape[:2]
         sizes[path] = f"{width}x{height}"
         part.depths[f"picture {bits_of(path)} bits"] += 1
     part.sizes[sizes[pair.blurry]] += 1
-    lightest = -1.0
+    lightest = None
     if pair.defocus is not None:
         plane = read_map(pair.defocus, 255.0, pair.white)
         sizes[pair.defocus] = f"{plane.shape[1]}x{plane.shape[0]}"

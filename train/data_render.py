@@ -63,7 +63,15 @@ def run(args: argparse.Namespace) -> int:
     drawn = [make_samples(part, args.side, args.seed, _recipe(args)) for part in _parts(items)]
     photos = [each for each in drawn if isinstance(each, PhotoSamples)]
     began = time.monotonic()
-    with closing(render_into(args.out, photos[0], args.count, args.workers, *photos[1:])) as made:
+    filled = render_into(
+        args.out,
+        photos[0],
+        args.count,
+        args.workers,
+        *photos[1:],
+        source=_source(args.folder, items),
+    )
+    with closing(filled) as made:
         for _ in tqdm(made, total=args.count, disable=None):
             pass
     rate = round(args.count / (time.monotonic() - began), 1)
@@ -80,6 +88,16 @@ def _parts(items: Items) -> tuple[Items, ...]:
     if DEAD_LEAVES in items:
         return items, items  # each scene is a new one
     return hold_out(items) if len(items) > 1 else (items,)
+
+
+def _source(folder: Path, items: Items) -> dict[str, object]:
+    """The photos' names, for whoever asks for their terms, and what tells them from others."""
+    from allfocus.train.split import files_of
+    from allfocus.train.state import fingerprint
+
+    files = files_of(items)
+    names = sorted(path.name for path in files)
+    return {"photos": names, "photos_fingerprint": fingerprint(folder, files)}
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

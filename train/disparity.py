@@ -19,6 +19,7 @@ from allfocus.train.render import Layer
 
 SUFFIXES = (".npy", ".pfm")
 _STEP = 0.5  # pixels of radius from one layer to the next
+_LEAST_SHARE = 0.1  # of a photo's range of disparity: a crop's range counts as at least so much
 
 
 def companion(photo: Path) -> Path | None:
@@ -99,12 +100,23 @@ def layers_of(picture: Image, disparity: Image, focus: float, strength: float) -
     return layers
 
 
+def span_of(disparity: Image) -> float:
+    """From the far to the near of a photo, but for a hundredth at each end, which may be errors."""
+    far, near = np.percentile(disparity, (1, 99))
+    return float(near - far)
+
+
 def draw_layers(
-    rng: np.random.Generator, picture: Image, disparity: Image, largest: float
+    rng: np.random.Generator, picture: Image, disparity: Image, largest: float, span: float
 ) -> list[Layer]:
-    """Layers of a crop, focused somewhere in its range of depths, of radii up to `largest`."""
+    """Layers of a crop, focused somewhere in its range of depths, of radii up to `largest`.
+
+    `span` is the whole photo's range: a crop of one surface, whose range is that of the disparity's
+    errors, would else be blurred by these as by depth.
+    """
     near, far = float(disparity.max()), float(disparity.min())
     focus = rng.uniform(far, near)
     widest = max(near - focus, focus - far)
+    widest = max(widest, _LEAST_SHARE * span)
     strength = 0.0 if math.isclose(near, far) else largest / widest
     return layers_of(picture, disparity, focus, strength)

@@ -24,6 +24,7 @@ from allfocus.train.state import load_state, save_state
 from allfocus.train.tint import Tinted
 
 SAVE_SECONDS = 120.0
+IDLE_STEPS = 20  # of a go, without any gradient: no chance, such as samples that are all sharp
 _LONGEST_GRADIENT = 1.0  # longer ones are shortened to this, in all recipes; no paper speaks of it
 
 
@@ -76,8 +77,8 @@ def fit(
     took. Where weights are averaged, the nets end up with the average.
 
     The state is written every two minutes and at the end; `run` is what a continuation must share.
-    Raises AllfocusError where a loss or a gradient is no longer finite, CheckpointError where the
-    state belongs to a run with other settings.
+    Raises AllfocusError where a loss or a gradient is no longer finite, UsageError where nothing is
+    learnt, CheckpointError where the state belongs to a run with other settings.
     """
     for module in recipe.modules.values():
         module.to(device).train()
@@ -94,11 +95,15 @@ def fit(
         workers=workers,
     )
     began = saved = time.monotonic()
+    longest = 0.0
     log = Log(out, recipe.parts, first, events=watch.events)
     waiting = _Waiting(source)
     bar = tqdm(waiting, total=recipe.steps, initial=first, unit="step", disable=None)
     for step, batch in enumerate(bar, start=first):
-        value, parts = _step(recipe, _to(batch, device), step, precision)
+        value, parts, length = _step(recipe, _to(batch, device), step, precision)
+        longest = max(longest, length)
+        if step + 1 == first + IDLE_STEPS and longest == 0:
+            raise UsageError(_idle_text(next(iter(recipe.nets))))
         if average:
             average.update(recipe.nets, step)
         log.write(step, recipe.stage(step), value, parts)
@@ -134,22 +139,25 @@ class _Waiting:
 
 def _step(
     recipe: Recipe, batch: Batch, step: int, precision: str
-) -> tuple[float, dict[str, float]]:
-    """One step of each optimizer whose turn it is: (sum of the losses, their parts)."""
+) -> tuple[float, dict[str, float], float]:
+    """One step of each optimizer whose turn it is: (sum of the losses, their parts, the longest
+    gradient's length).
+    """
     seed = np.random.SeedSequence([recipe.plan.seed, step]).generate_state(1)
     torch.manual_seed(int(seed[0]))  # dropout's and the like: those of a resumed run are the same
     recipe.prepare(step)
     values: dict[str, float] = {}
+    longest = 0.0
     for turn in recipe.turns(step):
         with torch.autocast(batch.blurry.device.type, torch.bfloat16, enabled=precision == "bf16"):
             parts = recipe.losses(step, batch, turn)
-        _take(recipe, step, turn, parts)
+        longest = max(longest, _take(recipe, step, turn, parts))
         values |= {name: float(part.detach()) for name, part in parts.items()}
-    return sum(values.values()), values
+    return sum(values.values()), values, longest
 
 
-def _take(recipe: Recipe, step: int, turn: str, parts: dict[str, Tensor]) -> None:
-    """A step of the optimizer `turn` down the gradient of the parts' sum."""
+def _take(recipe: Recipe, step: int, turn: str, parts: dict[str, Tensor]) -> float:
+    """A step of the optimizer `turn` down the gradient of the parts' sum; that one's length."""
     total = torch.stack([part.float() for part in parts.values()]).sum()
     _check_finite(recipe, step, "the loss", float(total.detach()))
     for optimizer in recipe.optimizers.values():  # others' parameters get gradients too
@@ -162,6 +170,16 @@ def _take(recipe: Recipe, step: int, turn: str, parts: dict[str, Tensor]) -> Non
     length = torch.nn.utils.clip_grad_norm_(mine, _LONGEST_GRADIENT)
     _check_finite(recipe, step, "the gradient's length", float(length))
     optimizer.step()
+    return float(length)
+
+
+def _idle_text(name: str) -> str:
+    return (
+        f"{IDLE_STEPS} steps, and no loss moves a weight of {name}: nothing is learnt. Expected a "
+        "map that learns (a lite net leaves alone what its map calls sharp, and a new one's calls "
+        "all so): give data with maps (`allfocus data make-maps`), or start from trained weights "
+        "with --init"
+    )
 
 
 def _check_finite(recipe: Recipe, step: int, what: str, value: float) -> None:

@@ -1,12 +1,15 @@
-"""Maps of 8 bits with values of 0 to 1, which a picture editor shows as black: a common slip.
+"""Maps in a range of their own, which as they stand would say that all is in focus.
 
-Taken as they stand they would say that all is in focus, so they are refused before the work.
+8 bits with values of 0 to 1, which a picture editor shows as black, or 16 bits with those of 8:
+common slips. The former are refused before the work, the latter, which may be meant, are told.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 
@@ -14,16 +17,27 @@ from allfocus.runtime.errors import InputError
 from allfocus.train.camera import Image
 from allfocus.train.pairs import Pair, read_map
 
+_LOG = logging.getLogger("allfocus.train")
 _WHITE = 255.0
-_DARK = 26  # of 255: maps that never get lighter are in some other range
+_DARK = 26  # of 255: maps of 8 bits that never get lighter are in some other range
+_SHORT = 1.0  # pixels of radius, which 256 stands for: likewise of 16 bits
+
+
+class Light(NamedTuple):
+    """The largest of a map: its share of what a set's largest must be at least, and in words."""
+
+    share: float
+    said: str
+    bits: int
 
 
 def check_range(pairs: Iterable[Pair]) -> None:
-    """Raise InputError where no map of all gets light; the first that does ends the search.
+    """Raise InputError where no map of all gets light, or warn where they have 16 bits; the first
+    that does ends the search.
 
     What cannot be read is named by whoever reads it.
     """
-    lightest, first = -1.0, None
+    lightest, first = None, None
     for pair in pairs:
         if pair.defocus is None:
             continue
@@ -31,33 +45,37 @@ def check_range(pairs: Iterable[Pair]) -> None:
         try:
             plane = read_map(pair.defocus, _WHITE, pair.white)
         except InputError:
-            return
-        lightest = max(lightest, light(plane, pair, bits_of(pair.defocus)))
+            continue
+        found = light(plane, pair, bits_of(pair.defocus))
+        lightest = max(lightest or found, found)
         if not too_dark(lightest):
             return
-    if first is not None:
-        raise InputError(f"{first.parent}: {dark_text(lightest)}")
+    if first is None or lightest is None:
+        return
+    said = f"{first.parent}: {dark_text(lightest)}"
+    if lightest.bits == 8:
+        raise InputError(said)
+    _LOG.warning("%s", said)
 
 
-def light(plane: Image, pair: Pair, bits: int) -> float:
-    """The lightest value, of 255, of a pair's map that was read with a radius of 255 for white;
-    255 for one of 16 bits, whose unit is known.
-    """
+def light(plane: Image, pair: Pair, bits: int) -> Light:
+    """Of a pair's map that was read with a radius of 255 for white."""
+    largest = float(plane.max() if pair.white == "blurred" else _WHITE - plane.min())
     if bits != 8:
-        return _WHITE
-    return float(plane.max() if pair.white == "blurred" else _WHITE - plane.min())
+        return Light(largest / _SHORT, f"radius is {largest:.2f} pixels, read from 16 bits", bits)
+    return Light(largest / _DARK, f"value is {largest:.0f} of 255", bits)
 
 
-def too_dark(lightest: float) -> bool:
-    """Whether maps whose lightest value is this one, of 255, are in some other range."""
-    return 0 <= lightest < _DARK
+def too_dark(lightest: Light | None) -> bool:
+    """Whether maps of which this is the lightest are in some other range; not where none is."""
+    return lightest is not None and lightest.share < 1
 
 
-def dark_text(lightest: float) -> str:
+def dark_text(lightest: Light) -> str:
     """What is wrong with them, and what was expected."""
     return (
-        f"the maps' largest value is {lightest:.0f} of 255; expected white where the blur is the "
-        "model's max_radius, or 16 bits in 1/256 pixel"
+        f"the maps' largest {lightest.said}; expected white where the blur is the model's "
+        "max_radius, or 16 bits in 1/256 pixel"
     )
 
 

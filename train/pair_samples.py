@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
@@ -12,6 +14,7 @@ from allfocus.train.photo_samples import turn
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Sample
 
+_Planes = list[NDArray[Any]]
 _ATTEMPTS = 20  # pairs looked at in place of one that cannot be read
 
 
@@ -44,10 +47,11 @@ class PairSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
-        stack = self._read_any(rng)
-        y = int(rng.integers(stack.shape[0] - self.side + 1))
-        x = int(rng.integers(stack.shape[1] - self.side + 1))
-        crop = stack[y : y + self.side, x : x + self.side]
+        planes = self._read_any(rng)
+        height, width = planes[-1].shape
+        y = int(rng.integers(height - self.side + 1))
+        x = int(rng.integers(width - self.side + 1))
+        crop = _stacked([p[y : y + self.side, x : x + self.side] for p in planes])
         crop = mirror(rng, crop) if self.has_views else turn(rng, crop)
         gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)  # "colour change" of the paper
         images = [
@@ -60,15 +64,15 @@ class PairSamples(Dataset[Sample]):
         for number in range(len(self.pairs)):
             self._try(number)
 
-    def _read_any(self, rng: np.random.Generator) -> Image:
+    def _read_any(self, rng: np.random.Generator) -> _Planes:
         """A pair drawn at random that can be read."""
         for _ in range(_ATTEMPTS):
-            stack = self._try(int(rng.integers(len(self.pairs))))
-            if stack is not None:
-                return stack
+            planes = self._try(int(rng.integers(len(self.pairs))))
+            if planes is not None:
+                return planes
         raise InputError(f"none of {_ATTEMPTS} pairs could be read; see the warnings above")
 
-    def _try(self, number: int) -> Image | None:
+    def _try(self, number: int) -> _Planes | None:
         """As `_read`; None for a pair that cannot be read, which is left out."""
         try:
             return self._read(self.pairs[number])
@@ -76,18 +80,27 @@ class PairSamples(Dataset[Sample]):
             self.skips.add(number, error)
             return None
 
-    def _read(self, pair: Pair) -> Image:
-        """[H, W, 7 or 13]: blurry, sharp and, where there are some, the views; at last radii."""
+    def _read(self, pair: Pair) -> _Planes:
+        """[H, W, 3]: blurry, sharp and, where there are some, the views; at last radii [H, W].
+
+        As they are in the files: only a crop of them is worth converting.
+        """
         blurry = read_rgb(pair.blurry)
-        images = [blurry, blurry if pair.sharp is None else read_rgb(pair.sharp)]
+        images: _Planes = [blurry, blurry if pair.sharp is None else read_rgb(pair.sharp)]
         if self.has_views and pair.left and pair.right:
             images += [read_rgb(pair.left), read_rgb(pair.right)]
         radius = np.zeros(blurry.shape[:2], np.float32)
         if pair.defocus is not None:
             radius = read_map(pair.defocus, self.max_radius, pair.white)
-        _check_pair(pair, [*images, radius], self.side)
-        codes = np.concatenate(images, axis=2).astype(np.float32) / 255
-        return np.concatenate((codes, radius[..., None]), axis=2)
+        planes = [*images, radius]
+        _check_pair(pair, planes, self.side)
+        return planes
+
+
+def _stacked(planes: _Planes) -> Image:
+    """Codes of 8 bits [H, W, 3] each, and radii [H, W], as one float32 [H, W, 7 or 13]."""
+    codes = np.concatenate(planes[:-1], axis=2).astype(np.float32) / 255
+    return np.concatenate((codes, planes[-1][..., None]), axis=2)
 
 
 def mirror(rng: np.random.Generator, crop: Image) -> Image:
@@ -103,7 +116,7 @@ def mirror(rng: np.random.Generator, crop: Image) -> Image:
     return np.ascontiguousarray(crop[::-1] if rng.random() < 0.5 else crop)
 
 
-def _check_pair(pair: Pair, images: list[NDArray[np.generic]], side: int) -> None:
+def _check_pair(pair: Pair, images: _Planes, side: int) -> None:
     sizes = {image.shape[:2] for image in images}
     names = ", ".join(path.name for path in pair.files)
     if len(sizes) > 1:

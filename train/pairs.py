@@ -21,6 +21,7 @@ from allfocus.train.camera import Image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 _DIGITS = re.compile("[0-9]+")
+_GREY = 0.05  # of white: how much the channels of a grey picture differ at most
 WIDEST = 64.0  # pixels: a 16-bit map with larger radii is in some other unit
 White = Literal["blurred", "sharp"]  # what white means in a map
 
@@ -69,10 +70,9 @@ def read_map(path: Path, max_radius: float, white: White) -> Image:
 
     8 bits: white is `max_radius`, or, where white means sharp, black is. 16 bits: the radius times
     256, as `allfocus deblur --map` and `allfocus data make-maps` write it. Raises InputError for
-    what is neither.
+    what is neither, and for a map in colours.
     """
-    plane = _decode(path, cv2.IMREAD_UNCHANGED)
-    plane = plane[..., 0] if plane.ndim == 3 else plane
+    plane = _grey(path, _decode(path, cv2.IMREAD_UNCHANGED))
     if plane.dtype == np.uint8:
         share = plane.astype(np.float32) / 255
         return np.asarray(max_radius * (share if white == "blurred" else 1 - share), np.float32)
@@ -90,6 +90,19 @@ def read_map(path: Path, max_radius: float, white: White) -> Image:
             "max_radius)"
         )
     return radius
+
+
+def _grey(path: Path, image: NDArray[Any]) -> NDArray[Any]:
+    """The one plane of a map; what differs in JPEG alone is grey too. InputError for colours."""
+    if image.ndim == 2:
+        return image
+    plane, colors = image[..., 0], image[..., :3].astype(np.float32)
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
+    if np.ptp(colors, axis=2).max() > _GREY * white:
+        raise InputError(
+            f"{path}: a map in colours; expected grey, white where the blur is largest"
+        )
+    return np.asarray(plane)
 
 
 def _decode(path: Path, flags: int) -> NDArray[Any]:

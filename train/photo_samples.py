@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from allfocus.runtime.errors import InputError
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.memory import format_bytes, installed
 from allfocus.train import disparity
 from allfocus.train.dead_leaves import draw_leaves
 from allfocus.train.graphics import draw_graphics
@@ -21,6 +22,7 @@ from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Recipe, Sample, draw, margin_of, photograph, to_linear
 
 _SOFTEST = 1.8  # times a photo is enlarged at most
+_MOST_MEMORY = 0.5  # of what the machine has
 _TRIES = 2  # places looked at for a crop; the one with more detail is taken
 
 
@@ -58,12 +60,13 @@ class PhotoSamples(Dataset[Sample]):
     ) -> None:
         self.skips = skips or Skips(len(photos))
         self.photos: list[NDArray[np.uint8]] = []
-        self.disparities: dict[int, Image] = {}
+        self.disparities: dict[int, tuple[Image, float]] = {}  # and the range of each
         for index, path in enumerate(photos):
             try:
                 self._open(path)
             except InputError as error:
                 self.skips.add(index, error)
+            _check_memory(self.photos, len(photos))
         self.side, self.seed, self.recipe = side, seed, recipe
         codes = (np.arange(256) / 255).astype(np.float32)
         self._linear = to_linear(codes)
@@ -81,7 +84,7 @@ class PhotoSamples(Dataset[Sample]):
         photo = read_rgb(path)
         plane = disparity.of_photo(path, photo.shape[:2])
         if plane is not None:
-            self.disparities[len(self.photos)] = plane
+            self.disparities[len(self.photos)] = plane, disparity.span_of(plane)
         self.photos.append(photo)
 
     def _draw_deep(self, rng: np.random.Generator) -> Sample:
@@ -92,9 +95,10 @@ class PhotoSamples(Dataset[Sample]):
         place = _draw_place(rng, self.photos[index], side)
         picture = self._linear[_scaled(place.cut(self.photos[index]), side)]
         # A crop reduced n times has n times less disparity, but its scale is drawn anyway.
-        depth = _scaled(place.cut(self.disparities[index]), side).astype(np.float32)
+        plane, span = self.disparities[index]
+        depth = _scaled(place.cut(plane), side, cv2.INTER_NEAREST).astype(np.float32)
         largest = max(0.1, recipe.max_radius * rng.random() ** recipe.small_radii)
-        layers = disparity.draw_layers(rng, picture, depth, largest)
+        layers = disparity.draw_layers(rng, picture, depth, largest, span)
         return photograph(rng, layers, random_aperture(rng, recipe.shapes), recipe, margin)
 
     def _texture(self, rng: np.random.Generator, side: int) -> Image:
@@ -117,8 +121,19 @@ class PhotoSamples(Dataset[Sample]):
         photo = self.photos[int(rng.integers(len(self.photos)))]
         if self.recipe.soft_share and rng.random() < self.recipe.soft_share:
             place = _draw_place(rng, photo, int(side / rng.uniform(1, _SOFTEST)), 1.0)
-            return _enlarged(place.cut(photo), side)
+            return _scaled(place.cut(photo), side)
         return _scaled(_draw_place(rng, photo, side).cut(photo), side).astype(np.uint8, copy=False)
+
+
+def _check_memory(photos: list[NDArray[np.uint8]], count: int) -> None:
+    """They stay in memory: before it is full, say what would fit. Raises UsageError."""
+    taken, limit = sum(photo.nbytes for photo in photos), _MOST_MEMORY * installed()
+    if taken > limit:
+        raise UsageError(
+            f"{len(photos)} of {count} photos take {format_bytes(taken)} decoded, and no more than "
+            f"{format_bytes(limit)} of this machine's memory are for them; reduce them (training "
+            "sees 1 to 2.5 pixels as one), give fewer, or `allfocus data render` some at a time"
+        )
 
 
 def _draw_place(
@@ -133,15 +148,12 @@ def _draw_place(
     return _Place(y, x, span)
 
 
-def _scaled(patch: NDArray[Any], side: int) -> NDArray[Any]:
+def _scaled(patch: NDArray[Any], side: int, larger: int = cv2.INTER_CUBIC) -> NDArray[Any]:
+    """A square patch in `side` pixels; enlarged by `larger`: by areas, edges would be stairs."""
     if len(patch) == side:
         return patch
-    return np.asarray(cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA))
-
-
-def _enlarged(patch: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    large = cv2.resize(patch, (side, side), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(large, np.uint8)
+    method = cv2.INTER_AREA if len(patch) > side else larger
+    return np.asarray(cv2.resize(patch, (side, side), interpolation=method))
 
 
 def _detail(code: NDArray[np.uint8]) -> float:

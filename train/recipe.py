@@ -167,7 +167,7 @@ class Recipe(ABC):
                 f"{', '.join(sorted(unknown - self.knows))}: this recipe has no such option; "
                 f"it knows {', '.join(sorted(self.knows)) or 'none'}"
             )
-        _check_crop(name, plan.crop, net.multiple)
+        check_crop(name, plan.crop, net.multiple)
         self.plan, self.options = plan, options
         self.nets: dict[str, Net] = {name: net}  # registered ones that are trained
         self.helpers: dict[str, nn.Module] = {}  # trained too, but of no use afterwards
@@ -254,7 +254,7 @@ def _given(plan: Plan, name: str) -> bool:
     return bool(getattr(plan, name) != getattr(Plan, name))
 
 
-def _check_crop(name: str, crop: int, multiple: int) -> None:
+def check_crop(name: str, crop: int, multiple: int) -> None:
     """Raise UsageError for crops that the net `name` cannot take."""
     if crop % multiple == 0:
         return

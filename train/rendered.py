@@ -6,7 +6,7 @@ ones holds them stands in `store`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -87,10 +87,13 @@ def render_into(
     count: int,
     workers: int,
     held_out: PhotoSamples | None = None,
+    *,
+    source: Mapping[str, object] | None = None,
 ) -> Generator[int, None, None]:
     """Fill `folder` with the first `count` of `samples`; yields how many are done.
 
-    With `held_out`, which shows other photos, one in ten, the last of all, is of those.
+    With `held_out`, which shows other photos, one in ten, the last of all, is of those. `source`
+    says in `rendered.json` what the samples show.
 
     Raises UsageError where something is there already or a number cannot be meant, AllfocusError
     where the folder cannot be written or the disk is too small; then, on any other error or Ctrl-C,
@@ -109,7 +112,7 @@ def render_into(
     about = {"count": count, "side": samples.side, "seed": samples.seed, "held_out": apart}
     try:
         yield from _fill(folder, drawn, count)
-        store.finish(folder, {**about, "recipe": asdict(recipe)})
+        store.finish(folder, {**about, **(source or {}), "recipe": asdict(recipe)})
     except BaseException:
         store.discard(folder)
         raise

@@ -58,6 +58,7 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     """
     plan, items = recipe.plan, find(data)
     check_range(item for item in items if isinstance(item, Pair))
+    _tell_order(data, items)
     files, skips = files_of(items), Skips(len(items))
     if val:
         held = find(val, "val")
@@ -79,6 +80,15 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     if isinstance(held_out, PairSamples):
         held_out.read_all()  # likewise; photos were read when they were opened
     return Split(samples, held_out, files, files_of(held) if val else set())
+
+
+def _tell_order(folder: Path, items: Items) -> None:
+    if any(isinstance(item, Pair) and item.by_order for item in items):
+        _LOG.warning(
+            "%s: names and numbers of its files differ, so they were paired by their places in "
+            "order; right only where none is missing: see `allfocus data check`",
+            folder,
+        )
 
 
 def _made(items: Items, side: int, seed: int, recipe: Recipe, skips: Skips) -> Samples:

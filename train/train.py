@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_length(parser)
     _add_rates(parser)
     _add_choices(parser)
-    parser.add_argument("--seed", type=not_negative, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of autocast")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument(
@@ -213,6 +213,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"expected whole numbers and commas, got {text!r}")
     return tuple(int(part) for part in parts)
+
+
+def _seed(text: str) -> int:
+    value = not_negative(text)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a seed of under 2**63, got {text}")
+    return value
 
 
 def _widths(text: str) -> dict[str, int]:

@@ -9,6 +9,10 @@ The paper's log(1 - D) is replaced by -log D, which has the same optimum and doe
 is sure (Goodfellow et al. 2014). Stage 1's 100 epochs are of 2,500 pairs, the others' of the 604
 pictures of CUHK; counted in the latter, stage 1 has 414.
 
+The paper resizes pictures to 160x160; here crops of that size are taken, so that blur keeps its
+radius. Its clear pictures, which D learns from, are of other scenes than the blurry ones; here they
+are the batch's own sharp ones, which D never sees side by side with what it judges.
+
 With `labels` the stages after the first also use what synthetic data knows: G_sr the sharp picture,
 and G_ws the true mask instead of the prior. `apl-detect` alone learns from the prior, or from true
 masks with `labels`.

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import UsageError
@@ -31,7 +31,7 @@ from allfocus.train.data import Batch
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
 from allfocus.train.models.jdrl_reblur import JdrlReblur
-from allfocus.train.recipe import RADIUS, Options, Plan, Recipe, adam, in_focus
+from allfocus.train.recipe import RADIUS, Options, Plan, Recipe, adam, check_crop, in_focus
 
 MAP = 0.1  # of a map's loss, as in DID-ANet
 FOCUS = 0.02  # of the cross-entropy, which is some five times a map's error
@@ -70,14 +70,20 @@ class PlainRecipe(Recipe):
         _check_used(plan, options)
         if options.keep:
             self.parts = (*self.parts, "keep")
-        self.teacher = _teacher(name, net, options)
+        self.teacher = _teacher(name, net, plan, options)
         if self.teacher is not None:
             self.parts = (*self.parts, "lesson")
         self.net = net
+        self._still = [module for module in net.modules() if _is_frozen(module)]
         detects = isinstance(net, AplDetect)
         self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
         self.needs_sharp = not detects and bool(plan.stage_steps(2))
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
+
+    def prepare(self, step: int) -> None:  # noqa: ARG002
+        """What is frozen stays, batch normalisation's running means too: they are no parameters."""
+        for module in self._still:
+            module.eval()
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
         """See Recipe."""
@@ -107,7 +113,12 @@ class PlainRecipe(Recipe):
         return found
 
 
-def _teacher(name: str, net: Net, options: Options) -> Deblurrer | None:
+def _is_frozen(module: nn.Module) -> bool:
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)
+
+
+def _teacher(name: str, net: Net, plan: Plan, options: Options) -> Deblurrer | None:
     if not options.teacher:
         if "lesson" in options.given():
             raise UsageError("--lesson: there is no teacher; give --teacher FILE too")
@@ -115,6 +126,7 @@ def _teacher(name: str, net: Net, options: Options) -> Deblurrer | None:
     teacher = checkpoint.load_any(Path(options.teacher))[0]
     if not isinstance(net, Deblurrer) or not isinstance(teacher, Deblurrer):
         raise UsageError(f"{name}, taught by {options.teacher}: expected two deblurrers")
+    check_crop(f"the teacher, {options.teacher},", plan.crop, teacher.multiple)
     return teacher.eval().requires_grad_(False)
 
 

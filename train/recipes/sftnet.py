@@ -1,7 +1,8 @@
 """The three stages of spatial modulation by the defocus map (Ye et al., section 3.4).
 
-Stages 1 and 2 as DID-ANet's, with absolute differences; stage 3 leaves the estimator as it is and
-adds the pixels' weights. The paper's ‖·‖₂ of eq. 5 is read as the mean of squares, as in DID-ANet,
+Stages 1 and 2 as DID-ANet's, with absolute differences; stage 3 adds the pixels' weights. There it
+leaves the estimator as it is, which is DID-ANet's way; this paper says only that the network is
+fine-tuned. The paper's ‖·‖₂ of eq. 5 is read as the mean of squares, as in DID-ANet,
 which it refers to. Its weights are of the true map (eq. 6); of the estimated one where the data
 has none.
 """
