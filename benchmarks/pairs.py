@@ -92,7 +92,7 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
         raise UsageError(f"{folder}: no pairs in it (found {names or 'nothing'}); {_EXPECTED}")
     files = found.pairs("test")
     check_range(files)
-    notes = _split_notes(found.split_for("test"))
+    notes = (*found.notes, *_split_notes(found.split_for("test")))
     if any(pair.sharp is None for pair in files):
         lacking = [pair for pair in files if pair.defocus is None]
         if lacking:
@@ -122,13 +122,8 @@ def _read_pair(files: pairs.Pair, map_radius: float) -> Pair:
     radius = None
     if files.defocus is not None:
         radius = pairs.read_map(files.defocus, map_radius, files.white)
-    sizes = {array.shape[:2] for array in (taken, truth, radius) if array is not None}
-    if len(sizes) > 1:
-        names = ", ".join(path.name for path in files.files[1:])
-        raise InputError(
-            f"{files.blurry}, {names}: sizes differ ({sorted(sizes)}); a pair's pictures and map "
-            "must have the same size"
-        )
+    read = ((files.blurry, taken), (files.sharp, truth), (files.defocus, radius))
+    pairs.check_sizes({path: array for path, array in read if path and array is not None})
     if truth is None and radius is not None:
         seen = np.where(radius < map_radius / 2, 0, np.inf).astype(np.float32)
         return Pair(files.blurry.stem, taken, None, None, seen)

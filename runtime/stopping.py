@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+
+@contextmanager
+def ending_alike() -> Iterator[None]:
+    """Within `with`, what else ends a process acts as Ctrl-C does, by KeyboardInterrupt: so what is
+    cleaned up then is cleaned up when a scheduler or a closed terminal ends it, too.
+    """
+    former = {}
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has one
+        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` wants it
+            former[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 class Stop:

@@ -22,7 +22,7 @@ from allfocus.runtime.errors import UsageError
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 MACHINE = {"cpu": "a CPU", "cores": 2}
-COMPARED = ("latency", "tiles", "stream", "quality", "trust", "ratios")
+COMPARED = ("latency", "tiles", "stream", "quality", "trust", "ratios", "trade")
 
 
 def spread(samples: Sequence[float]) -> dict[str, float]:

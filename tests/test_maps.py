@@ -161,8 +161,21 @@ def test_pairs_that_cannot_be_done_are_named(
     write(tmp_path)
     cv2.imwrite(str(tmp_path / "sharp" / "1.png"), np.zeros((9, 9, 3), np.uint8))
     assert main(["data", "make-maps", str(tmp_path), "--max-radius", "2"]) == 1
-    assert "1.png: sizes differ" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1.png: sizes differ: blurry/1.png" in said
+    assert "sharp/1.png 9x9" in said
+    assert "in order" not in said
     assert (tmp_path / "defocus" / "0.png").exists()
+
+
+def test_pairs_by_order_alone_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    for path in sorted((tmp_path / "blurry").iterdir()):
+        path.rename(path.with_name(f"x{chr(97 + int(path.stem))}.png"))
+    assert main(["data", "make-maps", str(tmp_path), "--max-radius", "2"]) == 0
+    assert "note: paired by their places in order" in capsys.readouterr().out
 
 
 def test_a_folder_without_pairs_is_refused(

@@ -74,6 +74,13 @@ def test_a_limit_and_a_size_cut_and_say_so(tmp_path: Path) -> None:
     assert data.limited(3, None).notes == ()
 
 
+def test_pairs_by_order_alone_are_noted(tmp_path: Path) -> None:
+    folder = fill(tmp_path, "blurry", "sharp")
+    for path in sorted((folder / "blurry").iterdir()):
+        path.rename(path.with_name(f"x{chr(97 + int(path.stem))}.png"))
+    assert any("places in order" in note for note in open_data(str(folder), 8.0).notes)
+
+
 def test_what_is_no_folder_of_pairs_is_told_what_one_is(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a folder; expected pairs in the layout of DPDD"):
         open_data(str(tmp_path / "none"), 8.0)

@@ -182,6 +182,15 @@ def test_what_is_done_without_maps_is_told_and_stays_with_the_weights(
     assert lost in one.remark
 
 
+@pytest.mark.parametrize(
+    ("name", "lost"), [("didanet-tiny", True), ("apl-tiny", True), ("jdrl-unet-tiny", False)]
+)
+def test_the_plain_recipe_tells_too_where_a_map_is_estimated(name: str, lost: bool) -> None:
+    one = PlainRecipe(name, build(name), PlainRecipe.paper, Options())
+    one.go_without("folder", has_map=False)
+    assert ("the estimator learnt from no true map" in one.remark) == lost
+
+
 @pytest.mark.parametrize("model", ["didanet", "sftnet"])
 def test_a_third_stage_needs_an_estimator_that_was_trained(model: str) -> None:
     name = f"{model}-tiny"

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,26 @@ def test_a_folder_broken_off_holds_nothing_and_can_be_filled(tmp_path: Path) -> 
     steps.close()
     assert list(tmp_path.iterdir()) == []
     fill(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_that_ends_it_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    draw = PhotoSamples.__getitem__
+
+    def ended(samples: PhotoSamples, index: int) -> Sample:
+        if index == 2:
+            os.kill(os.getpid(), number)
+        return draw(samples, index)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(PhotoSamples, "__getitem__", ended)
+    words = ("--count", "6", "--side", "16", "--max-radius", "2", "--workers", "0")
+    with pytest.raises(KeyboardInterrupt):
+        command("dead-leaves", "--out", str(tmp_path / "out"), *words)
+    assert signal.getsignal(number) == before
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, InputError])

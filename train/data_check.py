@@ -7,7 +7,9 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, FAILED
@@ -15,7 +17,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.map_range import Light, bits_of, dark_text, light, too_dark
-from allfocus.train.pairs import Pair, list_images, read_map, read_rgb
+from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
 from allfocus.train.store import ABOUT, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
@@ -117,22 +119,20 @@ def _check(name: str, pairs: list[Pair]) -> Part:
 
 def _check_pair(pair: Pair, part: Part) -> Light | None:
     """Count a pair in `part`; the lightest of its map. Raises InputError."""
-    sizes: dict[Path, str] = {}  # by path: a pair's files often share one name
+    read: dict[Path, NDArray[Any]] = {}  # by path: a pair's files often share one name
     for path in (p for p in pair.files if p != pair.defocus):
-        height, width = read_rgb(path).shape[:2]
-        sizes[path] = f"{width}x{height}"
+        read[path] = read_rgb(path)
         part.depths[f"picture {bits_of(path)} bits"] += 1
-    part.sizes[sizes[pair.blurry]] += 1
+    height, width = read[pair.blurry].shape[:2]
+    part.sizes[f"{width}x{height}"] += 1
     lightest = None
     if pair.defocus is not None:
         plane = read_map(pair.defocus, 255.0, pair.white)
-        sizes[pair.defocus] = f"{plane.shape[1]}x{plane.shape[0]}"
+        read[pair.defocus] = plane
         bits = bits_of(pair.defocus)
         part.depths[f"map {bits} bits"] += 1
         lightest = light(plane, pair, bits)
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{p.parent.name}/{p.name} {size}" for p, size in sizes.items())
-        raise InputError(f"{pair.blurry}: sizes differ: {listed}; a pair has one size")
+    check_sizes(read)
     return lightest
 
 

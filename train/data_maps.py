@@ -17,7 +17,7 @@ from allfocus.train.alone import alone
 from allfocus.train.camera import Image
 from allfocus.train.datasets import Found, recognise
 from allfocus.train.maps import Search, estimate
-from allfocus.train.pairs import Pair, read_rgb
+from allfocus.train.pairs import Pair, check_sizes, read_rgb
 from allfocus.train.picture_file import write_picture
 
 _ABOUT = f"""\
@@ -65,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
         "there": there,
         "confidence": round(share, 3),
         "failed": failed,
+        "notes": list(found.notes),
     }
     text = f"{len(confident)} maps in {out}, mean confidence {share:.2f}"
     if there:
         text += f"; {there} were there already, --overwrite makes them anew"
-    print(json.dumps(result) if args.json else "\n".join((text, *map("failed: {}".format, failed))))
+    lines = (text, *map("note: {}".format, found.notes), *map("failed: {}".format, failed))
+    print(json.dumps(result) if args.json else "\n".join(lines))
     return FAILED if failed else DONE
 
 
@@ -127,11 +129,7 @@ def _make(pair: Pair, target: Path, search: Search) -> float:
     """Write one map; the mean confidence. Raises InputError."""
     assert pair.sharp is not None
     blurry, sharp = _read(pair.blurry), _read(pair.sharp)
-    if blurry.shape != sharp.shape:
-        raise InputError(
-            f"{pair.blurry.name}, {pair.sharp.name}: sizes differ ({blurry.shape[:2]} and "
-            f"{sharp.shape[:2]}); a pair has one size"
-        )
+    check_sizes({pair.blurry: blurry, pair.sharp: sharp})
     radius, confidence = estimate(blurry, sharp, search)
     code = np.rint(radius * MAP_UNITS).clip(0, 65535).astype(np.uint16)
     write_picture(target, code)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from allfocus.runtime.command import DONE, not_negative, positive
 from allfocus.runtime.errors import UsageError
+from allfocus.runtime.stopping import ending_alike
 from allfocus.train.synthetic import Recipe, rich
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         *photos[1:],
         source=_source(args.folder, items),
     )
-    with closing(filled) as made:
+    with ending_alike(), closing(filled) as made:
         for _ in tqdm(made, total=args.count, disable=None):
             pass
     rate = round(args.count / (time.monotonic() - began), 1)

@@ -246,7 +246,8 @@ LAYOUTS = (
     ),
     Layout(
         "DED",
-        "image + sharp + filtered (the maps), names ending in one number",
+        "image + sharp + filtered (the maps), names ending in one number; one's own pairs too: "
+        "blurry (or blur, image) + sharp (or gt), and maps in defocus",
         "DID-ANet's public data set",
         _own,
         partial(_own, with_maps=False),

@@ -188,7 +188,7 @@ def _check_finite(recipe: Recipe, step: int, what: str, value: float) -> None:
     batch = recipe.plan.batch
     raise AllfocusError(
         f"step {step}: {what} is {value}, on the samples {step * batch} to "
-        f"{(step + 1) * batch - 1}; the last saved state is kept. Lower --lr, or look at the data "
+        f"{(step + 1) * batch - 1}; what was saved before is kept. Lower --lr, or look at the data "
         "around this step"
     )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.pairs import Pair, read_map, read_rgb
+from allfocus.train.pairs import Pair, check_sizes, read_map, read_rgb
 from allfocus.train.photo_samples import turn
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Sample
@@ -93,7 +93,13 @@ class PairSamples(Dataset[Sample]):
         if pair.defocus is not None:
             radius = read_map(pair.defocus, self.max_radius, pair.white)
         planes = [*images, radius]
-        _check_pair(pair, planes, self.side)
+        files = (pair.blurry, pair.sharp or pair.blurry, pair.left, pair.right)
+        named = dict(zip(filter(None, files), images, strict=False))
+        check_sizes(named | ({pair.defocus: radius} if pair.defocus else {}))
+        if min(blurry.shape[:2]) < self.side:
+            raise InputError(
+                f"{pair.blurry}: smaller than the crop of {self.side}; use a smaller --crop"
+            )
         return planes
 
 
@@ -114,15 +120,3 @@ def mirror(rng: np.random.Generator, crop: Image) -> Image:
         crop = crop[:, ::-1]
         crop = crop[..., [*range(6), *range(9, 12), *range(6, 9), *range(12, crop.shape[2])]]
     return np.ascontiguousarray(crop[::-1] if rng.random() < 0.5 else crop)
-
-
-def _check_pair(pair: Pair, images: _Planes, side: int) -> None:
-    sizes = {image.shape[:2] for image in images}
-    names = ", ".join(path.name for path in pair.files)
-    if len(sizes) > 1:
-        raise InputError(
-            f"{names}: sizes differ ({sorted(sizes)}); the pictures and the map of "
-            "a pair must have the same size"
-        )
-    if min(min(size) for size in sizes) < side:
-        raise InputError(f"{pair.blurry}: smaller than the crop of {side}; use a smaller --crop")

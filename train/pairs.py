@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import digits
@@ -63,6 +63,16 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """A picture as uint8 RGB [H, W, 3]; raises InputError where it is damaged or cut short."""
     image = _decode(path, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8, copy=False)
+
+
+def check_sizes(arrays: Mapping[Path, NDArray[Any]]) -> None:
+    """Raise InputError where the files of a pair, [H, W] or [H, W, C], are not of one size."""
+    sizes = {path: f"{array.shape[1]}x{array.shape[0]}" for path, array in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{p.parent.name}/{p.name} {size}" for p, size in sizes.items())
+        raise InputError(
+            f"{next(iter(sizes))}: sizes differ: {listed}; a pair's pictures and map have one size"
+        )
 
 
 def read_map(path: Path, max_radius: float, white: White) -> Image:

@@ -25,6 +25,7 @@ from allfocus.train.synthetic import IN_FOCUS
 EPOCHS = (400, 200, 400)  # DID-ANet's, of stages 1, 2, 3
 EPOCH_SAMPLES = 1012  # the size of DID-ANet's training set: an epoch, whatever the data
 RADIUS = 8.0  # pixels of blur at map value 1 for nets that estimate none
+NO_MAP = "the estimator learnt from no true map"  # what nets with one lose without maps
 _MAKE_MAPS = "make them by `allfocus data make-maps`"
 _LOG = logging.getLogger("allfocus.train")
 _NEVER_NONE = 0.01  # of the learning rate: the lowest that a cosine falls to

@@ -12,10 +12,9 @@ from allfocus.train import losses
 from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
 from allfocus.train.models.didanet import DidANet
-from allfocus.train.recipe import Options, Plan, Recipe, adam
+from allfocus.train.recipe import NO_MAP, Options, Plan, Recipe, adam
 
 MAP, DEBLUR, REEVALUATION = 0.1, 0.9, 0.2  # the paper's lambda 1, 2, 3
-NO_MAP = "the estimator learnt from no true map"
 
 
 class DidanetRecipe(Recipe):

@@ -31,7 +31,7 @@ from allfocus.train.data import Batch
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
 from allfocus.train.models.jdrl_reblur import JdrlReblur
-from allfocus.train.recipe import RADIUS, Options, Plan, Recipe, adam, check_crop, in_focus
+from allfocus.train.recipe import NO_MAP, RADIUS, Options, Plan, Recipe, adam, check_crop, in_focus
 
 MAP = 0.1  # of a map's loss, as in DID-ANet
 FOCUS = 0.02  # of the cross-entropy, which is some five times a map's error
@@ -78,6 +78,8 @@ class PlainRecipe(Recipe):
         detects = isinstance(net, AplDetect)
         self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
         self.needs_sharp = not detects and bool(plan.stage_steps(2))
+        if _estimates(name) and not self._still:  # what is frozen learns from nothing
+            self.without_maps = NO_MAP
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
 
     def prepare(self, step: int) -> None:  # noqa: ARG002

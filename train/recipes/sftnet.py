@@ -15,8 +15,8 @@ from allfocus.train import losses
 from allfocus.train.data import Batch
 from allfocus.train.models.base import Net
 from allfocus.train.models.sftnet import SftNet
-from allfocus.train.recipe import Options, Plan, Recipe, adam
-from allfocus.train.recipes.didanet import NO_MAP, check_third_stage
+from allfocus.train.recipe import NO_MAP, Options, Plan, Recipe, adam
+from allfocus.train.recipes.didanet import check_third_stage
 
 MAP, DEBLUR, WEIGHTED = 0.2, 0.9, 0.1  # the paper's lambda 1, 2, 3
 
