@@ -108,7 +108,7 @@ class Backend(Closing):
         not what the graph takes.
         """
         self.check_open()
-        self._check_names(inputs)
+        self.check_names(inputs)
         for name, array in inputs.items():
             self._check(name, array.shape, array.dtype)
         sizes = {name: layout(name, self.graph.io).size(a.shape) for name, a in inputs.items()}
@@ -176,7 +176,8 @@ class Backend(Closing):
         with self._count:
             self.calls += 1
 
-    def _check_names(self, inputs: Mapping[str, Array]) -> None:
+    def check_names(self, inputs: Mapping[str, Any]) -> None:
+        """Raise InputError where `inputs` are not those of the graph by name."""
         expected = self.graph.signature.inputs
         if set(inputs) == set(expected):
             return

@@ -48,6 +48,7 @@ class Model(Closing):
         Raises InputError for inputs that are missing, unknown, or not of one size.
         """
         with self._faces.one() as face:
+            self._backend.check_names(inputs)
             frames = {n: checked(a, self.graph.io) for n, a in inputs.items() if _is(n, "picture")}
             size = self._size(frames)
             padded = self._backend.size_for(self._with_planes(size, inputs))
@@ -70,7 +71,7 @@ class Model(Closing):
         sizes = {name: form.size(frame) for name, frame in frames.items()}
         if len(set(sizes.values())) == 1:
             return next(iter(sizes.values()))
-        found = ", ".join(f"{name} {size}" for name, size in sizes.items()) or "none"
+        found = ", ".join(f"{name} {size}" for name, size in sizes.items())
         expected = ", ".join(n for n in self.graph.signature.inputs if _is(n, "picture"))
         raise InputError(f"{self.spec.name}: expected {expected} of one size, got {found}")
 

@@ -137,7 +137,7 @@ class TrtBackend(Backend):
         the graph is not one that takes a single picture and gives its sharp version.
         """
         self.check_open()
-        self._check_names({"image": frame})
+        self.check_names({"image": frame})
         with self._turn() as lane:
             given = view(frame, lane.stream)
             sources = frame_planes(self.graph.io, given)

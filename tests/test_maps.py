@@ -168,9 +168,7 @@ def test_pairs_that_cannot_be_done_are_named(
     assert (tmp_path / "defocus" / "0.png").exists()
 
 
-def test_pairs_by_order_alone_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_pairs_by_order_alone_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path)
     for path in sorted((tmp_path / "blurry").iterdir()):
         path.rename(path.with_name(f"x{chr(97 + int(path.stem))}.png"))
