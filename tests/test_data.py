@@ -13,9 +13,11 @@ from allfocus.train.data import Pair, PhotoSamples, batches, find, hold_out, mak
 from allfocus.train.synthetic import Recipe
 
 
-def picture(path: Path, height: int = 40, width: int = 60, seed: int = 0) -> Path:
+def picture(
+    path: Path, height: int = 40, width: int = 60, seed: int = 0, channels: int = 3
+) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
     assert cv2.imwrite(str(path), pixels)
     return path
 
@@ -25,7 +27,8 @@ def ded(folder: Path, count: int = 3, maps: bool = True) -> Path:
         picture(folder / "image" / f"image_{i}.png", seed=i)
         picture(folder / "sharp" / f"sharp_{i}.png", seed=10 + i)
         if maps:
-            picture(folder / "filtered" / f"defocus_filterd_{i}.png", seed=20 + i)
+            name = f"defocus_filterd_{i}.png"
+            picture(folder / "filtered" / name, seed=20 + i, channels=1)
     return folder
 
 
@@ -60,8 +63,9 @@ def test_pairs_are_found_in_the_published_layout(tmp_path: Path) -> None:
 
 
 def test_a_pair_is_cropped_at_one_place(tmp_path: Path) -> None:
-    for name in ("blurry", "sharp", "defocus"):
-        picture(tmp_path / name / "a.png", seed=1)  # the same picture three times
+    for name in ("blurry", "sharp"):
+        picture(tmp_path / name / "a.png", seed=1)  # the same picture twice
+    picture(tmp_path / "defocus" / "a.png", channels=1)
     samples = make_samples(find(tmp_path), 16, 0, Recipe(max_radius=8))
     sample = samples[4]
     np.testing.assert_array_equal(sample.blurry, sample.sharp)
