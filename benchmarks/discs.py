@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -75,10 +75,12 @@ def blurred(name: str, photo: Frame, radius: float, size: Size, seed: int) -> Pa
         cv2.filter2D(light, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.float32
     )
     code = take(np.random.default_rng(seed), light, NOISE, 0.0)
-    radii = np.full(photo.shape[:2], radius, np.float32)
-    pair = Pair(name, np.rint(255 * code).astype(np.uint8), photo, radii, radii)
     upright = photo.shape[0] > photo.shape[1]
-    return pair.cut(Size(size.height, size.width) if upright else size)
+    whole = Pair(name, np.rint(255 * code).astype(np.uint8), photo, None, None)
+    pair = whole.cut(Size(size.height, size.width) if upright else size)
+    radii = np.full(pair.blurry.shape[:2], radius, np.float32)
+    # a copy: a part that is a view would keep the whole picture in memory, at each radius
+    return replace(pair, blurry=pair.blurry.copy(), radius=radii, seen=radii)
 
 
 def measure(found: Mapping[str, Frame], args: argparse.Namespace, machine: Machine) -> Report:
@@ -130,9 +132,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    for model in [*_names(args.model), *_names(args.map_of)]:
+    estimators = _names(args.map_of)
+    for model in dict.fromkeys((*_names(args.model), *estimators)):
         with open_model(model, args.backend, 0) as candidate:
-            _check(candidate, maps=model in _names(args.map_of))
+            _check(candidate, maps=model in estimators)
     report = measure(photos.open_photos(args.photos, args.pictures), args, describe())
     common.deliver(report, text(report), args)
     return DONE

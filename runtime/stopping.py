@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,15 +14,12 @@ def ending_alike() -> Iterator[None]:
     """Within `with`, what else ends a process acts as Ctrl-C does, by KeyboardInterrupt: so what is
     cleaned up then is cleaned up when a scheduler or a closed terminal ends it, too.
     """
-    former = {}
-    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has one
-        if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` wants it
-            former[number] = signal.signal(number, signal.default_int_handler)
+    ends = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}  # Windows has one
+    former = _take_over(ends, signal.default_int_handler)
     try:
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        _give_back(former)
 
 
 class Stop:
@@ -38,14 +35,11 @@ class Stop:
         self._former: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as `nohup` and shells want it
-                self._former[number] = signal.signal(number, self._ask)
+        self._former = _take_over((signal.SIGINT, signal.SIGTERM), self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+        _give_back(self._former)
 
     def _ask(self, *_: object) -> None:
         self.asked = True
@@ -53,3 +47,16 @@ class Stop:
         with suppress(OSError):  # not print: the signal may have come in the middle of one
             os.write(2, self._message.encode())
         self._then()
+
+
+def _take_over(numbers: Iterable[int], handler: Callable[..., object]) -> dict[int, Any]:
+    """Handle these signals, but for those that are ignored, as `nohup` and shells want it; what
+    handled them before.
+    """
+    taken = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in taken}
+
+
+def _give_back(former: dict[int, Any]) -> None:
+    for number, handler in former.items():
+        signal.signal(number, handler or signal.SIG_DFL)

@@ -16,7 +16,7 @@ from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
-from allfocus.train.map_range import Light, bits_of, dark_text, light, too_dark
+from allfocus.train.map_range import Light, bits_of, light
 from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
 from allfocus.train.store import ABOUT, open_store
 
@@ -103,17 +103,17 @@ def _check_photos(photos: list[Path]) -> Part:
 
 def _check(name: str, pairs: list[Pair]) -> Part:
     part = Part(name, len(pairs))
-    lightest: Light | None = None
+    lights = []
     for pair in tqdm(pairs, name, leave=False, disable=None):
         part.maps += pair.defocus is not None
         part.views += pair.left is not None
         try:
-            found = _check_pair(pair, part)
-            lightest = max(filter(None, (lightest, found)), default=None)
+            lights.append(_check_pair(pair, part))
         except InputError as error:
             part.problems.append(str(error))
-    if lightest is not None and too_dark(lightest):
-        part.problems.append(f"{name}: {dark_text(lightest)}")
+    lightest = max(filter(None, lights), default=None)
+    if lightest and lightest.too_dark:
+        part.problems.append(f"{name}: {lightest.text}")
     return part
 
 

@@ -254,6 +254,7 @@ LAYOUTS = (
         _OWN_MAPS,
     ),
 )
+BY_ORDER = "paired by their places in order, since names and numbers differ"
 _COUNTS = {"RealDOF": {50}, "DED": {1012, 100, 1112}}  # pairs that a folder of this name has
 
 
@@ -269,10 +270,7 @@ def _order_note(splits: Splits) -> tuple[str, ...]:
     ordered = [name for name, pairs in splits.items() if any(pair.by_order for pair in pairs)]
     if not ordered:
         return ()
-    return (
-        f"paired by their places in order, since names and numbers differ: {', '.join(ordered)}; "
-        "right only where none is missing",
-    )
+    return (f"{BY_ORDER}: {', '.join(ordered)}; right only where none is missing",)
 
 
 def _measured(found: Found) -> Found:

@@ -116,7 +116,6 @@ def draw_layers(
     """
     near, far = float(disparity.max()), float(disparity.min())
     focus = rng.uniform(far, near)
-    widest = max(near - focus, focus - far)
-    widest = max(widest, _LEAST_SHARE * span)
+    widest = max(near - focus, focus - far, _LEAST_SHARE * span)
     strength = 0.0 if math.isclose(near, far) else largest / widest
     return layers_of(picture, disparity, focus, strength)

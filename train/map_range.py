@@ -30,6 +30,19 @@ class Light(NamedTuple):
     said: str
     bits: int
 
+    @property
+    def too_dark(self) -> bool:
+        """Whether maps of which this is the lightest are in some other range."""
+        return self.share < 1
+
+    @property
+    def text(self) -> str:
+        """What is wrong with such maps, and what was expected."""
+        return (
+            f"the maps' largest {self.said}; expected white where the blur is the model's "
+            "max_radius, or 16 bits in 1/256 pixel"
+        )
+
 
 def check_range(pairs: Iterable[Pair]) -> None:
     """Raise InputError where no map of all gets light, or warn where they have 16 bits; the first
@@ -37,25 +50,23 @@ def check_range(pairs: Iterable[Pair]) -> None:
 
     What cannot be read is named by whoever reads it.
     """
-    lightest, first = None, None
+    found: list[tuple[Light, Path]] = []
     for pair in pairs:
         if pair.defocus is None:
             continue
-        first = first or pair.defocus
         try:
             plane = read_map(pair.defocus, _WHITE, pair.white)
         except InputError:
             continue
-        found = light(plane, pair, bits_of(pair.defocus))
-        lightest = max(lightest or found, found)
-        if not too_dark(lightest):
+        found.append((light(plane, pair, bits_of(pair.defocus)), pair.defocus.parent))
+        if not found[-1][0].too_dark:
             return
-    if first is None or lightest is None:
+    if not found:
         return
-    said = f"{first.parent}: {dark_text(lightest)}"
+    lightest, folder = max(each for each, _ in found), found[0][1]
     if lightest.bits == 8:
-        raise InputError(said)
-    _LOG.warning("%s", said)
+        raise InputError(f"{folder}: {lightest.text}")
+    _LOG.warning("%s: %s", folder, lightest.text)
 
 
 def light(plane: Image, pair: Pair, bits: int) -> Light:
@@ -64,19 +75,6 @@ def light(plane: Image, pair: Pair, bits: int) -> Light:
     if bits != 8:
         return Light(largest / _SHORT, f"radius is {largest:.2f} pixels, read from 16 bits", bits)
     return Light(largest / _DARK, f"value is {largest:.0f} of 255", bits)
-
-
-def too_dark(lightest: Light | None) -> bool:
-    """Whether maps of which this is the lightest are in some other range; not where none is."""
-    return lightest is not None and lightest.share < 1
-
-
-def dark_text(lightest: Light) -> str:
-    """What is wrong with them, and what was expected."""
-    return (
-        f"the maps' largest {lightest.said}; expected white where the blur is the model's "
-        "max_radius, or 16 bits in 1/256 pixel"
-    )
 
 
 def bits_of(path: Path) -> int:

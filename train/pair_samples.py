@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,22 +86,20 @@ class PairSamples(Dataset[Sample]):
 
         As they are in the files: only a crop of them is worth converting.
         """
-        blurry = read_rgb(pair.blurry)
-        images: _Planes = [blurry, blurry if pair.sharp is None else read_rgb(pair.sharp)]
-        if self.has_views and pair.left and pair.right:
-            images += [read_rgb(pair.left), read_rgb(pair.right)]
-        radius = np.zeros(blurry.shape[:2], np.float32)
+        views = (pair.left, pair.right) if self.has_views else ()
+        pictures = [path for path in (pair.blurry, pair.sharp or pair.blurry, *views) if path]
+        read: dict[Path, NDArray[Any]] = {path: read_rgb(path) for path in dict.fromkeys(pictures)}
+        planes = [read[path] for path in pictures]
+        size = planes[0].shape[:2]
+        radius = np.zeros(size, np.float32)
         if pair.defocus is not None:
-            radius = read_map(pair.defocus, self.max_radius, pair.white)
-        planes = [*images, radius]
-        files = (pair.blurry, pair.sharp or pair.blurry, pair.left, pair.right)
-        named = dict(zip(filter(None, files), images, strict=False))
-        check_sizes(named | ({pair.defocus: radius} if pair.defocus else {}))
-        if min(blurry.shape[:2]) < self.side:
+            radius = read[pair.defocus] = read_map(pair.defocus, self.max_radius, pair.white)
+        check_sizes(read)
+        if min(size) < self.side:
             raise InputError(
                 f"{pair.blurry}: smaller than the crop of {self.side}; use a smaller --crop"
             )
-        return planes
+        return [*planes, radius]
 
 
 def _stacked(planes: _Planes) -> Image:

@@ -106,13 +106,12 @@ def _grey(path: Path, image: NDArray[Any]) -> NDArray[Any]:
     """The one plane of a map; what differs in JPEG alone is grey too. InputError for colours."""
     if image.ndim == 2:
         return image
-    plane, colors = image[..., 0], image[..., :3].astype(np.float32)
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
-    if np.ptp(colors, axis=2).max() > _GREY * white:
+    if np.ptp(image[..., :3], axis=2).max() > _GREY * white:
         raise InputError(
             f"{path}: a map in colours; expected grey, white where the blur is largest"
         )
-    return np.asarray(plane)
+    return np.asarray(image[..., 0])
 
 
 def _decode(path: Path, flags: int) -> NDArray[Any]:

@@ -121,8 +121,9 @@ class PhotoSamples(Dataset[Sample]):
         photo = self.photos[int(rng.integers(len(self.photos)))]
         if self.recipe.soft_share and rng.random() < self.recipe.soft_share:
             place = _draw_place(rng, photo, int(side / rng.uniform(1, _SOFTEST)), 1.0)
-            return _scaled(place.cut(photo), side)
-        return _scaled(_draw_place(rng, photo, side).cut(photo), side).astype(np.uint8, copy=False)
+        else:
+            place = _draw_place(rng, photo, side)
+        return _scaled(place.cut(photo), side)
 
 
 def _check_memory(photos: list[NDArray[np.uint8]], count: int) -> None:

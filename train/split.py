@@ -24,6 +24,7 @@ from allfocus.train.data import (
     hold_out,
     make_samples,
 )
+from allfocus.train.datasets import BY_ORDER
 from allfocus.train.disparity import companion
 from allfocus.train.map_range import check_range
 from allfocus.train.recipe import Recipe
@@ -85,9 +86,7 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
 def _tell_order(folder: Path, items: Items) -> None:
     if any(isinstance(item, Pair) and item.by_order for item in items):
         _LOG.warning(
-            "%s: names and numbers of its files differ, so they were paired by their places in "
-            "order; right only where none is missing: see `allfocus data check`",
-            folder,
+            "%s: %s; right only where none is missing: see `allfocus data check`", folder, BY_ORDER
         )
 
 
