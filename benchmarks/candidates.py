@@ -110,12 +110,13 @@ def open_model(
     label: str | None = None,
     *,
     skip: Choice = AUTO,
+    ensemble: int = 1,
     precision: Wanted | None = None,
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
-    It is called `label` or, without one, by its name or its file's. `skip` is that of
-    `allfocus.load`; a model that makes no picture leaves out nothing. `precision` None: see
+    It is called `label` or, without one, by its name or its file's. `skip` and `ensemble` are those
+    of `allfocus.load`; a model that makes no picture knows neither. `precision` None: see
     `reproducible`. Raises UsageError for one that takes something else than one picture, and what
     loading raises.
     """
@@ -129,7 +130,13 @@ def open_model(
         )
     if signature.deblurs:
         with allfocus.load(
-            model, backend=backend, precision=exact, color="rgb", threads=threads, skip=skip
+            model,
+            backend=backend,
+            precision=exact,
+            color="rgb",
+            threads=threads,
+            skip=skip,
+            ensemble=ensemble,
         ) as deblur:
             yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
     else:

@@ -257,6 +257,7 @@ class _TradeRow:
     model: str
     engine: str
     precision: str
+    passes: int
     times_as_fast: Stats
     psnr_db: float | None
 
@@ -274,7 +275,7 @@ class _Trade:
     def figures(self) -> Iterable[tuple[str, Figure]]:
         for row in self.rows:
             if row.psnr_db is not None:  # eager PyTorch, that all are held against, is not judged
-                name = f"{row.model}, {row.engine}, {row.precision}"
+                name = f"{row.model}, {row.engine}, {row.precision}, {row.passes} passes"
                 yield f"{name}: speed of eager PyTorch", Ratio(row.times_as_fast, "higher")
                 yield f"{name}: PSNR", Score(row.psnr_db, "dB", 0.05)
 
@@ -289,7 +290,7 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/quality/1": _Quality,
     "allfocus/trust/1": _Trust,
     "allfocus/ratios/1": _Ratios,
-    "allfocus/trade/2": _Trade,
+    "allfocus/trade/3": _Trade,
 }
 
 

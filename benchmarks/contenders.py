@@ -36,8 +36,8 @@ _LABELS = {
 class Recipe:
     """How to open a contender.
 
-    `runtime`: `model` is a name or an artefact's path; `backend`, `precision` and `skip` are as
-    `allfocus.load` takes them.
+    `runtime`: `model` is a name or an artefact's path; `backend`, `precision`, `skip` and
+    `ensemble` are as `allfocus.load` takes them.
     `pytorch`: `model` is a name, `backend` a torch device, "cpu" or "cuda", `way` one of
     `pytorch.KINDS`, `weights` as `allfocus export` takes them.
     `classical`: `model` and `backend` as for `runtime`, whose map `baseline` works under.
@@ -49,6 +49,7 @@ class Recipe:
     threads: int
     precision: Wanted = "auto"
     skip: Choice = OFF
+    ensemble: int = 1
     way: Way = "eager"
     weights: str = ""
     baseline: str = ""
@@ -97,6 +98,7 @@ def opened(recipe: Recipe) -> Iterator[Contender]:
             precision=recipe.precision,
             threads=recipe.threads,
             skip=recipe.skip,
+            ensemble=recipe.ensemble,
         ) as deblur:
             label = f"{_LABELS[deblur.backend]}, {deblur.precision}"
             yield _loaded(deblur, deblur, label, "runtime")

@@ -30,6 +30,8 @@ from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime import skip as skips
 from allfocus.runtime.catalogue import BASELINES
 from allfocus.runtime.command import DONE, positive, script
+from allfocus.runtime.ensemble import COUNTS
+from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
@@ -91,9 +93,11 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
             f"--by-radius: {data.name} has no maps (`defocus/` or `filtered/`) to tell radii by"
         )
     skipped = f"what is in focus: --skip {args.skip}, where the usual choice is {AUTO}"
+    turned = f"models: the mean of {args.ensemble} passes of each picture, turned"
     optional = (
         *((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing)),
         (skipped, args.skip != AUTO),
+        (turned, args.ensemble != 1),
     )
     return notes + [note for note, wanted in optional if wanted]
 
@@ -151,8 +155,15 @@ def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
 
 
 def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Opener:
-    threads, precision = args.threads or 0, args.precision
-    return open_model(model, args.backend, threads, label, skip=args.skip, precision=precision)
+    return open_model(
+        model,
+        args.backend,
+        args.threads or 0,
+        label,
+        skip=args.skip,
+        ensemble=args.ensemble,
+        precision=args.precision,
+    )
 
 
 def _check_detects(candidate: Candidate, pair: Pair) -> None:
@@ -210,6 +221,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("auto", *PRECISIONS), help=text)
     add("--threads", type=positive, help="CPU threads (all there are)")
     add("--skip", type=skips.argument, default=AUTO, help=skips.HELP)
+    add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="also write JSON, Markdown, a sheet of crops")
 

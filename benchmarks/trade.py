@@ -40,7 +40,7 @@ from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Precision, Size
 
-TRADE = "allfocus/trade/2"
+TRADE = "allfocus/trade/3"
 MODELS = (
     *("didanet", "didanet-lite", "didanet-nano"),
     *("jdrl-unet-lite", "defocusgan-lite", "sftnet-lite", "apl-lite"),
@@ -53,6 +53,7 @@ WAYS: tuple[tuple[str, Precision], ...] = (
     ("cpu", "int8"),
     ("openvino", "int8"),
 )
+ENSEMBLES = {"didanet-lite": (2, 4, 8)}  # passes of a self-ensemble, in the last of WAYS
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
@@ -60,11 +61,13 @@ _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model in one engine and precision. The time is a median; ratios are of single rounds."""
+    """One model in one engine and precision, of so many passes of a self-ensemble. The time is a
+    median; ratios are of single rounds."""
 
     model: str
     engine: str
     precision: str
+    passes: int
     milliseconds: float
     times_as_fast: Stats  # as eager PyTorch's `didanet`
     psnr_db: float | None  # None: not judged, being what fp32 is
@@ -73,10 +76,11 @@ class Row:
     @property
     def name(self) -> str:
         """For the table."""
-        return f"{self.engine}, {self.precision}"
+        several = f", {self.passes} passes" if self.passes > 1 else ""
+        return f"{self.engine}, {self.precision}{several}"
 
 
-Key = tuple[str, str, Precision]  # model, backend ("" for eager PyTorch), precision
+Key = tuple[str, str, Precision, int]  # model, backend ("": eager PyTorch), precision, passes
 
 
 def measure(
@@ -197,18 +201,28 @@ def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> d
     threads = available_cpus()
     weights = str(packaged_weights(YARDSTICK))
     eager = Recipe(kind="pytorch", model=YARDSTICK, backend="cpu", threads=threads, weights=weights)
-    field: dict[Key, Contender] = {(YARDSTICK, "", "fp32"): stack.enter_context(opened(eager))}
+    field: dict[Key, Contender] = {(YARDSTICK, "", "fp32", 1): stack.enter_context(opened(eager))}
     for model in models:
-        for backend, precision in WAYS:
+        for backend, precision, passes in _ways(model):
             recipe = Recipe(
-                kind="runtime", model=model, backend=backend, threads=threads, precision=precision
+                kind="runtime",
+                model=model,
+                backend=backend,
+                threads=threads,
+                precision=precision,
+                ensemble=passes,
             )
             try:
-                field[model, backend, precision] = stack.enter_context(opened(recipe))
+                field[model, backend, precision, passes] = stack.enter_context(opened(recipe))
             except AllfocusError as error:
                 folder = f"{packaged_onnx(model).parent}{os.sep}"  # no reader's business
                 skipped[f"{model}, {recipe.label}"] = str(error).replace(folder, "")
     return field
+
+
+def _ways(model: str) -> list[tuple[str, Precision, int]]:
+    several = [(*WAYS[-1], passes) for passes in ENSEMBLES.get(model, ())]
+    return [*((*way, 1) for way in WAYS), *several]
 
 
 def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[Key, list[float]]:
@@ -224,8 +238,8 @@ def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[K
 
 def _quality(key: Key, data: DataSet) -> float:
     """Mean PSNR in dB of a model in an engine."""
-    model, backend, precision = key
-    with open_model(model, backend, 0, precision=precision) as candidate:
+    model, backend, precision, passes = key
+    with open_model(model, backend, 0, ensemble=passes, precision=precision) as candidate:
         row = judge(candidate, data, Settings(), lambda *_: None)
     assert row.similarity is not None
     return row.similarity.psnr_db
@@ -237,14 +251,15 @@ def _row(
     times: dict[Key, list[float]],
     quality: dict[Key, float],
 ) -> Row:
-    model, _, precision = key
-    yard = times[YARDSTICK, "", "fp32"]
+    model, _, precision, passes = key
+    yard = times[YARDSTICK, "", "fp32", 1]
     ratios = [theirs / ours for theirs, ours in zip(yard, times[key], strict=True)]
-    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32"))
+    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32", 1))
     return Row(
         model=model,
         engine=contender.label.rpartition(", ")[0],
         precision=precision,
+        passes=passes,
         milliseconds=median(times[key]),
         times_as_fast=common.stats(ratios),
         psnr_db=psnr,

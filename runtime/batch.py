@@ -39,6 +39,7 @@ class Settings:
     skip: Choice
     check: bool
     fallback: float | None
+    ensemble: int
     quality: int | None
     max_pixels: int
     threads: int = 0

@@ -106,6 +106,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         skip=args.skip,
         check=args.check,
         fallback=args.fallback,
+        ensemble=args.ensemble,
         quality=args.quality,
         max_pixels=args.max_pixels,
         threads=args.threads,

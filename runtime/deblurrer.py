@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
+from allfocus.runtime.ensemble import Turned, turns
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Direct, Flow, Phased, check_room
 from allfocus.runtime.form import form_of
@@ -92,9 +94,11 @@ class Deblurrer(Closing):
         coarse_map: bool = False,
         checker: Backend | None = None,
         fallback: float | None = None,
+        ensemble: int = 1,
         parent: Deblurrer | None = None,
     ) -> None:
         skip, fallback = check_skip(skip), check_fallback(fallback)
+        self._ways = turns(ensemble)
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
@@ -102,6 +106,7 @@ class Deblurrer(Closing):
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
+        self.ensemble = ensemble
         self._skip = skip_for(skip, backend.spec, backend.graph.signature)
         self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
@@ -168,9 +173,9 @@ class Deblurrer(Closing):
         """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
 
         `skip` as in `load`. `coarse_map`: the map is estimated on the frame at half its size, at a
-        quarter of the cost, and less exactly. Outputs are not checked. It takes no memory of its
-        own for the model, and ends with the one it comes from. Raises UsageError where there are no
-        files of the two phases.
+        quarter of the cost, and less exactly. Outputs are not checked, and of one pass each. It
+        takes no memory of its own for the model, and ends with the one it comes from. Raises
+        UsageError where there are no files of the two phases.
         """
         if self._phases is None:
             raise UsageError(
@@ -203,7 +208,7 @@ class Deblurrer(Closing):
         form = form_of("image", self.graph.io)
         image = form.opened(given)
         size = form.size(image)
-        flow = self._flow(size, lane)
+        flow = self._whole_flow(size, lane)
         judge = lane.checker if self._checker is not None else None
         check_room(flow.frames(size) + (judge.frames(size) if judge else []))
         drawn = flow.draw(image, clock)
@@ -238,6 +243,13 @@ class Deblurrer(Closing):
             color: Color = "rgb" if self.graph.io in YUV else self.color
             checker = Checker(self._stage(self._checker, color=color), self.graph)
         return _Lane(Direct(self._stage(self._backend)), checker)
+
+    def _whole_flow(self, size: Size, lane: _Lane) -> Flow:
+        """All that is done to a frame."""
+        if len(self._ways) == 1:
+            return self._flow(size, lane)
+        form = form_of("image", self.graph.io)
+        return Turned(self._ways, partial(self._flow, lane=lane), form)
 
     def _flow(self, size: Size, lane: _Lane) -> Flow:
         """Two graphs where parts are left out, or where one would have to be cut to pieces."""
@@ -276,6 +288,11 @@ class Deblurrer(Closing):
         return [backend for backend in given if backend is not None]
 
     def _on_device(self, frame: Any, lane: _Lane) -> Result:
+        if len(self._ways) > 1:
+            raise InputError(
+                f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "
+                "it; give frames from host memory, or load without it"
+            )
         if self._asked_to_skip or self._coarse_map:
             raise InputError(
                 "frame on a GPU: it passes its engine as a whole, with nothing left out and no "

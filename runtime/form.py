@@ -18,6 +18,7 @@ from allfocus.runtime.frame import from_color, to_color
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import YUV, Io, Size
 from allfocus.runtime.tiling import Tile, Window, blended
+from allfocus.runtime.turn import Turn
 from allfocus.runtime.ycbcr import P010_STEP
 
 
@@ -92,6 +93,15 @@ class Form(ABC):
         for (target, _), (source, _) in zip(self.parts(out), self.parts(image), strict=True):
             extent = (target.shape[1], target.shape[0])
             target[...] = cv2.resize(source, extent, interpolation=cv2.INTER_AREA)
+        return out
+
+    def turned(self, image: Array, turn: Turn) -> Array:
+        """`image` laid as `turn` says; itself where that is how it lies."""
+        if turn == Turn():
+            return image
+        out = self.empty(turn.of_size(self.size(image)), image)
+        for (target, _), (source, _) in zip(self.parts(out), self.parts(image), strict=True):
+            target[...] = turn.of(source)
         return out
 
     def blended(self, part: Array, under: Array, weight: Array) -> Array:

@@ -12,6 +12,7 @@ from allfocus.runtime import skip as skips
 from allfocus.runtime.backend import Backend, Options, is_whole
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
+from allfocus.runtime.ensemble import turns
 from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
 from allfocus.runtime.memory import Allowance, parse_bytes
 from allfocus.runtime.model import Model
@@ -38,6 +39,7 @@ def load(
     skip: Choice = AUTO,
     check: bool = False,
     fallback: float | None = None,
+    ensemble: int = 1,
     canary: bool = True,
 ) -> Deblurrer:
     """Load a model and return the object that deblurs frames.
@@ -73,6 +75,8 @@ def load(
     `Result.trust`. It takes two to three times as long as didanet-lite.
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
     more the less it is trusted; outputs are checked then.
+    `ensemble`: 2, 4 or 8 deblur each frame turned too, and give the mean: better, and that many
+    times as long; see `runtime.ensemble`. Not of frames in GPU memory.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
@@ -84,6 +88,7 @@ def load(
     _check_io(model, io)
     _check_deblurs(model)
     skip, fallback = skips.check(skip), check_fallback(fallback)
+    turns(ensemble)  # refused before anything is opened
     limit = None if memory is None else parse_bytes(memory)
     options = Options(
         device=device,
@@ -116,6 +121,7 @@ def load(
             skip=skip,
             checker=checker,
             fallback=fallback,
+            ensemble=ensemble,
         )
         stack.pop_all()  # they are the Deblurrer's now
     return deblur

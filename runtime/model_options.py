@@ -8,6 +8,8 @@ from typing import Any
 from allfocus.runtime import skip as skips
 from allfocus.runtime import trust as trusts
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer
+from allfocus.runtime.ensemble import COUNTS
+from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.load import load
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.spec import PRECISIONS, Io
@@ -27,6 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
     add("--check", action="store_true", help="blur outputs again, and compare with their inputs")
     fallback = "let the input show through where the output is trusted less, 0 to 1 (not)"
+    add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
     add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
 
 
@@ -46,4 +49,5 @@ def opened(asked: Any, io: Io | None = None) -> Deblurrer:
         skip=asked.skip,
         check=asked.check,
         fallback=asked.fallback,
+        ensemble=asked.ensemble,
     )

@@ -17,6 +17,7 @@ SETTINGS = Settings(
     skip="auto",
     check=False,
     fallback=None,
+    ensemble=1,
     quality=None,
     max_pixels=10**7,
     threads=1,

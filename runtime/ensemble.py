@@ -1,0 +1,88 @@
+"""Self-ensemble: a picture is deblurred as it lies and turned, and the mean is taken.
+
+Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016; the
+"+" behind names in EDSR's and many later tables. What a net gets wrong depends on how a picture
+lies, and some of it cancels. It takes as many times as long; a quarter turn brings most of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from allfocus.runtime.backend import Array, is_whole
+from allfocus.runtime.clock import Clock
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.flows import Drawn, Flow
+from allfocus.runtime.form import COLOUR, Form
+from allfocus.runtime.spec import Size
+from allfocus.runtime.stage import Stage
+from allfocus.runtime.turn import Turn
+
+COUNTS = (1, 2, 4, 8)
+HELP = "2, 4 or 8: deblur each turned too, and take the mean; as many times as long (%(default)s)"
+_ALL = tuple(Turn(quarters, mirrored) for mirrored in (False, True) for quarters in range(4))
+
+
+def turns(count: Any) -> tuple[Turn, ...]:
+    """How a picture is laid: 1, as it is; 2, by a quarter turn too; 4, by each; 8, mirrored too.
+
+    Raises UsageError for another number.
+    """
+    if not is_whole(count, 1) or count not in COUNTS:
+        raise UsageError(f"ensemble: expected one of {COUNTS}, got {count!r}")
+    return _ALL[:count]
+
+
+class Turned(Flow):
+    """The mean of what `flow`, which there is for each size, makes of a picture laid in each way.
+
+    As the flow cuts tiles for the size, a graph for one size does turned pictures in tiles.
+    """
+
+    def __init__(self, ways: Sequence[Turn], flow: Callable[[Size], Flow], form: Form) -> None:
+        self._ways = ways
+        self._flow = flow
+        self._form = form
+
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow."""
+        sizes = dict.fromkeys(way.of_size(size) for way in self._ways)
+        return [frame for each in sizes for frame in self._flow(each).frames(each)]
+
+    def draw(self, image: Array, clock: Clock) -> Drawn:
+        """See Flow."""
+        sums: dict[str, Array] = {}
+        first, skipped = None, 0.0
+        for way in self._ways:
+            given = self._form.turned(image, way)
+            drawn = self._flow(self._form.size(given)).draw(given, clock)
+            first = drawn.sharp if first is None else first
+            skipped += drawn.skipped
+            for name, array in self._laid_back(drawn, way.inverse).items():
+                if name in sums:  # one after the other: eight of a large picture are too many
+                    sums[name] += array
+                else:
+                    sums[name] = array.astype(np.float32)
+            clock.lap("post")
+        means = {name: total / np.float32(len(self._ways)) for name, total in sums.items()}
+        assert first is not None
+        means["sharp"] = _near(first, means["sharp"], self._form.step)
+        return Drawn(**means, skipped=skipped / len(self._ways))
+
+    def _laid_back(self, drawn: Drawn, back: Turn) -> dict[str, Array]:
+        """The picture, and the planes that there are, by name."""
+        found = {"sharp": self._form.turned(drawn.sharp, back)}
+        for name, plane in (("defocus", drawn.defocus), ("focus", drawn.focus)):
+            if plane is not None:
+                found[name] = COLOUR.turned(np.asarray(plane, np.float32), back)
+        return found
+
+
+def _near(picture: Array, mean: Array, step: int) -> Array:
+    """The mean in the type of `picture`, as it lies; whole numbers are whole `step`s from its."""
+    if picture.dtype == np.float32:
+        return mean
+    return np.asarray(picture + step * np.rint((mean - picture) / step), picture.dtype)
