@@ -23,12 +23,12 @@ _MISNAMED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errn
 
 
 @contextmanager
-def publish(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def publish(path: Path, *, durable: bool = False, option: str = "--out") -> Iterator[Path]:
     """Yield a temporary file beside `path`; rename it to `path` at the end, or remove it.
 
     `durable`: it is forced to the disk first, so that a machine that dies leaves a whole file, the
     former or the new, and an error that a disk tells only then is told. That takes some 10 ms: too
-    long for each of many pictures.
+    long for each of many pictures. `option` of the command says where `path` is.
 
     Raises AllfocusError where the folder cannot be written or the disk is full; then, and on any
     other error or Ctrl-C, nothing half-written stays and a former `path` is left as it was.
@@ -50,7 +50,7 @@ def publish(path: Path, *, durable: bool = False) -> Iterator[Path]:
             with suppress(OSError):  # some file systems refuse it for folders
                 sync(path.absolute().parent)
     except OSError as error:
-        advice = f"{_remedy(error)}, or choose another place with --out"
+        advice = f"{_remedy(error)}, or choose another place with {option}"
         raise AllfocusError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         if temporary is not None:
@@ -89,12 +89,12 @@ def writing(path: Path, advice: str) -> Iterator[None]:
         raise AllfocusError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
 
 
-def check_folder(out: Path) -> None:
-    """Raise UsageError where the folder `--out` is, or would lie in, a file."""
+def check_folder(out: Path, option: str = "--out") -> None:
+    """Raise UsageError where the folder of `option` is, or would lie in, a file."""
     above = next(path for path in (out, *out.parents) if path.exists())
     if not above.is_dir():
         raise UsageError(
-            f"--out {out}: {above} is a file, where a folder was expected; give another --out"
+            f"{option} {out}: {above} is a file, where a folder was expected; give another {option}"
         )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from allfocus.runtime.errors import InputError
 from allfocus.train.datasets import LAYOUTS, Use, recognise
+from allfocus.train.decoded import Decoded
 from allfocus.train.pair_samples import PairSamples
 from allfocus.train.pairs import Pair, list_images, read_rgb
 from allfocus.train.photo_samples import PhotoSamples
@@ -117,12 +118,13 @@ def make_samples(
     *,
     white: float | None = None,
     skips: Skips | None = None,
+    decoded: Decoded | None = None,
 ) -> Samples:
     """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs.
 
     White in a pair's map of 8 bits is `white` pixels, the recipe's `max_radius` where none is
-    given. Pairs have dual-pixel views only where the recipe has. What cannot be read is counted in
-    `skips`, or by itself.
+    given. Pairs have dual-pixel views only where the recipe has, and are kept in `decoded`. What
+    cannot be read is counted in `skips`, or by itself.
     """
     rendered = [item for item in items if isinstance(item, Rendered)]
     if rendered:
@@ -130,7 +132,7 @@ def make_samples(
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
         radius = white or recipe.max_radius
-        return PairSamples(pairs, side, seed, radius, skips, views=recipe.views)
+        return PairSamples(pairs, side, seed, radius, skips, views=recipe.views, decoded=decoded)
     photos = [i for i in items if isinstance(i, Path) and i != DEAD_LEAVES]
     return PhotoSamples(photos, side, seed, recipe, skips)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.pairs import Pair, check_sizes, read_map, read_rgb
+from allfocus.train.decoded import Decoded
+from allfocus.train.pairs import Pair, White, check_sizes, read_map, read_rgb
 from allfocus.train.photo_samples import turn
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Sample
@@ -25,6 +27,7 @@ class PairSamples(Dataset[Sample]):
     Data sets for detection have no sharp pictures: `has_sharp` is False, `sharp` the blurry one. A
     pair that cannot be read is left out with a warning, and counted in `skips`, or else by itself;
     raises InputError where over 1 % are. Without `views` those that are there are not read.
+    `decoded` keeps what was read.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class PairSamples(Dataset[Sample]):
         skips: Skips | None = None,
         *,
         views: bool = True,
+        decoded: Decoded | None = None,
     ) -> None:
         self.pairs, self.side, self.seed, self.max_radius = pairs, side, seed, max_radius
         self.has_map = all(p.defocus is not None for p in pairs)
         self.has_sharp = all(p.sharp is not None for p in pairs)
         self.has_views = views and all(p.left and p.right for p in pairs)
         self.skips = skips or Skips(len(pairs))
+        self._decoded = decoded or Decoded()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -88,18 +93,25 @@ class PairSamples(Dataset[Sample]):
         """
         views = (pair.left, pair.right) if self.has_views else ()
         pictures = [path for path in (pair.blurry, pair.sharp or pair.blurry, *views) if path]
-        read: dict[Path, NDArray[Any]] = {path: read_rgb(path) for path in dict.fromkeys(pictures)}
+        read = {path: self._picture(path) for path in dict.fromkeys(pictures)}
         planes = [read[path] for path in pictures]
         size = planes[0].shape[:2]
         radius = np.zeros(size, np.float32)
         if pair.defocus is not None:
-            radius = read[pair.defocus] = read_map(pair.defocus, self.max_radius, pair.white)
+            radius = read[pair.defocus] = self._map(pair.defocus, pair.white)
         check_sizes(read)
         if min(size) < self.side:
             raise InputError(
                 f"{pair.blurry}: smaller than the crop of {self.side}; use a smaller --crop"
             )
         return [*planes, radius]
+
+    def _picture(self, path: Path) -> NDArray[Any]:
+        return self._decoded.read(path, partial(read_rgb, path))
+
+    def _map(self, path: Path, white: White) -> NDArray[Any]:
+        read = partial(read_map, path, self.max_radius, white)
+        return self._decoded.read(path, read, f"map, {self.max_radius} at {white}")
 
 
 def _stacked(planes: _Planes) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from allfocus.train.data import (
     make_samples,
 )
 from allfocus.train.datasets import BY_ORDER
+from allfocus.train.decoded import Decoded
 from allfocus.train.disparity import companion
 from allfocus.train.map_range import check_range
 from allfocus.train.recipe import Recipe
@@ -51,8 +53,12 @@ class Split:
     held_files: set[Path]
 
 
-def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
+def open_split(
+    data: Path, val: Path | None, recipe: Recipe, decoded: Decoded | None = None
+) -> Split:
     """The pictures of `data`, and those of `val` or else one scene in ten, for `recipe`.
+
+    Pairs are kept in `decoded`.
 
     Raises UsageError where they lack what the recipe learns from or `val` is not apart from `data`,
     InputError where nothing can be read, or over 1 % of a folder cannot.
@@ -70,9 +76,10 @@ def open_split(data: Path, val: Path | None, recipe: Recipe) -> Split:
     else:
         (items, held), side = hold_out_scenes(items), plan.crop
         held_skips = skips.part(len(items))
-    trained = _made(items, plan.crop, plan.seed, recipe, skips)
+    made = partial(_made, recipe=recipe, decoded=decoded)
+    trained = made(items, plan.crop, plan.seed, skips=skips)
     samples = Tinted(trained, plan.tints, plan.seed)
-    held_out = _made(held, side, plan.seed + 1, recipe, held_skips)
+    held_out = made(held, side, plan.seed + 1, skips=held_skips)
     recipe.check_data(str(data), has_map=samples.has_map, has_sharp=samples.has_sharp)
     recipe.go_without(str(data), has_map=samples.has_map)
     if val:
@@ -90,11 +97,15 @@ def _tell_order(folder: Path, items: Items) -> None:
         )
 
 
-def _made(items: Items, side: int, seed: int, recipe: Recipe, skips: Skips) -> Samples:
+def _made(
+    items: Items, side: int, seed: int, *, recipe: Recipe, skips: Skips, decoded: Decoded | None
+) -> Samples:
     """What `recipe` learns from: photos are blurred by everything that the generator has."""
     drawn = rich(recipe.blur, views=recipe.views, misaligned=recipe.misaligned)
     # White in maps of files is what a batch's map is divided by.
-    return make_samples(items, side, seed, drawn, white=recipe.max_radius, skips=skips)
+    return make_samples(
+        items, side, seed, drawn, white=recipe.max_radius, skips=skips, decoded=decoded
+    )
 
 
 def hold_out_scenes(items: Items) -> tuple[Items, Items]:

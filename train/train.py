@@ -46,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plain: what the net gives is compared with the truth, in one stage",
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of photos or pairs")
+    cache = "folder in which pairs are kept decoded: 3 bytes a pixel of each picture, 4 of a map"
+    parser.add_argument("--cache", type=Path, help=cache)
     tints = "share of the samples that get other colours and tones (none)"
     parser.add_argument("--tints", type=float, help=tints)
     parser.add_argument("--val", type=Path, help="folder to validate on; default: one scene in ten")
@@ -147,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
 
     args.out = args.out or Path("runs") / args.model
     check_folder(args.out)
+    if args.cache is not None:
+        check_folder(args.cache, "--cache")
     device = pick_device(args.device)
     torch.manual_seed(args.seed)
     net, start = _start(args)
@@ -169,10 +173,11 @@ def _train(
     args: argparse.Namespace, recipe: Recipe, start: str, device: torch.device
 ) -> dict[str, object]:
     """Train, validate, and write weights and report; the report."""
+    from allfocus.train.decoded import Decoded
     from allfocus.train.loop import fit
     from allfocus.train.split import open_split
 
-    split = open_split(args.data, args.val, recipe)
+    split = open_split(args.data, args.val, recipe, Decoded(args.cache))
     taken = fit(
         recipe,
         split.samples,
