@@ -43,6 +43,8 @@ def but(cases: list[Any], slow: list[Any]) -> list[Any]:
 
 PHASES = [(name, phase) for name in TINY for phase in MODELS[name].signatures]
 CUT = [(name, phase) for name, phase in PHASES if name in (LARGE, TWIN) and phase != "whole"]
+# What a second phase adds to an engine is a map as an input, which one model's shows.
+PARTS = [(name, phase) for name, phase in PHASES if phase != "whole" and name != "sftnet-tiny"]
 SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
@@ -59,7 +61,7 @@ def test_a_phase_of_any_size_computes_what_the_net_does(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(("name", "phase"), but(PHASES, CUT))
+@pytest.mark.parametrize(("name", "phase"), but(PHASES, PARTS))
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, tmp_path: Path
 ) -> None:

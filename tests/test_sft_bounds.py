@@ -37,7 +37,8 @@ def guarded(tensor: Tensor) -> Tensor:
 
 def cases() -> list[Case]:
     sizes = [*sft_cases.shapes_around(4), Case(channels=70, height=9, width=12)]
-    forms = product((False, True), repeat=4)
+    # Half of the combinations, in which every three choices meet in all ways.
+    forms = [form for form in product((False, True), repeat=4) if sum(form) % 2 == 0]
     return [
         replace(
             size, channels_last=last, gamma_full=gamma, spatial=spatial, beta_full=beta, slope=0
