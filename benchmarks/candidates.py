@@ -64,13 +64,12 @@ def the_input() -> Candidate:
 
 
 def names(text: str, every: Sequence[str]) -> list[str]:
-    """The models of a `--model`, each once; `every` where it says all.
+    """The models of a `--model`, each once; all stands for `every`.
 
     Raises UsageError for none, and UnknownModelError for a name that is none.
     """
-    given = [name.strip() for name in text.split(",") if name.strip()]
-    if given == [ALL]:
-        given = list(every)
+    said = [name.strip() for name in text.split(",") if name.strip()]
+    given = [name for each in said for name in (every if each == ALL else (each,))]
     if not given:
         raise UsageError(f"--model {text!r}: expected names of models, or {ALL}")
     for name in given:

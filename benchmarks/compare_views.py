@@ -118,7 +118,9 @@ class _Tiles:
     rows: tuple[_TilesRow, ...]
 
     def same(self) -> dict[str, str]:
-        return {"model": self.model, "blurred": str(self.blurred)}
+        """There was one backend, and one precision, when these were written."""
+        way = {"backend": "onnxruntime", "precision": "fp32"}
+        return {"model": self.model, "blurred": str(self.blurred)} | way
 
     def figures(self) -> Iterable[tuple[str, Figure]]:
         for row in self.rows:

@@ -127,8 +127,7 @@ def _check_models(args: argparse.Namespace, first: Pair) -> str | None:
         with _open(model, args) as candidate:
             if candidate.estimates:
                 estimators.append(model)
-            if first.sharp is None:
-                _check_detects(candidate, first)
+            _check_judged(candidate, first)
     return next(iter(estimators), None)
 
 
@@ -166,10 +165,18 @@ def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Ope
     )
 
 
-def _check_detects(candidate: Candidate, pair: Pair) -> None:
+def _check_judged(candidate: Candidate, pair: Pair) -> None:
+    """Refuse what gives nothing that these data tell the truth of."""
+    if pair.sharp is not None and pair.in_focus is not None:
+        return
     small = pair.cut(Size(64, 64))
     output = candidate.run(small, small.blurry)
-    if output.defocus is None and output.focus is None:
+    if pair.in_focus is None and output.image is None:
+        raise UsageError(
+            f"{candidate.name} gives a map alone, and these data have no maps to judge it by; take "
+            "a model that makes pictures, or data with maps (`defocus/`)"
+        )
+    if pair.sharp is None and output.defocus is None and output.focus is None:
         raise UsageError(
             f"{candidate.name} gives no map, and these data have no sharp pictures to judge its "
             "pictures by; take a model with a map, or data with pairs"

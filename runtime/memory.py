@@ -32,10 +32,13 @@ def parse_bytes(amount: str | int) -> int:
 
 
 def format_bytes(amount: float) -> str:
-    """For people: 1.5 GiB, 23 MiB."""
-    if amount < 2**30:
-        return f"{max(1, round(amount / 2**20))} MiB"
-    return f"{amount / 2**30:.1f} GiB"
+    """For people: 1.5 GiB, 23 MiB, 4 KiB."""
+    if amount >= 2**30:
+        return f"{amount / 2**30:.1f} GiB"
+    for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= size:
+            return f"{round(amount / size)} {unit}"
+    return f"{round(amount)} bytes"
 
 
 class Allowance:

@@ -63,6 +63,16 @@ class Pipeline:
         when_full: WhenFull | None = None,
         on_error: OnError = "skip",
     ) -> None:
+        if not isinstance(source, Source):
+            raise UsageError(
+                f"source: expected one of allfocus.runtime.streams, got {type(source).__name__}; "
+                "pictures in a list or any other iterable go in as simple.Frames(pictures)"
+            )
+        if not isinstance(sink, Sink):
+            raise UsageError(
+                f"sink: expected one of allfocus.runtime.streams, got {type(sink).__name__}; a "
+                "function of a frame and its result goes in as simple.Callback(function)"
+            )
         if on_error not in ("stop", "skip"):
             raise UsageError(f"on_error: expected stop or skip, got {on_error!r}")
         if ladder and deadline_ms is None:

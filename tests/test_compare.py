@@ -148,6 +148,8 @@ def test_time_over_time_is_better_where_it_is_less() -> None:
             {"name": "at once", "ratio": spread([1.0]), **row},
             {"name": "tiles", "ratio": spread(ratios), **row},
         ]
+        if precision == "of old":
+            return scores("allfocus/tiles/1", rows, model="m", blurred=0.3)
         way = {"backend": "onnxruntime", "precision": precision}
         return scores("allfocus/tiles/2", rows, model="m", blurred=0.3, **way)
 
@@ -156,6 +158,10 @@ def test_time_over_time_is_better_where_it_is_less() -> None:
     assert not compare(slow, quick, Limits()).regressions
     with pytest.raises(UsageError, match="precision 'fp32' and 'int8'"):
         compare(quick, tiles(1.0, precision="int8"), Limits())
+    former = tiles(1.5, 1.6, 1.7, precision="of old")  # in float32, without saying so
+    assert not compare(former, quick, Limits()).regressions
+    with pytest.raises(UsageError, match="precision 'fp32' and 'int8'"):
+        compare(former, tiles(1.0, precision="int8"), Limits())
 
 
 def test_a_trade_is_compared_by_speed_and_by_decibels() -> None:

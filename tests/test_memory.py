@@ -32,7 +32,8 @@ def test_what_is_no_amount_is_refused(text: object) -> None:
 
 
 def test_amounts_for_people() -> None:
-    assert [format_bytes(b) for b in (1, 5 << 20, 3 << 29)] == ["1 MiB", "5 MiB", "1.5 GiB"]
+    said = ["1 bytes", "1 KiB", "5 MiB", "1.5 GiB"]
+    assert [format_bytes(b) for b in (1, 1024, 5 << 20, 3 << 29)] == said
 
 
 def test_what_is_held_grows_with_what_is_taken() -> None:

@@ -400,6 +400,15 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], text: str) -> N
         Pipeline(Frames([]), brighter, Collected(), **options)
 
 
+def test_pictures_and_functions_as_they_are_are_told_what_to_be_put_in() -> None:
+    bare: Any = pictures(2)
+    with pytest.raises(UsageError, match=r"got list; .* go in as simple\.Frames\(pictures\)"):
+        Pipeline(bare, brighter, Collected())
+    bare = print
+    with pytest.raises(UsageError, match=r"goes in as simple\.Callback\(function\)"):
+        Pipeline(Frames([]), brighter, bare)
+
+
 @pytest.mark.parametrize("number", [4, np.int64(4), np.uint8(4)])
 def test_whole_numbers_of_any_kind_are_lengths(number: Any) -> None:
     sink = Collected()

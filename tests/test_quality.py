@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,25 @@ def test_without_any_map_there_are_no_baselines(
     status, out, _ = evaluate(capsys, "--model", "jdrl-unet-tiny", "--data", folder)
     assert status == 0
     assert "no classical baselines: the data have no maps, and no model here gives any" in out
+
+
+def test_a_map_alone_cannot_be_judged_without_maps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "defocus")
+    sees = replace(
+        BLIND, name="sees", run=lambda _, given: candidates.Output(focus=given[..., 0] / 255.0)
+    )
+    monkeypatch.setattr(quality, "open_model", lambda *_, **__: nullcontext(sees))
+    status, out, err = evaluate(capsys, "--model", "apl-detect-tiny", "--data", folder)
+    assert (status, out) == (2, "")
+    assert "sees gives a map alone, and these data have no maps to judge it by; take" in err
+
+
+def test_all_may_stand_beside_others() -> None:
+    every = ("didanet", "didanet-lite")
+    assert candidates.names("all,sftnet-lite,didanet", every) == [*every, "sftnet-lite"]
+    assert candidates.names("sftnet-lite, all", every) == ["sftnet-lite", *every]
 
 
 @pytest.mark.parametrize(
