@@ -110,14 +110,15 @@ def open_model(
     *,
     skip: Choice = AUTO,
     ensemble: int = 1,
+    reach: float | None = None,
     precision: Wanted | None = None,
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
-    It is called `label` or, without one, by its name or its file's. `skip` and `ensemble` are those
-    of `allfocus.load`; a model that makes no picture knows neither. `precision` None: see
-    `reproducible`. Raises UsageError for one that takes something else than one picture, and what
-    loading raises.
+    It is called `label` or, without one, by its name or its file's. `skip`, `ensemble` and `reach`
+    are those of `allfocus.load`; a model that makes no picture knows none of them. `precision`
+    None: see `reproducible`. Raises UsageError for one that takes something else than one picture,
+    and what loading raises.
     """
     backend, exact = reproducible(model, backend, precision)
     signature = _signature(model, backend, exact)
@@ -136,6 +137,7 @@ def open_model(
             threads=threads,
             skip=skip,
             ensemble=ensemble,
+            reach=reach,
         ) as deblur:
             yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
     else:

@@ -35,6 +35,7 @@ from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.reach import HELP as REACH
 from allfocus.runtime.skip import AUTO
 from allfocus.runtime.spec import PRECISIONS, Size
 from allfocus.train.dense_flow import LEAST
@@ -98,6 +99,7 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
         *((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing)),
         (skipped, args.skip != AUTO),
         (turned, args.ensemble != 1),
+        (f"models: --reach {args.reach} pixels", args.reach is not None),
     )
     return notes + [note for note, wanted in optional if wanted]
 
@@ -161,6 +163,7 @@ def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Ope
         label,
         skip=args.skip,
         ensemble=args.ensemble,
+        reach=args.reach,
         precision=args.precision,
     )
 
@@ -229,6 +232,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=positive, help="CPU threads (all there are)")
     add("--skip", type=skips.argument, default=AUTO, help=skips.HELP)
     add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
+    add("--reach", type=float, metavar="PIXELS", help=REACH)
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="also write JSON, Markdown, a sheet of crops")
 

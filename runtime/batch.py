@@ -40,6 +40,7 @@ class Settings:
     check: bool
     fallback: float | None
     ensemble: int
+    reach: float | None
     quality: int | None
     max_pixels: int
     threads: int = 0

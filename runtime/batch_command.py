@@ -107,6 +107,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         check=args.check,
         fallback=args.fallback,
         ensemble=args.ensemble,
+        reach=args.reach,
         quality=args.quality,
         max_pixels=args.max_pixels,
         threads=args.threads,

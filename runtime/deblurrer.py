@@ -21,6 +21,8 @@ from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
+from allfocus.runtime.reach import Levels, levels
+from allfocus.runtime.reach import check as check_reach
 from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
 from allfocus.runtime.skip import check as check_skip
 from allfocus.runtime.spec import YUV, Color, Graph, Precision, Size, Spec
@@ -95,10 +97,12 @@ class Deblurrer(Closing):
         checker: Backend | None = None,
         fallback: float | None = None,
         ensemble: int = 1,
+        reach: float | None = None,
         parent: Deblurrer | None = None,
     ) -> None:
         skip, fallback = check_skip(skip), check_fallback(fallback)
         self._ways = turns(ensemble)
+        self._smaller = levels(check_reach(reach), backend.spec, backend.graph.signature)
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
@@ -107,6 +111,7 @@ class Deblurrer(Closing):
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
         self.ensemble = ensemble
+        self.reach = reach  # pixels; None: the model's own
         self._skip = skip_for(skip, backend.spec, backend.graph.signature)
         self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
@@ -173,9 +178,9 @@ class Deblurrer(Closing):
         """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
 
         `skip` as in `load`. `coarse_map`: the map is estimated on the frame at half its size, at a
-        quarter of the cost, and less exactly. Outputs are not checked, and of one pass each. It
-        takes no memory of its own for the model, and ends with the one it comes from. Raises
-        UsageError where there are no files of the two phases.
+        quarter of the cost, and less exactly. It has the same reach. Outputs are not checked, and
+        of one pass each. It takes no memory of its own for the model, and ends with the one it
+        comes from. Raises UsageError where there are no files of the two phases.
         """
         if self._phases is None:
             raise UsageError(
@@ -190,6 +195,7 @@ class Deblurrer(Closing):
             memory=self.memory,
             skip=skip,
             coarse_map=coarse_map,
+            reach=self.reach,
             parent=self,
         )
 
@@ -247,9 +253,16 @@ class Deblurrer(Closing):
     def _whole_flow(self, size: Size, lane: _Lane) -> Flow:
         """All that is done to a frame."""
         if len(self._ways) == 1:
+            return self._levels(size, lane)
+        form = form_of("image", self.graph.io)
+        return Turned(self._ways, partial(self._levels, lane=lane), form)
+
+    def _levels(self, size: Size, lane: _Lane) -> Flow:
+        """One pass of it."""
+        if not self._smaller:
             return self._flow(size, lane)
         form = form_of("image", self.graph.io)
-        return Turned(self._ways, partial(self._flow, lane=lane), form)
+        return Levels(self._smaller, partial(self._flow, lane=lane), form)
 
     def _flow(self, size: Size, lane: _Lane) -> Flow:
         """Two graphs where parts are left out, or where one would have to be cut to pieces."""
@@ -288,10 +301,11 @@ class Deblurrer(Closing):
         return [backend for backend in given if backend is not None]
 
     def _on_device(self, frame: Any, lane: _Lane) -> Result:
-        if len(self._ways) > 1:
+        if len(self._ways) > 1 or self._smaller:
             raise InputError(
-                f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "
-                "it; give frames from host memory, or load without it"
+                "frame on a GPU: it is neither turned nor reduced there, as ensemble="
+                f"{self.ensemble} and reach={self.reach} would have it; give frames from host "
+                "memory, or load without them"
             )
         if self._asked_to_skip or self._coarse_map:
             raise InputError(

@@ -104,6 +104,17 @@ class Form(ABC):
             target[...] = turn.of(source)
         return out
 
+    def carried(self, before: Array, after: Array, larger: Array) -> Array:
+        """`larger` with what changed from `before` to `after`, both smaller, enlarged and added."""
+        out = np.empty_like(larger)
+        parts = (self.parts(each) for each in (out, before, after, larger))
+        for (target, _), (old, _), (new, _), (source, _) in zip(*parts, strict=True):
+            change = new.astype(np.float32) - old
+            extent = (target.shape[1], target.shape[0])
+            enlarged = cv2.resize(change, extent, interpolation=cv2.INTER_CUBIC)
+            target[...] = _moved(source, np.asarray(enlarged), self.step)
+        return out
+
     def blended(self, part: Array, under: Array, weight: Array) -> Array:
         """`weight` [H, W] in 0 to 1 of `part` over the rest of `under`."""
         out = np.empty_like(under)
@@ -113,6 +124,16 @@ class Form(ABC):
             share = cv2.resize(weight, extent, interpolation=cv2.INTER_AREA)
             target[...] = blended(above, below, np.asarray(share), self.step)
         return out
+
+
+def _moved(pixels: Array, change: Array, step: int) -> Array:
+    """By whole `step`s, within what the type of `pixels` holds, which is 0 to 1 of floats."""
+    if pixels.dtype == np.float32:
+        return np.asarray(np.clip(pixels + change, 0, 1))
+    levels, rest = np.divmod(pixels, step)
+    most = np.iinfo(pixels.dtype).max // step
+    moved = np.clip(levels + np.rint(change / step), 0, most).astype(pixels.dtype)
+    return np.asarray(moved * pixels.dtype.type(step) + rest, pixels.dtype)
 
 
 class Colour(Form):

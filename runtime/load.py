@@ -17,6 +17,7 @@ from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
 from allfocus.runtime.memory import Allowance, parse_bytes
 from allfocus.runtime.model import Model
 from allfocus.runtime.opening import as_path, find, open_first, opened
+from allfocus.runtime.reach import check as check_reach
 from allfocus.runtime.signature import Phase, Signature
 from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import IOS, USUAL, Color, Io, Wanted
@@ -40,6 +41,7 @@ def load(
     check: bool = False,
     fallback: float | None = None,
     ensemble: int = 1,
+    reach: float | None = None,
     canary: bool = True,
 ) -> Deblurrer:
     """Load a model and return the object that deblurs frames.
@@ -77,6 +79,10 @@ def load(
     more the less it is trusted; outputs are checked then.
     `ensemble`: 2, 4 or 8 deblur each frame turned too, and give the mean: better, and that many
     times as long; see `runtime.ensemble`. Not of frames in GPU memory.
+    `reach`: a blur radius in pixels that is to be undone, up to eight times the model's own
+    (`Spec.max_radius`, 8 pixels of `didanet-lite`): frames are deblurred at a half, a quarter and
+    so on of their size too, and the map goes as far; see `runtime.reach`. It takes a third more
+    time at most. Not of frames in GPU memory, and of models with a map of radii only.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
@@ -88,6 +94,7 @@ def load(
     _check_io(model, io)
     _check_deblurs(model)
     skip, fallback = skips.check(skip), check_fallback(fallback)
+    check_reach(reach)
     turns(ensemble)  # refused before anything is opened
     limit = None if memory is None else parse_bytes(memory)
     options = Options(
@@ -122,6 +129,7 @@ def load(
             checker=checker,
             fallback=fallback,
             ensemble=ensemble,
+            reach=reach,
         )
         stack.pop_all()  # they are the Deblurrer's now
     return deblur

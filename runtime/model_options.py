@@ -12,6 +12,7 @@ from allfocus.runtime.ensemble import COUNTS
 from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.load import load
 from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.reach import HELP as REACH
 from allfocus.runtime.spec import PRECISIONS, Io
 
 
@@ -30,6 +31,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--check", action="store_true", help="blur outputs again, and compare with their inputs")
     fallback = "let the input show through where the output is trusted less, 0 to 1 (not)"
     add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
+    add("--reach", type=float, metavar="PIXELS", help=REACH)
     add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
 
 
@@ -50,4 +52,5 @@ def opened(asked: Any, io: Io | None = None) -> Deblurrer:
         check=asked.check,
         fallback=asked.fallback,
         ensemble=asked.ensemble,
+        reach=asked.reach,
     )

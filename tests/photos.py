@@ -18,6 +18,7 @@ SETTINGS = Settings(
     check=False,
     fallback=None,
     ensemble=1,
+    reach=None,
     quality=None,
     max_pixels=10**7,
     threads=1,

@@ -1,0 +1,117 @@
+"""Blur beyond what a model undoes: frames are deblurred at a half, a quarter, an eighth too.
+
+At 1/n of the size blur has 1/n of its radius. What the model changes in the smaller picture is
+enlarged and added to the frame, where the maps of both levels say that the blur is beyond the finer
+one: detail that is in focus is never reduced. Each level takes a quarter of the time of the one
+before. Ours, in no paper; `allfocus bench discs --reach` shows what it brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+
+from allfocus.runtime.backend import Array
+from allfocus.runtime.clock import Clock
+from allfocus.runtime.errors import UsageError
+from allfocus.runtime.flows import Drawn, Flow
+from allfocus.runtime.form import Form
+from allfocus.runtime.real import above_zero
+from allfocus.runtime.signature import Signature
+from allfocus.runtime.spec import Size, Spec
+from allfocus.runtime.stage import Stage
+
+MOST = 8  # times the size is reduced at most
+HELP = "blur radius to undo, in pixels, where that is beyond the model's own: up to 8 times that"
+_LEAST = 16  # pixels: a smaller side of a picture is not reduced to
+# As shares of the largest radius that the finer level undoes: what the maps of the coarser and of
+# the finer level must say for the coarser to begin to show, and to show alone.
+_COARSE, _FINE = (0.875, 1.125), (0.8, 0.95)
+
+
+def check(radius: Any) -> float | None:
+    """The radius in pixels, or None. Raises UsageError for anything else."""
+    if radius is None:
+        return None
+    found = above_zero(radius)
+    if found is None:
+        raise UsageError(f"reach: expected a blur radius in pixels above 0, got {radius!r}")
+    return found
+
+
+def levels(radius: float | None, spec: Spec, signature: Signature) -> tuple[int, ...]:
+    """How many times smaller the frame is at each level but the first, for a blur of `radius`.
+
+    Raises UsageError where that is too many times, and for a model without a map of radii.
+    """
+    if radius is None:
+        return ()
+    own = spec.max_radius
+    if "defocus" not in signature.outputs or not own:
+        raise UsageError(
+            f"reach={radius:g}: {spec.name} makes no map of blur radii, by which its levels are "
+            "told apart; take a model that does, such as didanet-lite"
+        )
+    if radius > MOST * own:
+        raise UsageError(
+            f"reach={radius:g}: expected up to {MOST * own:g} pixels, {MOST} times what "
+            f"{spec.name} undoes; reduce larger pictures first"
+        )
+    return tuple(n for n in (2, 4, 8) if n * own < 2 * radius)
+
+
+class Levels(Flow):
+    """What `flow`, which there is for each size, makes of a picture and of smaller ones of it."""
+
+    def __init__(self, smaller: tuple[int, ...], flow: Callable[[Size], Flow], form: Form) -> None:
+        self._smaller = smaller
+        self._flow = flow
+        self._form = form
+
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow."""
+        sizes = [size, *(reduced for _, reduced in self._sizes(size))]
+        return [frame for each in sizes for frame in self._flow(each).frames(each)]
+
+    def draw(self, image: Array, clock: Clock) -> Drawn:
+        """See Flow. The map goes up to the largest radius of the smallest picture."""
+        size = self._form.size(image)
+        drawn = self._flow(size).draw(image, clock)
+        sharp, radius = drawn.sharp, _plane(drawn.defocus)
+        for times, reduced in self._sizes(size):
+            small = self._form.resized(image, reduced)
+            clock.lap("pre")
+            found = self._flow(reduced).draw(small, clock)
+            coarse = times * _enlarged(_plane(found.defocus), size)
+            weight = _ramp(coarse * 2 / times, _COARSE) * _ramp(radius * 2 / times, _FINE)
+            if weight.any():
+                larger = self._form.carried(small, found.sharp, image)
+                sharp = self._form.blended(larger, sharp, weight)
+                radius = radius + weight * (coarse - radius)
+            clock.lap("post")
+        return Drawn(sharp, radius, drawn.focus, drawn.skipped)
+
+    def _sizes(self, size: Size) -> list[tuple[int, Size]]:
+        """The levels that a picture of `size` has."""
+        return [
+            (n, self._form.fitting(Size(-(-size.width // n), -(-size.height // n))))
+            for n in self._smaller
+            if min(size.width, size.height) >= _LEAST * n
+        ]
+
+
+def _plane(defocus: Array | None) -> Array:
+    return np.asarray(defocus, np.float32)
+
+
+def _enlarged(plane: Array, size: Size) -> Array:
+    return np.asarray(cv2.resize(plane, (size.width, size.height)))
+
+
+def _ramp(values: Array, ends: tuple[float, float]) -> Array:
+    """From 0 to 1 between both ends."""
+    low, high = ends
+    return np.asarray(np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1))
