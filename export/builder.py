@@ -52,6 +52,7 @@ def build_engine(
         load_plugins(trt, source.plugins, error_log(trt))
     network = _parse(trt, builder, source, target.flavour)
     config = builder.create_builder_config()
+    _set_flags(trt, config, target.flavour)
     if target.flavour == "tensorrt-rtx":
         _set_targets(trt, config, target.targets)
     if graph.shapes is not None and not graph.shapes.is_static:
@@ -151,6 +152,18 @@ def _parse(trt: Any, builder: Any, source: _Input, flavour: Flavour) -> Any:
             f"these operators{' (--plugins off)' if source.plugins else ''}"
         )
     return network
+
+
+def _set_flags(trt: Any, config: Any, flavour: Flavour) -> None:
+    """What is on or off by default and should not be.
+
+    TF32 rounds what float32 convolutions take to ten bits: float32 would be as coarse as float16,
+    and the layers that are kept in it would gain nothing but range. RTX otherwise may allocate
+    memory while it runs, beside what it says it takes, and cannot be captured in a graph then.
+    """
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if flavour == "tensorrt-rtx":
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def _set_targets(trt: Any, config: Any, targets: tuple[str, ...]) -> None:

@@ -60,14 +60,27 @@ class Device:
         return values[0] if values else None
 
     def release(self, function: str, handle: Any) -> None:
-        """Give back what `call` made."""
-        error = getattr(self.runtime, function)(handle)[0]
-        if int(error) != 0:
-            log.warning("CUDA: %s on GPU %d: %s", function, self.index, self._tell(error))
+        """Give back what `call` made, from whatever thread.
+
+        One that has no current device yet, such as that of a garbage collection, would start CUDA
+        on GPU 0.
+        """
+        self._try("cudaSetDevice", self.index)
+        self._try(function, handle)
 
     def use(self) -> None:
         """Make this GPU the calling thread's current device."""
         self.call("cudaSetDevice", self.index)
+
+    def use_to_release(self) -> None:
+        """The same before things are given back, where an error has nowhere to go."""
+        self._try("cudaSetDevice", self.index)
+
+    def _try(self, function: str, argument: Any) -> None:
+        """Call a function without a result; an error is logged."""
+        error = getattr(self.runtime, function)(argument)[0]
+        if int(error) != 0:
+            log.warning("CUDA: %s on GPU %d: %s", function, self.index, self._tell(error))
 
     def owner_of(self, pointer: int) -> int | None:
         """The number of the GPU that `pointer` belongs to; None where it is host memory."""

@@ -26,7 +26,7 @@ from allfocus.runtime import dlpack
 from allfocus.runtime.cudart import Memory, Stream
 from allfocus.runtime.errors import InputError
 
-_LEGACY_STREAM = 1  # CUDA's own handle of the default stream
+_DEFAULT_STREAMS = (1, 2)  # CUDA's own handles: the one of all threads, and the thread's own
 
 
 class DeviceArray:
@@ -180,16 +180,21 @@ def _through_interface(frame: Any, stream: Stream) -> DeviceView:
 
 
 def _wait(interface: dict[str, Any], stream: Stream) -> None:
-    """Wait for the producer's stream; before version 3 nothing named it: the default one then."""
-    producer = interface.get("stream") if interface.get("version", 0) >= 3 else _LEGACY_STREAM
+    """Wait for the producer's stream.
+
+    None means finished. But PyCUDA says it of whatever its default stream still works on, and Numba
+    too; and before version 3 nothing named a stream. Then it is both default streams, which costs
+    two events.
+    """
+    producer = interface.get("stream") if interface.get("version", 0) >= 3 else None
     if producer == 0:
         raise InputError(
             "frame with stream 0 in its __cuda_array_interface__, which the protocol forbids as "
             "ambiguous: expected None (finished), 1 (legacy default stream), 2 (per-thread default "
             "stream) or a stream's handle"
         )
-    if producer is not None:
-        stream.wait_for(int(producer))
+    for each in _DEFAULT_STREAMS if producer is None else (int(producer),):
+        stream.wait_for(each)
 
 
 def _check_device(frame: Any, found: int | None, stream: Stream) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend, Outputs
 from allfocus.runtime.cudart import Device, Memory, Stream, load_runtime
 from allfocus.runtime.device_array import DeviceArray, view
+from allfocus.runtime.errors import InputError
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import frame_layout, layout
 from allfocus.runtime.manifest import Manifest, read_manifest
@@ -95,6 +96,7 @@ class TrtBackend(Backend):
             stack.callback(lanes[-1].close)
         if settings is not None:
             stack.callback(settings.save)
+        stack.callback(device.use_to_release)  # first of all: it may be another thread's turn
         self._lanes = Lanes(lanes, str(self.artefact))
         self._outputs = loaded.outputs
 
@@ -137,6 +139,11 @@ class TrtBackend(Backend):
         the graph is not one that takes a single picture and gives its sharp version.
         """
         self.check_open()
+        if not self.graph.signature.deblurs:
+            raise InputError(
+                f"{self.artefact}: frames in GPU memory go to a graph that takes a single picture "
+                f"and gives its sharp version; this one: {self.graph.signature}"
+            )
         self.check_names({"image": frame})
         with self._turn() as lane:
             given = view(frame, lane.stream)

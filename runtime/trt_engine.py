@@ -117,7 +117,7 @@ class LoadedEngine:
         self.manifest = manifest
         self.log = error_log(trt)
         self.log.forget()
-        self.runtime = trt.Runtime(self.log.logger)
+        self.runtime = self._start()
         if manifest.plugins:
             load_plugins(trt, require_plugins(), self.log)
         data = path.read_bytes()
@@ -130,6 +130,16 @@ class LoadedEngine:
         self._check_tensors(path)
         self._creating = Lock()
         self._give_back: Callable[[], None] = lambda: None
+
+    def _start(self) -> Any:
+        try:
+            return self.trt.Runtime(self.log.logger)
+        except (TypeError, RuntimeError) as error:  # pybind11's "factory function returned nullptr"
+            raise BackendError(
+                f"{FLAVOURS[self.manifest.flavour].title} {self.trt.__version__} cannot start: "
+                f"{self.log.tail()}; see that the NVIDIA driver is new enough for it (`allfocus "
+                "doctor` tells its version) and that GPU memory is free"
+            ) from error
 
     def create_context(self, configure: Callable[[], Any] | None = None) -> Any:
         """An execution context; `configure` makes its configuration, which RTX takes.
@@ -156,8 +166,10 @@ class LoadedEngine:
         """
         if memory is None:
             return most
-        # The first is of TensorRT 10.1 on, where the second is deprecated.
-        each = getattr(self.engine, "device_memory_size_v2", None) or self.engine.device_memory_size
+        # The first is of TensorRT 10.1 on, where the second is deprecated; RTX has it alone. It may
+        # be 0.
+        each = getattr(self.engine, "device_memory_size_v2", None)
+        each = self.engine.device_memory_size if each is None else each
         if not memory.take(streams * each):
             raise BackendError(
                 f"{self.path}: each stream works in {format_bytes(each)} of GPU memory, of which "

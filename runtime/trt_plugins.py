@@ -25,7 +25,8 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
     made_for, here = _major(library), int(trt.__version__.partition(".")[0])
     if made_for not in (None, here):
         raise BackendError(
-            f"{library} was built for TensorRT {made_for}, and this is {trt.__version__}: {HOW}"
+            f"{library} was built for TensorRT {made_for}, and this is {trt.__version__}: "
+            f"{HOW}; or export with --plugins off"
         )
     if trt.get_plugin_registry().load_library(str(library)) is None:
         raise BackendError(

@@ -17,11 +17,13 @@ class FakeTrt:
     __version__ = "10.3.0"
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
     ComputeCapability = SimpleNamespace(__members__={"SM86": 86, "SM89": 89})
+    BuilderFlag = SimpleNamespace(TF32="TF32", REQUIRE_USER_ALLOCATION="REQUIRE_USER_ALLOCATION")
 
     def __init__(self, plan: bytes | None) -> None:
         self.plan = plan
         self.flags = 0
         self.config: Any = None
+        self.builder_flags = {"TF32"}  # TensorRT's default
         self.libraries: list[str] = []  # of plugins
         self.parsed: Path | onnx.ModelProto | None = None
         self.ILogger = type("ILogger", (), {"Severity": SimpleNamespace(**_SEVERITIES)})
@@ -67,5 +69,7 @@ class FakeTrt:
         return object()
 
     def _config(self) -> Any:
-        self.config = SimpleNamespace()
+        self.config = SimpleNamespace(
+            clear_flag=self.builder_flags.discard, set_flag=self.builder_flags.add
+        )
         return self.config

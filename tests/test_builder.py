@@ -183,7 +183,17 @@ def test_tensorrt_builds_strongly_typed_and_without_targets(
     built = build_engine(files[SMALL], graph_of(SMALL), target("tensorrt", ["sm90"]))
     assert (built.data, built.version) == (b"engine", "10.3.0")
     assert trt.flags == 1 << trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED
-    assert vars(trt.config) == {}
+    assert set(vars(trt.config)) == {"clear_flag", "set_flag"}  # no targets
+    assert trt.builder_flags == set()  # float32 is float32
+
+
+@pytest.mark.rtx
+def test_rtx_works_in_the_memory_that_it_is_given_and_without_tf32() -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
+    config = builder._start(trt, "tensorrt-rtx").create_builder_config()
+    builder._set_flags(trt, config, "tensorrt-rtx")
+    assert not config.get_flag(trt.BuilderFlag.TF32)
+    assert config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
 
 
 def test_a_build_that_fails_is_told(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -92,6 +93,25 @@ def test_real_module_without_a_gpu_gives_a_backend_error() -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(BackendError, match="NVIDIA"):
         Device(real, 0)
+
+
+def test_what_is_given_back_elsewhere_is_given_back_on_its_gpu() -> None:
+    """A thread that made no call yet, such as a sink's, would start CUDA on GPU 0."""
+    cuda = FakeCuda(devices=2)
+    device = Device(cuda, 1)
+    device.use()
+    memory = Memory(device, 16)
+    seen: list[tuple[str, int]] = []
+
+    def elsewhere() -> None:
+        before = len(cuda.calls)
+        memory.free()
+        seen.extend((name, cuda.device) for name in cuda.calls[before:])
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [("cudaSetDevice", 1), ("cudaFree", 1)]
 
 
 def test_a_failing_call_is_told_in_words_and_forgotten_by_cuda(

@@ -175,7 +175,20 @@ def test_array_interface_is_read(cuda: FakeCuda, stream: Stream, stride: Any) ->
     seen = view(frame, stream)
     assert (seen.shape, seen.strides, seen.dtype) == ((2, 2, 3), stride or (6, 3, 1), np.uint8)
     assert seen.keeper is frame
-    assert "cudaStreamWaitEvent" not in cuda.calls  # no stream named: finished
+
+
+@pytest.mark.parametrize("default", [LEGACY, 2])
+@pytest.mark.parametrize("version", [2, 3])
+def test_without_a_stream_both_default_ones_are_waited_for(
+    cuda: FakeCuda, stream: Stream, default: int, version: int
+) -> None:
+    """PyCUDA says None, which is to mean finished, whatever it still works on."""
+    done: list[str] = []
+    cuda.later(default, lambda: done.append("produced"))
+    pointer = cuda.put(np.zeros(3, np.uint8))
+    view(CaiFrame(pointer, (1, 1, 3), version=version, stream=None), stream)
+    stream.synchronize()
+    assert done == ["produced"]
 
 
 def test_the_producers_stream_is_waited_for(cuda: FakeCuda, stream: Stream) -> None:
@@ -188,14 +201,6 @@ def test_the_producers_stream_is_waited_for(cuda: FakeCuda, stream: Stream) -> N
     stream.copy(target, seen.pointer, 3)
     stream.synchronize()
     assert cuda.get(target, (3,), np.uint8).tolist() == [7, 7, 7]
-
-
-def test_before_version_3_the_default_stream_is_waited_for(cuda: FakeCuda, stream: Stream) -> None:
-    done: list[str] = []
-    cuda.later(LEGACY, lambda: done.append("produced"))
-    view(CaiFrame(cuda.put(np.zeros(3, np.uint8)), (1, 1, 3), version=2), stream)
-    stream.synchronize()
-    assert done == ["produced"]
 
 
 def test_stream_0_is_refused_as_ambiguous(cuda: FakeCuda, stream: Stream) -> None:

@@ -20,6 +20,7 @@ from allfocus.kernels import plugin_library
 from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.manifest import Flavour, Manifest, read_manifest
+from allfocus.runtime.memory import Allowance
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_engine import (
     LoadedEngine,
@@ -44,6 +45,23 @@ def trt(cuda: FakeCuda) -> FakeTrt:
 
 def load(path: Path, trt: Any) -> LoadedEngine:
     return LoadedEngine(path, read_manifest(path), trt)
+
+
+def test_a_runtime_that_cannot_start_is_told(tmp_path: Path, trt: FakeTrt) -> None:
+    """Pybind11 raises a TypeError where CUDA does not start inside of TensorRT."""
+
+    def fail(_: Any) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    trt.Runtime = fail  # type: ignore[assignment]
+    with pytest.raises(BackendError, match=r"cannot start: .*NVIDIA driver is new enough"):
+        load(engine_file(tmp_path), trt)
+
+
+def test_an_engine_may_work_in_no_memory(tmp_path: Path, trt: FakeTrt) -> None:
+    """RTX has no attribute of the former name."""
+    trt.work_bytes = 0
+    assert load(engine_file(tmp_path), trt).take_room(Allowance(1), 3, 4) == 1
 
 
 @pytest.mark.parametrize(("made_for", "fits"), [(10, True), (11, False)])

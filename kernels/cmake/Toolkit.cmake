@@ -1,7 +1,7 @@
 # Finds nvcc 12 or 13, and decides for which GPUs to compile:
 #   ALLFOCUS_ARCHITECTURES  "75,80,86": compute capabilities times ten, with machine code
 #   ALLFOCUS_CODE           the same for CMake, and the PTX of the newest, for GPUs yet to come
-set(ALLFOCUS_DEFAULT_ARCHITECTURES 75 80 86 89 90 100 120)
+set(ALLFOCUS_DEFAULT_ARCHITECTURES 75 80 86 87 89 90 100 110 120)
 
 if(NOT CMAKE_CUDA_COMPILER)
     find_program(CMAKE_CUDA_COMPILER NAMES $ENV{CUDACXX} nvcc  # PATH need not have the toolkit

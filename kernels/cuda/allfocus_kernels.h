@@ -65,7 +65,7 @@ ALLFOCUS_API size_t allfocus_sft_modulate_workspace(int64_t n, int64_t channels,
 /* Gradients of it, each of its tensor's shape; a null pointer leaves one out. The sign of the
  * pre-activation is computed anew from the inputs (with slope 1 it is not needed, and beta may be
  * null); where that is NaN, the gradient passes whole. workspace is aligned to 32 bytes. Sums over pixels (for [n, channels] tensors) and
- * over channels (for gamma_s) are made in a fixed order: equal inputs give equal bits. */
+ * over channels (for gamma_s) are made in a fixed order: equal inputs, equally aligned, give equal bits. */
 ALLFOCUS_API int allfocus_sft_modulate_backward(
     const void* grad_out, const void* features, const void* gamma, int gamma_full,
     const void* gamma_s, const void* beta, int beta_full, void* grad_features, void* grad_gamma,
