@@ -39,9 +39,10 @@ class Result:
     """What came out for one frame.
 
     `image` has the frame's shape, dtype and channel order. `defocus` is float32 [H, W], the blur
-    radius in pixels, and `focus` is float32 [H, W], 1 where it is in focus and 0 where it is not;
-    each is None where the model does not estimate it. `timings` are milliseconds: `pre`
-    (checks, padding, conversion), `infer` and `post`, and `check` where outputs are checked.
+    radius in pixels, up to about `Deblurrer.largest_radius`, and `focus` is float32 [H, W], 1 where
+    it is in focus and 0 where it is not; each is None where the model does not estimate it.
+    `timings` are milliseconds: `pre` (checks, padding, conversion), `infer` and `post`, and `check`
+    where outputs are checked.
 
     `skipped` is the share of the pixels, from 0 to 1, that were in focus and passed through.
     `copies` counts those between host and GPU that the frame took.
@@ -148,6 +149,11 @@ class Deblurrer(Closing):
             self._backend.check_open()
             work = self._on_device if on_device(frame) else self._on_host
             return work(frame, lane)
+
+    @property
+    def largest_radius(self) -> float:
+        """The blur radius in pixels up to which maps go, by `reach`; 0 where there are none."""
+        return self.spec.max_radius * (self._smaller[-1] if self._smaller else 1)
 
     @property
     def checks(self) -> bool:

@@ -31,6 +31,8 @@ from allfocus.runtime.pictures.metadata import Metadata, orientation, orientatio
 
 Planes = dict[str, NDArray[np.float32] | None]
 
+_NEARLY = 0.95  # of the largest radius: where a map says no more
+_MUCH = 0.1  # of a picture
 MAP_UNITS = 256  # steps a pixel of blur radius in NAME-defocus.png
 
 
@@ -43,7 +45,7 @@ class Done:
     height: int
     timings: dict[str, float]  # milliseconds
     skipped: float  # share of its pixels that were in focus and passed through
-    notes: tuple[str, ...]  # what could not be carried over
+    notes: tuple[str, ...]  # what could not be carried over, or is out of the model's reach
     trust: float | None = None  # mean over the picture, where outputs are checked
 
 
@@ -119,7 +121,7 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
         raise type(error)(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
     planes = {"blur": blur, "trust": result.trust}
-    _write_maps(job, picture, planes, deblur.spec.max_radius or 1.0)
+    _write_maps(job, picture, planes, deblur.largest_radius or 1.0)
     height, width = picture.pixels.shape[:2]
     return Done(
         job=job,
@@ -127,8 +129,22 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
         height=height,
         timings=result.timings,
         skipped=result.skipped,
-        notes=notes,
+        notes=notes + _beyond(deblur, result),
         trust=None if result.trust is None else float(result.trust.mean()),
+    )
+
+
+def _beyond(deblur: Deblurrer, result: Result) -> tuple[str, ...]:
+    """What to do where much of a picture is blurred by more than is undone."""
+    most = deblur.largest_radius
+    if result.defocus is None or deblur.reach is not None:
+        return ()
+    share = float(np.mean(result.defocus >= _NEARLY * most))
+    if share < _MUCH:
+        return ()
+    return (
+        f"{share:.0%} of it is blurred by some {most:g} pixels or more, which is beyond "
+        f"{deblur.spec.name}: try --reach {4 * most:g}",
     )
 
 

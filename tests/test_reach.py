@@ -238,6 +238,10 @@ def test_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert own is not None
     assert more is not None
     assert psnr(more) > psnr(own) + 0.5
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1  # not where there is a reach
+    assert "% of it is blurred by some 8 pixels or more, which is beyond didanet-nano" in told[0]
+    assert told[0].endswith("try --reach 32")
     assert main(["deblur", "a.png", "-o", "b.png", *model, "--reach", "-1"]) == 2
     cv2.imwrite(str(tmp_path / "sharp.png"), sharp())
     words = ["bench", "discs", str(tmp_path / "sharp.png"), "--radii", "12", "--no-baselines"]
