@@ -260,6 +260,7 @@ class _TradeRow:
     engine: str
     precision: str
     passes: int
+    reach: float | None
     times_as_fast: Stats
     psnr_db: float | None
 
@@ -278,6 +279,7 @@ class _Trade:
         for row in self.rows:
             if row.psnr_db is not None:  # eager PyTorch, that all are held against, is not judged
                 name = f"{row.model}, {row.engine}, {row.precision}, {row.passes} passes"
+                name += "" if row.reach is None else f", reach {row.reach:g}"
                 yield f"{name}: speed of eager PyTorch", Ratio(row.times_as_fast, "higher")
                 yield f"{name}: PSNR", Score(row.psnr_db, "dB", 0.05)
 

@@ -36,8 +36,8 @@ _LABELS = {
 class Recipe:
     """How to open a contender.
 
-    `runtime`: `model` is a name or an artefact's path; `backend`, `precision`, `skip` and
-    `ensemble` are as `allfocus.load` takes them.
+    `runtime`: `model` is a name or an artefact's path; `backend`, `precision`, `skip`,
+    `ensemble` and `reach` are as `allfocus.load` takes them.
     `pytorch`: `model` is a name, `backend` a torch device, "cpu" or "cuda", `way` one of
     `pytorch.KINDS`, `weights` as `allfocus export` takes them.
     `classical`: `model` and `backend` as for `runtime`, whose map `baseline` works under.
@@ -50,6 +50,7 @@ class Recipe:
     precision: Wanted = "auto"
     skip: Choice = OFF
     ensemble: int = 1
+    reach: float | None = None
     way: Way = "eager"
     weights: str = ""
     baseline: str = ""
@@ -99,6 +100,7 @@ def opened(recipe: Recipe) -> Iterator[Contender]:
             threads=recipe.threads,
             skip=recipe.skip,
             ensemble=recipe.ensemble,
+            reach=recipe.reach,
         ) as deblur:
             label = f"{_LABELS[deblur.backend]}, {deblur.precision}"
             yield _loaded(deblur, deblur, label, "runtime")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -53,7 +54,13 @@ WAYS: tuple[tuple[str, Precision], ...] = (
     ("cpu", "int8"),
     ("openvino", "int8"),
 )
-ENSEMBLES = {"didanet-lite": (2, 4, 8)}  # passes of a self-ensemble, in the last of WAYS
+# Passes of a self-ensemble and reach in pixels, in the last of WAYS.
+MORE: dict[str, tuple[tuple[int, float | None], ...]] = {
+    "didanet-lite": ((2, None), (4, None), (8, None), (1, 32.0))
+}
+# Model, backend ("": eager PyTorch), precision, passes, reach.
+Key = tuple[str, str, Precision, int, float | None]
+_EAGER: Key = (YARDSTICK, "", "fp32", 1, None)
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
@@ -61,13 +68,14 @@ _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One model in one engine and precision, of so many passes of a self-ensemble. The time is a
-    median; ratios are of single rounds."""
+    """One model in one engine and precision, of so many passes of a self-ensemble, and with a reach
+    in pixels where there is one. The time is a median; ratios are of single rounds."""
 
     model: str
     engine: str
     precision: str
     passes: int
+    reach: float | None
     milliseconds: float
     times_as_fast: Stats  # as eager PyTorch's `didanet`
     psnr_db: float | None  # None: not judged, being what fp32 is
@@ -77,10 +85,8 @@ class Row:
     def name(self) -> str:
         """For the table."""
         several = f", {self.passes} passes" if self.passes > 1 else ""
-        return f"{self.engine}, {self.precision}{several}"
-
-
-Key = tuple[str, str, Precision, int]  # model, backend ("": eager PyTorch), precision, passes
+        farther = "" if self.reach is None else f", reach {self.reach:g}"
+        return f"{self.engine}, {self.precision}{several}{farther}"
 
 
 def measure(
@@ -201,9 +207,9 @@ def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> d
     threads = available_cpus()
     weights = str(packaged_weights(YARDSTICK))
     eager = Recipe(kind="pytorch", model=YARDSTICK, backend="cpu", threads=threads, weights=weights)
-    field: dict[Key, Contender] = {(YARDSTICK, "", "fp32", 1): stack.enter_context(opened(eager))}
+    field: dict[Key, Contender] = {_EAGER: stack.enter_context(opened(eager))}
     for model in models:
-        for backend, precision, passes in _ways(model):
+        for backend, precision, passes, reach in _ways(model):
             recipe = Recipe(
                 kind="runtime",
                 model=model,
@@ -211,18 +217,21 @@ def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> d
                 threads=threads,
                 precision=precision,
                 ensemble=passes,
+                reach=reach,
             )
             try:
-                field[model, backend, precision, passes] = stack.enter_context(opened(recipe))
+                field[model, backend, precision, passes, reach] = stack.enter_context(
+                    opened(recipe)
+                )
             except AllfocusError as error:
                 folder = f"{packaged_onnx(model).parent}{os.sep}"  # no reader's business
                 skipped[f"{model}, {recipe.label}"] = str(error).replace(folder, "")
     return field
 
 
-def _ways(model: str) -> list[tuple[str, Precision, int]]:
-    several = [(*WAYS[-1], passes) for passes in ENSEMBLES.get(model, ())]
-    return [*((*way, 1) for way in WAYS), *several]
+def _ways(model: str) -> list[tuple[str, Precision, int, float | None]]:
+    plain: list[tuple[str, Precision, int, float | None]] = [(*way, 1, None) for way in WAYS]
+    return plain + [(*WAYS[-1], passes, reach) for passes, reach in MORE.get(model, ())]
 
 
 def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[Key, list[float]]:
@@ -238,8 +247,9 @@ def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[K
 
 def _quality(key: Key, data: DataSet) -> float:
     """Mean PSNR in dB of a model in an engine."""
-    model, backend, precision, passes = key
-    with open_model(model, backend, 0, ensemble=passes, precision=precision) as candidate:
+    model, backend, precision, passes, reach = key
+    way = partial(open_model, model, backend, 0, precision=precision)
+    with way(ensemble=passes, reach=reach) as candidate:
         row = judge(candidate, data, Settings(), lambda *_: None)
     assert row.similarity is not None
     return row.similarity.psnr_db
@@ -251,15 +261,16 @@ def _row(
     times: dict[Key, list[float]],
     quality: dict[Key, float],
 ) -> Row:
-    model, _, precision, passes = key
-    yard = times[YARDSTICK, "", "fp32", 1]
+    model, _, precision, passes, reach = key
+    yard = times[_EAGER]
     ratios = [theirs / ours for theirs, ours in zip(yard, times[key], strict=True)]
-    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32", 1))
+    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32", 1, None))
     return Row(
         model=model,
         engine=contender.label.rpartition(", ")[0],
         precision=precision,
         passes=passes,
+        reach=reach,
         milliseconds=median(times[key]),
         times_as_fast=common.stats(ratios),
         psnr_db=psnr,

@@ -166,7 +166,14 @@ def test_time_over_time_is_better_where_it_is_less() -> None:
 
 def test_a_trade_is_compared_by_speed_and_by_decibels() -> None:
     def trade(psnr: float, *gains: float) -> Result:
-        row = {"model": "m", "engine": "E", "precision": "int8", "passes": 1, "psnr_db": psnr}
+        row = {
+            "model": "m",
+            "engine": "E",
+            "precision": "int8",
+            "passes": 1,
+            "reach": None,
+            "psnr_db": psnr,
+        }
         eager = row | {"psnr_db": None, "times_as_fast": spread([1.0])}
         rows = [eager, row | {"times_as_fast": spread(gains)}]
         return scores("allfocus/trade/3", rows, size="600x400", threads=2)

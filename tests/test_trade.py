@@ -16,7 +16,7 @@ from allfocus.benchmarks.front import Net
 from allfocus.benchmarks.pairs import DataSet, open_data
 from allfocus.runtime.spec import Size
 
-FIRST = ("didanet-lite", "OpenVINO, CPU", "int8", 1)  # of the README's first table
+FIRST = ("didanet-lite", "OpenVINO, CPU", "int8", 1, None)  # of the README's first table
 
 
 def net(milliseconds: float, psnr: float) -> Net:
@@ -70,19 +70,21 @@ def test_the_trade_of_a_packaged_model(
     small = DataSet(data.name, data.makers[:1], (), Size(96, 96))
     monkeypatch.setattr(trade, "open_data", lambda *_: small)
     monkeypatch.setattr(trade, "YARDSTICK", "didanet-lite")
+    monkeypatch.setattr(trade, "_EAGER", ("didanet-lite", "", "fp32", 1, None))
     ways = (("cpu", "bf16"), ("cpu", "fp32"))
     monkeypatch.setattr(trade, "WAYS", ways)
-    monkeypatch.setattr(trade, "ENSEMBLES", {"didanet-lite": (2,)})
+    monkeypatch.setattr(trade, "MORE", {"didanet-lite": ((2, None), (1, 16.0))})
     words = ["--models", "didanet-lite", "--size", "96x64", "--rounds", "2", "--json"]
     assert trade.main([*words, "--out", str(tmp_path)]) == 0
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
-    eager, plain, twice = printed["rows"]
+    eager, plain, twice, farther = printed["rows"]
     assert (eager["psnr_db"], eager["times_as_fast"]["median"]) == (None, 1.0)
     assert plain["lost_db"] == 0.0
     assert plain["psnr_db"] > printed["input_psnr_db"]
     assert (plain["passes"], twice["passes"]) == (1, 2)
     assert twice["psnr_db"] != plain["psnr_db"]
     assert twice["milliseconds"] > plain["milliseconds"]
+    assert [row["reach"] for row in (plain, twice, farther)] == [None, None, 16.0]
     assert list(printed["skipped"]) == ["didanet-lite, ONNX Runtime, CPU, bf16"]
     text = (tmp_path / "trade.md").read_text()
     assert "not measured: didanet-lite, ONNX Runtime, CPU, bf16: " in text
@@ -99,7 +101,7 @@ def test_the_readme_shows_the_committed_trade() -> None:
     lines = [
         line
         for line in text.splitlines()
-        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes)? \|", line)
+        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes|, reach \d+)? \|", line)
     ]
     rows = [row for row in judged if (row["engine"], row["precision"]) != ("OpenVINO, CPU", "fp32")]
     assert len(lines) == len(rows)
@@ -108,11 +110,11 @@ def test_the_readme_shows_the_committed_trade() -> None:
         figures = (
             f"| {row['psnr_db']:.2f} | {row['lost_db'] + 0.0:.3f} | {row['milliseconds']:,.0f} |"
         )
-        passes = f", {row['passes']} passes" if row["passes"] > 1 else ""
-        assert any(f"| {engine}, {row['precision']}{passes} {figures}" in x for x in lines), figures
-    chosen = [
-        tuple(row[part] for part in ("model", "engine", "precision", "passes")) for row in rows
-    ]
+        more = f", {row['passes']} passes" if row["passes"] > 1 else ""
+        more += "" if row["reach"] is None else f", reach {row['reach']:g}"
+        assert any(f"| {engine}, {row['precision']}{more} {figures}" in x for x in lines), figures
+    parts = ("model", "engine", "precision", "passes", "reach")
+    chosen = [tuple(row[part] for part in parts) for row in rows]
     best = rows[chosen.index(FIRST)]
     first = next(line for line in text.splitlines() if line.startswith("| `"))
     assert f"{best['milliseconds'] / 1e3:.2f} s** | 0.27 s |" in first
