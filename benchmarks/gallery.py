@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("photos", nargs="*", default=[photos.CHELSEA], help=photos.HELP)
     add("--model", default="all", metavar="NAME,...", help="default: all that are packaged")
     add("--width", type=positive, default=800, help="larger photos are reduced to this (800)")
+    add("--reach", type=float, metavar="PIXELS", help="also the models with this reach")
     add("--side", type=positive, default=160, help="of a window, pixels (160)")
     add("--out", type=Path, required=True, help="the picture to write, .jpg or .png")
     add("--backend", default="auto")
@@ -52,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
         if min(image.shape[:2]) < args.side:
             raise UsageError(f"{name}: smaller than a window of {args.side}; use a smaller --side")
     models = candidates.names(args.model, candidates.deblurring())
-    outputs = {name: _outputs(name, reduced, args.backend) for name in models}
+    outputs = {
+        name if reach is None else f"{name}, reach {reach:g}": _outputs(
+            name, reduced, args.backend, reach
+        )
+        for name in models
+        for reach in dict.fromkeys((None, args.reach))
+    }
     windows = {name: _windows(name, image, outputs, args.side) for name, image in reduced.items()}
     columns = {"input": reduced, **outputs}
     picture = np.hstack([_column(head, made, windows) for head, made in columns.items()])
@@ -81,8 +88,10 @@ def most(score: NDArray[np.float32], side: int) -> Window:
     return slice(top, top + side), slice(left, left + side)
 
 
-def _outputs(model: str, images: dict[str, Frame], backend: str) -> dict[str, Frame]:
-    with candidates.open_model(model, backend, 0) as candidate:
+def _outputs(
+    model: str, images: dict[str, Frame], backend: str, reach: float | None
+) -> dict[str, Frame]:
+    with candidates.open_model(model, backend, 0, reach=reach) as candidate:
         made = {}
         for name, image in tqdm(images.items(), model, leave=False, disable=None):
             pair = Pair(name, image, None, None, None)

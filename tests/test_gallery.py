@@ -53,6 +53,19 @@ def test_a_sheet_has_two_windows_a_photo(
     assert input_detail.std() > 50  # the second window is where the detail is
 
 
+def test_models_are_shown_with_a_reach_too(
+    tiny: Exported, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gallery.png"
+    words = ["bench", "gallery", str(photo), "--model", str(tiny.frame), "--out", str(out)]
+    assert cli.main([*words, "--side", "32", "--backend", "cpu", "--reach", "16", "--json"]) == 0
+    plain, farther = json.loads(capsys.readouterr().out)
+    assert farther == f"{plain}, reach 16"
+    sheet = cv2.imread(str(out))
+    assert sheet is not None
+    assert sheet.shape[1] == 3 * (SIDE + 6)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
