@@ -26,6 +26,7 @@ try:
     from allfocus.export.weights import OPTION
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
+    from allfocus.runtime.errors import UsageError
     from allfocus.runtime.files import publish
     from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
@@ -81,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
     plan, notes = make_plan(_options(args))
     for note in notes:
         print(f"allfocus: {note}", file=sys.stderr)
+    if args.out is not None and args.out.suffix in (".onnx", ".engine") and not args.out.is_dir():
+        raise UsageError(
+            f"--out {args.out}: expected a folder; files get names of model, precision and size. "
+            "One ONNX file of any name is made by `python export/to_onnx.py --out FILE`"
+        )
     report = export(plan, out=args.out, force=args.force)
     print(json.dumps(report) if args.json else _table(report))
     return DONE

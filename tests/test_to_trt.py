@@ -195,6 +195,7 @@ def test_without_json_it_prints_a_short_table(
         (["--target", "sm90"], 2, "UsageError", "sm75, sm80, sm86"),
         (["--weights", "nowhere.pth"], 1, "CheckpointError", "nowhere.pth: no such file"),
         (["--min", "8x8"], 2, "UsageError", "--min, --opt and --max"),
+        (["--out", "x.onnx"], 2, "UsageError", "--out x.onnx: expected a folder"),
     ],
 )
 def test_wrong_use_is_one_json_object_and_a_line(
