@@ -130,6 +130,9 @@ def _moved(pixels: Array, change: Array, step: int) -> Array:
     """By whole `step`s, within what the type of `pixels` holds, which is 0 to 1 of floats."""
     if pixels.dtype == np.float32:
         return np.asarray(np.clip(pixels + change, 0, 1))
+    if step == 1:  # OpenCV rounds, and stays within, without arrays in between
+        depth = cv2.CV_8U if pixels.dtype == np.uint8 else cv2.CV_16U
+        return np.asarray(cv2.add(pixels, change, dtype=depth)).reshape(pixels.shape)
     levels, rest = np.divmod(pixels, step)
     most = np.iinfo(pixels.dtype).max // step
     moved = np.clip(levels + np.rint(change / step), 0, most).astype(pixels.dtype)

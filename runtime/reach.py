@@ -23,9 +23,11 @@ from allfocus.runtime.real import above_zero
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Size, Spec
 from allfocus.runtime.stage import Stage
+from allfocus.runtime.tiling import Tile, Window
 
 MOST = 8  # times the size is reduced at most
 HELP = "blur radius to undo, in pixels, where that is beyond the model's own: up to 8 times that"
+_BAND = 256  # rows; an even number
 _LEAST = 16  # pixels: a smaller side of a picture is not reduced to
 # As shares of the largest radius that the finer level undoes: what the maps of the coarser and of
 # the finer level must say for the coarser to begin to show, and to show alone.
@@ -80,7 +82,7 @@ class Levels(Flow):
         """See Flow. The map goes up to the largest radius of the smallest picture."""
         size = self._form.size(image)
         drawn = self._flow(size).draw(image, clock)
-        sharp, radius = drawn.sharp, _plane(drawn.defocus)
+        sharp, radius = drawn.sharp.copy(), _plane(drawn.defocus)
         for times, reduced in self._sizes(size):
             small = self._form.resized(image, reduced)
             clock.lap("pre")
@@ -88,11 +90,22 @@ class Levels(Flow):
             coarse = times * _enlarged(_plane(found.defocus), size)
             weight = _ramp(coarse * 2 / times, _COARSE) * _ramp(radius * 2 / times, _FINE)
             if weight.any():
-                larger = self._form.carried(small, found.sharp, image)
-                sharp = self._form.blended(larger, sharp, weight)
+                self._blend(self._form.carried(small, found.sharp, image), sharp, weight)
                 radius = radius + weight * (coarse - radius)
             clock.lap("post")
         return Drawn(sharp, radius, drawn.focus, drawn.skipped)
+
+    def _blend(self, above: Array, under: Array, weight: Array) -> None:
+        """Lay `weight` [H, W] of `above` over `under`, by bands: floats of a large picture are
+        several times its size."""
+        height, width = weight.shape
+        for top in range(0, height, _BAND):
+            band = Window(0, top, width, min(_BAND, height - top))
+            part = band.of(weight)
+            if part.any():
+                first, second = (self._form.cut(each, band) for each in (above, under))
+                mixed = self._form.blended(first, second, part)
+                self._form.put(Tile(band, band), mixed, under)
 
     def _sizes(self, size: Size) -> list[tuple[int, Size]]:
         """The levels that a picture of `size` has."""
