@@ -7,11 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import allfocus
 from allfocus.kernels.plugin_library import HOW
 from allfocus.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     from allfocus.runtime.trt_engine import ErrorLog
+
+_UNKNOWN = "unknown"  # where the plugins were built by themselves
 
 
 @cache
@@ -19,9 +22,16 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
     """Register the plugins of `library` with TensorRT (its module), once a process.
 
     A Builder or Runtime made with `log` must be there: it is how TensorRT learns where errors go.
-    Raises BackendError where TensorRT cannot load the library, or where it was built for another
-    major version: TensorRT would load such a one, and crash when it first logs something.
+    Raises BackendError where TensorRT cannot load the library, where it belongs to another version
+    of allfocus, or was built for another major version: TensorRT would load such a one, and crash
+    when it first logs something.
     """
+    version = _version(library)
+    if version not in (None, _UNKNOWN, allfocus.__version__):
+        raise BackendError(
+            f"{library} belongs to allfocus {version}, and this is {allfocus.__version__}: {HOW}; "
+            "or export with --plugins off"
+        )
     made_for, here = _major(library), int(trt.__version__.partition(".")[0])
     if made_for not in (None, here):
         raise BackendError(
@@ -33,6 +43,16 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
             f"TensorRT {trt.__version__} cannot load its plugins from {library}: {log.tail()}; "
             f"for this release, {HOW}"
         )
+
+
+def _version(library: Path) -> str | None:
+    """The version of allfocus that a library was built from; None where it does not say."""
+    try:
+        asked = ctypes.CDLL(str(library)).allfocus_version
+    except (OSError, AttributeError):
+        return None
+    asked.restype = ctypes.c_char_p
+    return bytes(asked()).decode()
 
 
 def _major(library: Path) -> int | None:

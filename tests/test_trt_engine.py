@@ -16,6 +16,7 @@ from engine_files import engine_file
 from fake_cuda import FakeCuda
 from fake_trt import FakeTrt
 
+import allfocus
 from allfocus.kernels import plugin_library
 from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
@@ -64,16 +65,36 @@ def test_an_engine_may_work_in_no_memory(tmp_path: Path, trt: FakeTrt) -> None:
     assert load(engine_file(tmp_path), trt).take_room(Allowance(1), 3, 4) == 1
 
 
+@pytest.mark.parametrize("version", [allfocus.__version__, "unknown", "0.0.9"])
+def test_plugins_of_another_allfocus_are_refused(
+    tmp_path: Path, trt: FakeTrt, library: Path, version: str
+) -> None:
+    compile_library(
+        library,
+        "int allfocus_plugins_tensorrt(void) { return 10; }"
+        f'const char* allfocus_version(void) {{ return "{version}"; }}',
+    )
+    path = engine_file(tmp_path, plugins=True)
+    if version != "0.0.9":
+        assert load(path, trt).outputs == ("sharp", "defocus")
+        return
+    with pytest.raises(BackendError, match=r"belongs to allfocus 0\.0\.9, .*--plugins off"):
+        load(path, trt)
+
+
+def compile_library(library: Path, code: str) -> None:
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: no library can be made to look at")
+    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(command, input=code.encode(), check=True)
+
+
 @pytest.mark.parametrize(("made_for", "fits"), [(10, True), (11, False)])
 def test_plugins_of_another_major_version_are_refused(
     tmp_path: Path, trt: FakeTrt, library: Path, made_for: int, fits: bool
 ) -> None:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler: no library can be made to look at")
-    code = f"int allfocus_plugins_tensorrt(void) {{ return {made_for}; }}"
-    command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
-    subprocess.run(command, input=code.encode(), check=True)
+    compile_library(library, f"int allfocus_plugins_tensorrt(void) {{ return {made_for}; }}")
     path = engine_file(tmp_path, plugins=True)
     if fits:
         assert load(path, trt).outputs == ("sharp", "defocus")
