@@ -81,8 +81,8 @@ def load(
     times as long; see `runtime.ensemble`. Not of frames in GPU memory.
     `reach`: a blur radius in pixels that is to be undone, up to eight times the model's own
     (`Spec.max_radius`, 8 pixels of `didanet-lite`): frames are deblurred at a half, a quarter and
-    so on of their size too, and the map goes as far; see `runtime.reach`. It takes a third more
-    time at most. Not of frames in GPU memory, and of models with a map of radii only.
+    so on of their size too, and the map goes as far; see `runtime.reach`. It takes a third to
+    a half more time. Not of frames in GPU memory, and of models with a map of radii only.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit
