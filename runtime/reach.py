@@ -2,8 +2,8 @@
 
 At 1/n of the size blur has 1/n of its radius. What the model changes in the smaller picture is
 enlarged and added to the frame, where the maps of both levels say that the blur is beyond the finer
-one: detail that is in focus is never reduced. Each level takes a quarter of the time of the one
-before. Ours, in no paper; `allfocus bench discs --reach` shows what it brings.
+one: detail that is in focus is never reduced. The net takes a quarter of the time at each level of
+that at the one before. Ours, in no paper; `allfocus bench discs --reach` shows what it brings.
 """
 
 from __future__ import annotations
