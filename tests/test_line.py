@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+import time
 from threading import Thread
 
 import pytest
@@ -69,3 +73,20 @@ def test_what_makes_no_sense_is_refused() -> None:
         Line[int](0)
     with pytest.raises(UsageError, match="expected one of wait, drop-oldest, drop-newest"):
         Line[int](1, "drop")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.timeout(60)
+def test_a_ctrl_c_that_another_thread_takes_ends_the_wait() -> None:
+    """It does not wake the main thread, which would wait for ever."""
+    line: Line[int] = Line(1)
+
+    def strike() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = threading.Thread(target=strike)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        line.get()
+    thread.join()

@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 WhenFull = Literal["wait", "drop-oldest", "drop-newest"]
 POLICIES: tuple[WhenFull, ...] = ("wait", "drop-oldest", "drop-newest")
+# Seconds between two looks. A Ctrl-C that another thread takes does not wake the main one: it would
+# wait on, for what the signal was to end.
+_SLICE = 0.2
 
 
 class Line(Generic[T]):
@@ -35,7 +38,7 @@ class Line(Generic[T]):
         """Add `item`, or drop one; waits where that is the policy. False after `close`."""
         with self._changed:
             while self._full() and self._when_full == "wait":
-                self._changed.wait()
+                self._changed.wait(_SLICE)
             if self._closed:
                 return False
             if self._full():
@@ -51,7 +54,7 @@ class Line(Generic[T]):
         """The next item, waited for; None when the line is closed and empty."""
         with self._changed:
             while not self._items and not self._closed:
-                self._changed.wait()
+                self._changed.wait(_SLICE)
             if not self._items:
                 return None
             item = self._items.popleft()
