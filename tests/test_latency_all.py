@@ -122,6 +122,8 @@ def test_a_recipe_is_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         backend="openvino",
         precision="int8",
         skip="auto",
+        ensemble=2,
+        reach=16.0,
         threads=3,
     )
     with pytest.raises(UsageError, match="enough"), contenders.opened(recipe):
@@ -131,6 +133,8 @@ def test_a_recipe_is_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         "backend": "openvino",
         "precision": "int8",
         "skip": "auto",
+        "ensemble": 2,
+        "reach": 16.0,
         "threads": 3,
     }
 
