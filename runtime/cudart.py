@@ -65,7 +65,7 @@ class Device:
         One that has no current device yet, such as that of a garbage collection, would start CUDA
         on GPU 0.
         """
-        self._try("cudaSetDevice", self.index)
+        self.use_to_release()
         self._try(function, handle)
 
     def use(self) -> None:

@@ -124,7 +124,7 @@ class Phased(Flow):
 
     def _half(self, frame: Size) -> Size:
         """What the map is estimated on where it is coarse, before it is grown."""
-        return self._estimate.form.fitting(Size(-(-frame.width // 2), -(-frame.height // 2)))
+        return self._estimate.form.reduced(frame, 2)
 
     def _where_blurred(
         self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock

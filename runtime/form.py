@@ -69,6 +69,10 @@ class Form(ABC):
         """The least size not under this one that a picture may have."""
         return size
 
+    def reduced(self, size: Size, times: int) -> Size:
+        """The least size that a picture of `size` may have `times` times smaller."""
+        return self.fitting(Size(-(-size.width // times), -(-size.height // times)))
+
     def grown(self, image: Array, size: Size) -> Array:
         """`image` padded to `size`; itself where it has it."""
         if self.size(image) == size:

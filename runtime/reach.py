@@ -110,7 +110,7 @@ class Levels(Flow):
     def _sizes(self, size: Size) -> list[tuple[int, Size]]:
         """The levels that a picture of `size` has."""
         return [
-            (n, self._form.fitting(Size(-(-size.width // n), -(-size.height // n))))
+            (n, self._form.reduced(size, n))
             for n in self._smaller
             if min(size.width, size.height) >= _LEAST * n
         ]
