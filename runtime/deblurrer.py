@@ -307,11 +307,15 @@ class Deblurrer(Closing):
         return [backend for backend in given if backend is not None]
 
     def _on_device(self, frame: Any, lane: _Lane) -> Result:
-        if len(self._ways) > 1 or self._smaller:
+        if len(self._ways) > 1:
             raise InputError(
-                "frame on a GPU: it is neither turned nor reduced there, as ensemble="
-                f"{self.ensemble} and reach={self.reach} would have it; give frames from host "
-                "memory, or load without them"
+                f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "
+                "it; give frames from host memory, or load without ensemble"
+            )
+        if self._smaller:
+            raise InputError(
+                f"frame on a GPU: it is not reduced there, as reach={self.reach} would have it; "
+                "give frames from host memory, or load without reach"
             )
         if self._asked_to_skip or self._coarse_map:
             raise InputError(
