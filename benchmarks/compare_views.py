@@ -45,11 +45,15 @@ class Count:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of quality, the more the better, and how much of it may be lost by default."""
+    """A figure of quality, the more the better, and how much of it may be lost by default.
+
+    `main`: whether `--max-loss` sets that, being in its unit.
+    """
 
     value: float
     unit: str
     may_lose: float
+    main: bool = True
 
 
 Figure = Ratio | Count | Score
@@ -184,10 +188,22 @@ class _Similarity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _MapError:
+    mae: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Detection:
+    f_max: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class _QualityRow:
     name: str
     kind: str
     similarity: _Similarity | None
+    map: _MapError | None
+    detection: _Detection | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +222,38 @@ class _Quality:
         for row in self.rows:
             if row.similarity is not None and row.kind != "input":
                 yield f"{row.name}: PSNR", Score(row.similarity.psnr_db, "dB", 0.05)
+            if row.map is not None:
+                yield f"{row.name}: 1 - map MAE", Score(1 - row.map.mae, "", 0.005, main=False)
+            if row.detection is not None:
+                yield f"{row.name}: F_max", Score(row.detection.f_max, "", 0.01, main=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DiscsRow:
+    name: str
+    kind: str
+    psnr_db: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Discs:
+    machine: _Machine
+    photos: tuple[str, ...]
+    size: str
+    shot_noise: float
+    read_noise: float
+    radii: tuple[float, ...]
+    rows: tuple[_DiscsRow, ...]
+
+    def same(self) -> dict[str, str]:
+        named = ("photos", "size", "shot_noise", "read_noise", "radii")
+        return {name: str(getattr(self, name)) for name in named}
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        for row in self.rows:
+            if row.kind != "input":
+                for radius, psnr in zip(self.radii, row.psnr_db, strict=True):
+                    yield f"{row.name} at {radius:g} px: PSNR", Score(psnr, "dB", 0.05)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +340,8 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/stream/1": _Stream,
     "allfocus/throughput/1": _Throughput,
     "allfocus/quality/1": _Quality,
+    "allfocus/quality/2": _Quality,
+    "allfocus/discs/1": _Discs,
     "allfocus/trust/1": _Trust,
     "allfocus/ratios/1": _Ratios,
     "allfocus/trade/3": _Trade,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from allfocus.benchmarks.schema import Machine
 
-QUALITY: Literal["allfocus/quality/1"] = "allfocus/quality/1"
+QUALITY: Literal["allfocus/quality/2"] = "allfocus/quality/2"
 
 Kind = Literal["input", "classical", "model"]
 
@@ -31,11 +31,21 @@ class MapError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FocusUnder:
+    """F_max where all that shows a blur radius under `under_px` counts as in focus."""
+
+    under_px: float
+    share: float  # of all pixels: in focus by that
+    f_max: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """What is called in focus against what is. `mae` is null for scores that are no probability."""
 
-    f_max: float
+    f_max: float  # under half a pixel of radius, or where a mask says so
     mae: float | None
+    wider: tuple[FocusUnder, ...]  # with more let pass as in focus; empty for masks alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,7 @@ class QualityRow:
 class QualityReport:
     """What `allfocus eval` writes."""
 
-    schema: Literal["allfocus/quality/1"]
+    schema: Literal["allfocus/quality/2"]
     machine: Machine
     data: str
     pictures: int

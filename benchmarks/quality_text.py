@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from allfocus.benchmarks.machine import summary
-from allfocus.benchmarks.quality_schema import QualityReport, QualityRow, RadiusBand, Similarity
+from allfocus.benchmarks.quality_schema import (
+    Detection,
+    QualityReport,
+    QualityRow,
+    RadiusBand,
+    Similarity,
+)
 
 _NONE = "–"
 Column = tuple[str, list[str]]  # heading, one cell a row
@@ -35,10 +41,22 @@ def _main(rows: Sequence[QualityRow]) -> list[Column]:
         _column("map MAE", maps, "mae", 3),
         _column("map MSE", maps, "mse", 3),
         _column("F_max", found, "f_max", 3),
+        *_wider(found),
         _column("focus MAE", found, "mae", 3),
         ("in focus, to input", [_cell(_focus(row), 2) for row in rows]),
     ]
     return [column for column in columns if any(cell != _NONE for cell in column[1])]
+
+
+def _wider(found: Sequence[Detection | None]) -> list[Column]:
+    """F_max with more than half a pixel let pass as in focus."""
+    radii = sorted({under.under_px for each in found if each for under in each.wider})
+    return [(f"F_max, {r:g} px", [_cell(_under(each, r), 3) for each in found]) for r in radii]
+
+
+def _under(found: Detection | None, radius: float) -> float | None:
+    wider = () if found is None else found.wider
+    return next((under.f_max for under in wider if under.under_px == radius), None)
 
 
 def _similarity(found: Sequence[Similarity | None], against: str) -> list[Column]:

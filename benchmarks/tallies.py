@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from allfocus.benchmarks.candidates import Given, Output
-from allfocus.benchmarks.quality_schema import Detection, RadiusBand
+from allfocus.benchmarks.quality_schema import Detection, FocusUnder, RadiusBand
 from allfocus.train import metrics
-from allfocus.train.bands import Band, Real, SquaresByRadius
+from allfocus.train.bands import EDGES, Band, Real, SquaresByRadius
 from allfocus.train.evaluation_pair import Pair
 
 _RANGE = 8.0  # pixels: where focus is told from a radius, for a model that names no max_radius
@@ -58,27 +60,48 @@ def _row(band: Band) -> RadiusBand:
 
 
 class Focus:
-    """How well is told what is in focus: by a map of focus or, without one, by small radii."""
+    """How well is told what is in focus: by a map of focus or, without one, by small radii.
+
+    Also where the line is drawn at wider radii, those of the bands: people who draw masks mark what
+    looks blurred, which half a pixel does not.
+    """
 
     def __init__(self) -> None:
         self._measure = metrics.FMeasure()
+        self._wider = {radius: metrics.FMeasure() for radius in EDGES[2:-1]}
         self._errors: list[float] = []
         self._complete = True
+        self._by_radius = True
 
     def add(self, pair: Pair, output: Output, max_radius: float) -> None:
         """Count one picture; `max_radius` is the model's, 0 where it names none."""
-        truth = pair.in_focus
-        if truth is not None and output.focus is not None:
-            self._measure.add(output.focus, truth)
-            self._errors.append(metrics.mae(output.focus, truth.astype(np.float64)))
-        elif truth is not None and output.defocus is not None:
-            self._measure.add(1 - output.defocus / (max_radius or _RANGE), truth)
-        else:
+        truth, seen = pair.in_focus, pair.seen
+        score = output.focus
+        if score is None and output.defocus is not None:
+            score = 1 - output.defocus / (max_radius or _RANGE)
+        if truth is None or seen is None or score is None:
             self._complete = False
+            return
+        self._measure.add(score, truth)
+        if output.focus is not None:
+            self._errors.append(metrics.mae(output.focus, truth.astype(np.float64)))
+        self._by_radius &= pair.radius is not None
+        for radius, measure in self._wider.items():
+            measure.add(score, seen < radius)
 
     def detection(self) -> Detection | None:
         """The figures; None where a picture had no map, or nothing is in focus."""
         f_max = self._measure.maximum() if self._complete else None
         if f_max is None:
             return None
-        return Detection(f_max=f_max, mae=float(np.mean(self._errors)) if self._errors else None)
+        return Detection(
+            f_max=f_max,
+            mae=float(np.mean(self._errors)) if self._errors else None,
+            wider=tuple(self._under()) if self._by_radius else (),
+        )
+
+    def _under(self) -> Iterator[FocusUnder]:
+        for radius, measure in self._wider.items():
+            found = measure.maximum()
+            assert found is not None, "what is in focus by less is so by more"
+            yield FocusUnder(under_px=radius, share=measure.share, f_max=found)

@@ -22,7 +22,7 @@ from allfocus.runtime.errors import UsageError
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 MACHINE = {"cpu": "a CPU", "cores": 2}
-COMPARED = ("latency", "tiles", "stream", "quality", "trust", "ratios", "trade")
+COMPARED = ("latency", "tiles", "stream", "quality", "discs", "trust", "ratios", "trade")
 
 
 def spread(samples: Sequence[float]) -> dict[str, float]:
@@ -50,13 +50,16 @@ def scores(schema: str, rows: list[dict[str, Any]], **others: Any) -> Result:
     return parse(json.dumps({"schema": schema, "machine": MACHINE, "rows": rows} | others))
 
 
+NO_MAP: dict[str, Any] = {"map": None, "detection": None}
+
+
 def quality(**decibels: float) -> Result:
     rows = [
-        {"name": name, "kind": "model", "similarity": {"psnr_db": value}}
+        {"name": name, "kind": "model", "similarity": {"psnr_db": value}} | NO_MAP
         for name, value in decibels.items()
     ]
     same = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
-    return scores("allfocus/quality/1", rows, **same)
+    return scores("allfocus/quality/2", rows, **same)
 
 
 gains = st.lists(st.floats(0.1, 100), min_size=3, max_size=9)
@@ -127,6 +130,34 @@ def test_decibels_are_lost_beyond_the_limit_alone(psnr: float, change: float, li
     assume(abs(change + limit) > 1e-6)
     report = compare(quality(a=psnr), quality(a=psnr + change), Limits(max_loss=limit))
     assert bool(report.regressions) == (change < -limit)
+
+
+def test_maps_and_what_is_in_focus_are_compared() -> None:
+    def judged(mae: float, f_max: float) -> Result:
+        row = {"name": "m", "kind": "model", "similarity": None}
+        row |= {"map": {"mae": mae}, "detection": {"f_max": f_max}}
+        same = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
+        return scores("allfocus/quality/2", [row], **same)
+
+    loose = Limits(max_loss=1.0)  # decibels: of no account here
+    assert not compare(judged(0.1, 0.6), judged(0.104, 0.591), loose).regressions
+    worse = compare(judged(0.1, 0.6), judged(0.106, 0.589), loose).regressions
+    assert worse == ("m: 1 - map MAE", "m: F_max")
+
+
+def test_discs_are_compared_at_each_radius() -> None:
+    def discs(*decibels: float, radii: Sequence[float] = (0, 2)) -> Result:
+        rows = [
+            {"name": "input", "kind": "input", "psnr_db": [1.0, 1.0]},
+            {"name": "m", "kind": "model", "psnr_db": decibels},
+        ]
+        same = {"photos": ["a"], "size": "9x9", "shot_noise": 0.1, "read_noise": 0.1}
+        return scores("allfocus/discs/1", rows, radii=radii, **same)
+
+    assert set(discs(40, 30).figures) == {"m at 0 px: PSNR", "m at 2 px: PSNR"}
+    assert compare(discs(40, 30), discs(39, 30), Limits()).regressions == ("m at 0 px: PSNR",)
+    with pytest.raises(UsageError, match="radii"):
+        compare(discs(40, 30), discs(40, 30, radii=(0, 3)), Limits())
 
 
 def test_what_is_counted_needs_no_spread() -> None:
@@ -313,7 +344,7 @@ def test_amounts_are_read_with_and_without_their_units(tmp_path: Path) -> None:
             same
             | {
                 "schema": "allfocus/quality/1",
-                "rows": [{"name": "a", "kind": "model", "similarity": {"psnr_db": psnr}}],
+                "rows": [{"name": "a", "kind": "model", "similarity": {"psnr_db": psnr}} | NO_MAP],
             },
         )
         for psnr in (30.0, 29.9)

@@ -134,6 +134,37 @@ def test_what_is_in_focus_is_told_by_focus_or_by_small_radii() -> None:
     assert wrong.mae is None
 
 
+@pytest.mark.parametrize("by", ["focus", "defocus"])
+def test_more_may_count_as_in_focus(by: str) -> None:
+    def run(pair: Pair, _: Given) -> Output:
+        assert pair.radius is not None
+        return Output(**{by: (1 - pair.radius / 8 if by == "focus" else pair.radius)[:, ::-1]})
+
+    found = score(model(run)).detection
+    assert found is not None
+    radius = np.concatenate([p.radius.ravel() for p in PAIRS if p.radius is not None])
+    assert [under.under_px for under in found.wider] == [2.0, 4.0]
+    for under in found.wider:
+        measure = FMeasure()
+        for pair in PAIRS:
+            assert pair.radius is not None
+            measure.add(1 - pair.radius[:, ::-1] / 8, pair.radius < under.under_px)
+        assert under.f_max == measure.maximum()
+        assert under.share == pytest.approx((radius < under.under_px).mean())
+    assert found.f_max < found.wider[0].f_max < found.wider[1].f_max
+
+
+def test_masks_alone_have_one_line() -> None:
+    def run(pair: Pair, _: Given) -> Output:
+        return Output(focus=np.full(pair.blurry.shape[:2], 0.5, np.float32))
+
+    seen = np.where(PAIRS[0].blurry[..., 0] < 99, 0, np.inf).astype(np.float32)
+    found = score(model(run), [Pair("a", PAIRS[0].blurry, None, None, seen)]).detection
+    assert found is not None
+    assert found.f_max == pytest.approx(1.3 / (0.3 + 1 / (seen == 0).mean()))
+    assert found.wider == ()
+
+
 def test_planes_of_a_padded_picture_are_cut() -> None:
     def run(pair: Pair, _: Given) -> Output:
         return Output(focus=np.pad(np.ones(pair.blurry.shape[:2], np.float32), ((0, 4), (0, 4))))

@@ -102,6 +102,11 @@ class FMeasure:
         for row, inside in zip(self._levels, (~in_focus, in_focus), strict=True):
             row += np.bincount(levels[inside], minlength=256)
 
+    @property
+    def share(self) -> float:
+        """Of all pixels that were added, those that are in focus; 0 before any."""
+        return float(self._levels[1].sum() / max(1, self._levels.sum()))
+
     def maximum(self) -> float | None:
         """F_max; None where no pixel at all is in focus, so that recall has no meaning."""
         if not self._levels[1].sum():
