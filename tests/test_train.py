@@ -304,7 +304,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         net.restorer.tail.bias.data.fill_(float("nan"))
         return net
 
-    monkeypatch.setattr("allfocus.train.models.build", poisoned)
+    monkeypatch.setattr("allfocus.train.train_start.build", poisoned)
     assert main(command(photos, tmp_path)) == AllfocusError.exit_code
     assert "step 0: the loss is nan" in capsys.readouterr().err
     assert not (tmp_path / "didanet-tiny.safetensors").exists()
