@@ -229,6 +229,18 @@ class _Quality:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _QualityWithWays(_Quality):
+    map_radius: float
+    skip: str
+    ensemble: int
+    reach: float | None
+
+    def same(self) -> dict[str, str]:
+        ways = ("map_radius", "skip", "ensemble", "reach")
+        return super().same() | {name: str(getattr(self, name)) for name in ways}
+
+
+@dataclass(frozen=True, kw_only=True)
 class _DiscsRow:
     name: str
     kind: str
@@ -340,7 +352,7 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/stream/1": _Stream,
     "allfocus/throughput/1": _Throughput,
     "allfocus/quality/1": _Quality,
-    "allfocus/quality/2": _Quality,
+    "allfocus/quality/2": _QualityWithWays,
     "allfocus/discs/1": _Discs,
     "allfocus/trust/1": _Trust,
     "allfocus/ratios/1": _Ratios,

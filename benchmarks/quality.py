@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from tqdm import tqdm
@@ -38,6 +39,7 @@ from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
 from allfocus.runtime.skip import AUTO
 from allfocus.runtime.spec import PRECISIONS, Size
+from allfocus.train import metrics
 from allfocus.train.dense_flow import LEAST
 from allfocus.train.evaluation_pair import Pair
 from allfocus.train.picture_file import write_picture
@@ -48,10 +50,8 @@ NOTES = (
     "which show a blur radius under 0.5 pixels",
     "in focus, to input: PSNR of the output against the input there",
 )
-_BY_RADIUS = (
-    "by blur radius: PSNR over all pixels of all pictures together; the radius is the mean of what "
-    "a pixel's light comes from"
-)
+_BY_RADIUS = "by blur radius: PSNR over all pixels of all pictures together"
+_MEAN_RADIUS = "the blur radius of a pixel is the mean of what its light comes from"
 _DEFORMED = "deformed truth: the sharp picture, warped onto each output by optical flow (DIS)"
 Opener = AbstractContextManager[Candidate]
 
@@ -66,9 +66,11 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     notes = _notes(args, data, has_maps, missing)
     if has_sharp:
         _check_wishes(args, first)
-    estimator = _check_models(args, first)
+    models, estimator = _check_models(args, first, notes)
     sheet, rows = Sheet(len(data)), []
-    field = _field(args, has_maps, estimator, notes) if has_sharp else _detectors(args)
+    field = _of_models(args, models)
+    if has_sharp:
+        field = chain(_before(args, has_maps, estimator, notes), field)
     for opener in field:
         with opener as candidate:
             rows.append(_judge(candidate, data, settings, sheet))
@@ -80,6 +82,10 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
         pictures=len(data),
         pixels=rows[0].whole.pixels,
         output="float" if args.float else "8 bits",
+        map_radius=args.map_radius,
+        skip=str(args.skip),
+        ensemble=args.ensemble,
+        reach=args.reach,
         rows=tuple(rows),
         notes=tuple(notes),
     )
@@ -97,6 +103,7 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
     turned = f"models: the mean of {args.ensemble} passes of each picture, turned"
     optional = (
         *((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing)),
+        (_MEAN_RADIUS, args.data == SYNTHETIC),
         (skipped, args.skip != AUTO),
         (turned, args.ensemble != 1),
         (f"models: --reach {args.reach} pixels", args.reach is not None),
@@ -107,6 +114,11 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
 def _check_wishes(args: argparse.Namespace, first: Pair) -> None:
     """Refuse, before minutes of work, what would end them."""
     height, width = first.blurry.shape[:2]
+    if min(height, width) < metrics.SSIM_WINDOW:
+        raise UsageError(
+            f"SSIM needs pictures of at least {metrics.SSIM_WINDOW}x{metrics.SSIM_WINDOW} pixels, "
+            f"and {first.name} is {width}x{height}; give larger ones, or a larger --size"
+        )
     if args.deform and min(height, width) < LEAST:
         raise UsageError(
             f"--deform: optical flow needs pictures of at least {LEAST}x{LEAST} pixels, and "
@@ -120,25 +132,34 @@ def _check_wishes(args: argparse.Namespace, first: Pair) -> None:
         )
 
 
-def _check_models(args: argparse.Namespace, first: Pair) -> str | None:
-    """Open each model: what cannot be used is told before minutes of work. The first one that
-    estimates blur radii; None where none does.
+def _check_models(
+    args: argparse.Namespace, first: Pair, notes: list[str]
+) -> tuple[list[str], str | None]:
+    """Open each model: what cannot be used is told before minutes of work. Those that are judged,
+    and the first one that estimates blur radii; None where none does.
     """
-    estimators = []
+    by_name = [name.strip() for name in args.model.split(",")]
+    judged, estimators, said = [], [], ""
     for model in _models(args.model):
         with _open(model, args) as candidate:
             if candidate.estimates:
                 estimators.append(model)
-            _check_judged(candidate, first)
-    return next(iter(estimators), None)
+            said = _why_not(candidate, first)
+            if said and model in by_name:
+                raise UsageError(f"{candidate.name} {said}")
+        if said:
+            notes.append(f"{candidate.name} is left out: it {said}")
+        else:
+            judged.append(model)
+    if not judged:
+        raise UsageError(f"--model {args.model}: none of them can be judged: each {said}")
+    return judged, next(iter(estimators), None)
 
 
-def _field(
+def _before(
     args: argparse.Namespace, has_maps: bool, estimator: str | None, notes: list[str]
 ) -> Iterator[Opener]:
-    """The input, the baselines under the true maps or else the estimator's, the models: each is
-    opened when its turn comes.
-    """
+    """The input and the baselines, under the true maps or else the estimator's."""
     yield nullcontext(the_input())
     if args.baselines and (has_maps or estimator is not None):
         for name in BASELINES:
@@ -146,12 +167,11 @@ def _field(
             yield open_classical(name, model, args.backend, args.threads or 0, args.precision)
     elif args.baselines:
         notes.append("no classical baselines: the data have no maps, and no model here gives any")
-    yield from _detectors(args)
 
 
-def _detectors(args: argparse.Namespace) -> Iterator[Opener]:
-    """The models alone: neither the input nor a baseline tells what is in focus."""
-    for model, label in candidates.labels(_models(args.model)).items():
+def _of_models(args: argparse.Namespace, models: Sequence[str]) -> Iterator[Opener]:
+    """Each is opened when its turn comes."""
+    for model, label in candidates.labels(models).items():
         yield _open(model, args, label)
 
 
@@ -168,22 +188,23 @@ def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Ope
     )
 
 
-def _check_judged(candidate: Candidate, pair: Pair) -> None:
-    """Refuse what gives nothing that these data tell the truth of."""
+def _why_not(candidate: Candidate, pair: Pair) -> str:
+    """Why it gives nothing that these data tell the truth of; "" where it does."""
     if pair.sharp is not None and pair.in_focus is not None:
-        return
+        return ""
     small = pair.cut(Size(64, 64))
     output = candidate.run(small, small.blurry)
     if pair.in_focus is None and output.image is None:
-        raise UsageError(
-            f"{candidate.name} gives a map alone, and these data have no maps to judge it by; take "
-            "a model that makes pictures, or data with maps (`defocus/`)"
+        return (
+            "gives a map alone, and these data have no maps to judge it by; take a model that "
+            "makes pictures, or data with maps (`defocus/`)"
         )
     if pair.sharp is None and output.defocus is None and output.focus is None:
-        raise UsageError(
-            f"{candidate.name} gives no map, and these data have no sharp pictures to judge its "
-            "pictures by; take a model with a map, or data with pairs"
+        return (
+            "gives no map, and these data have no sharp pictures to judge its pictures by; take a "
+            "model with a map, or data with pairs"
         )
+    return ""
 
 
 def _judge(candidate: Candidate, data: DataSet, settings: Settings, sheet: Sheet) -> QualityRow:

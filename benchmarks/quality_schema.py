@@ -104,5 +104,9 @@ class QualityReport:
     pictures: int
     pixels: int
     output: Literal["8 bits", "float"]
+    map_radius: float  # pixels of blur radius that white stands for in a folder's maps
+    skip: str  # what models let through unchanged
+    ensemble: int  # passes of each picture
+    reach: float | None  # pixels; null: the models' own
     rows: tuple[QualityRow, ...]
     notes: tuple[str, ...]

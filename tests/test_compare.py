@@ -51,6 +51,8 @@ def scores(schema: str, rows: list[dict[str, Any]], **others: Any) -> Result:
 
 
 NO_MAP: dict[str, Any] = {"map": None, "detection": None}
+SAME: dict[str, Any] = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
+SAME |= {"map_radius": 8.0, "skip": "auto", "ensemble": 1, "reach": None}
 
 
 def quality(**decibels: float) -> Result:
@@ -58,8 +60,7 @@ def quality(**decibels: float) -> Result:
         {"name": name, "kind": "model", "similarity": {"psnr_db": value}} | NO_MAP
         for name, value in decibels.items()
     ]
-    same = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
-    return scores("allfocus/quality/2", rows, **same)
+    return scores("allfocus/quality/2", rows, **SAME)
 
 
 gains = st.lists(st.floats(0.1, 100), min_size=3, max_size=9)
@@ -133,16 +134,17 @@ def test_decibels_are_lost_beyond_the_limit_alone(psnr: float, change: float, li
 
 
 def test_maps_and_what_is_in_focus_are_compared() -> None:
-    def judged(mae: float, f_max: float) -> Result:
-        row = {"name": "m", "kind": "model", "similarity": None}
+    def judged(mae: float, f_max: float, **changed: float) -> Result:
+        row: dict[str, Any] = {"name": "m", "kind": "model", "similarity": None}
         row |= {"map": {"mae": mae}, "detection": {"f_max": f_max}}
-        same = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
-        return scores("allfocus/quality/2", [row], **same)
+        return scores("allfocus/quality/2", [row], **(SAME | changed))
 
     loose = Limits(max_loss=1.0)  # decibels: of no account here
     assert not compare(judged(0.1, 0.6), judged(0.104, 0.591), loose).regressions
     worse = compare(judged(0.1, 0.6), judged(0.106, 0.589), loose).regressions
     assert worse == ("m: 1 - map MAE", "m: F_max")
+    with pytest.raises(UsageError, match=r"map_radius '8.0' and '16.0'"):
+        compare(judged(0.1, 0.6), judged(0.1, 0.6, map_radius=16.0), loose)
 
 
 def test_discs_are_compared_at_each_radius() -> None:

@@ -191,6 +191,33 @@ def test_a_map_alone_cannot_be_judged_without_maps(
     assert "sees gives a map alone, and these data have no maps to judge it by; take" in err
 
 
+@pytest.mark.parametrize("data", ["folder", "masks"])
+def test_of_all_models_those_are_judged_that_can_be(
+    data: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where: Path = request.getfixturevalue(data)
+    if data == "folder":
+        shutil.rmtree(where / "defocus")
+    sees = replace(
+        BLIND, name="sees", run=lambda _, given: candidates.Output(focus=given[..., 0] / 255.0)
+    )
+    models = {"didanet": BLIND, "didanet-lite": sees}
+    monkeypatch.setattr(candidates, "packaged", lambda: tuple(models))
+    monkeypatch.setattr(quality, "open_model", lambda name, *_, **__: nullcontext(models[name]))
+    status, out, _ = evaluate(capsys, "--data", where)
+    assert status == 0
+    judged, left = ("blind", "sees") if data == "folder" else ("sees", "blind")
+    assert f"| `{judged}` |" in out
+    assert f"{left} is left out: it gives " in out
+    monkeypatch.setattr(candidates, "packaged", lambda: tuple(models)[data == "folder" :][:1])
+    status, out, err = evaluate(capsys, "--data", where)
+    assert (status, out) == (2, "")
+    assert "--model all: none of them can be judged: each gives " in err
+
+
 def test_all_may_stand_beside_others() -> None:
     every = ("didanet", "didanet-lite")
     assert candidates.names("all,sftnet-lite,didanet", every) == [*every, "sftnet-lite"]
@@ -202,6 +229,7 @@ def test_all_may_stand_beside_others() -> None:
     [
         (("--deform", "--size", "200x12"), r"--deform: .* at least 16x16 pixels, .* is 32x12"),
         (("--map-radius", "100", "--baselines"), "baselines take up to 64 pixels, got 100"),
+        (("--size", "8x20"), r"SSIM needs .* at least 11x11 pixels, and photo0 is 8x20; .* --size"),
     ],
 )
 def test_what_would_end_the_work_is_told_before_it(
