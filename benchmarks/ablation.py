@@ -19,7 +19,7 @@ from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.runtime.files import publish
 
 ABLATION = "allfocus/ablation/1"
@@ -87,6 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, judge, write `ablation.json` and `ablation.md`."""
+    _check_maps(args.data)
     machine = describe()
     data = open_data(SYNTHETIC, 8.0)  # keeps what it rendered: all rows are judged on it
     rows = [measure(args, name, data) for name in ROWS]
@@ -105,6 +106,18 @@ def run(args: argparse.Namespace) -> int:
             draft.write_text(content + "\n", encoding="utf-8")
     print(json.dumps(body) if args.json else text)
     return DONE
+
+
+def _check_maps(folder: Path) -> None:
+    """Refuse, before hours of work, what the later rows cannot be trained on."""
+    from allfocus.train.data import Pair, find
+
+    without = [item for item in find(folder) if isinstance(item, Pair) and item.defocus is None]
+    if without:
+        raise UsageError(
+            f"--data {folder}: {without[0].blurry.name} has no map, and most rows learn from maps; "
+            "make some (`allfocus data make-maps`), or give sharp photos"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -96,6 +97,16 @@ def check_folder(out: Path, option: str = "--out") -> None:
         raise UsageError(
             f"{option} {out}: {above} is a file, where a folder was expected; give another {option}"
         )
+
+
+def remove_old_drafts(folder: Path, seconds: float = 3600.0) -> None:
+    """Remove what a killed `publish` of anything left in `folder`, where nobody has written to it
+    for so long; other processes may be writing theirs. What cannot be removed stays.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _DRAFT.fullmatch(path.name) and time.time() - path.stat().st_mtime > seconds:
+                path.unlink(missing_ok=True)
 
 
 def remove_drafts(paths: Iterable[Path]) -> None:

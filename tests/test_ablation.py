@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -44,6 +45,18 @@ def test_it_trains_and_judges_every_row_with_every_seed(
     assert body == json.loads((out / "ablation.json").read_text())
     assert (out / "ablation.md").read_text().count("\n") == 5
     assert {p.name for p in out.iterdir() if p.is_dir()} == {"0-3", "0-5", "1-3", "1-5"}
+
+
+def test_pairs_without_maps_are_refused_before_any_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ablation, "measure", lambda *_: pytest.fail("work began"))
+    for kind in ("blurry", "sharp"):
+        (tmp_path / kind).mkdir()
+        cv2.imwrite(str(tmp_path / kind / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    words = ["bench", "ablation", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    assert "a.png has no map, and most rows learn from maps; make some" in capsys.readouterr().err
 
 
 def test_the_table_tells_gain_and_spread() -> None:

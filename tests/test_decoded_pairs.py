@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -81,6 +82,14 @@ def test_a_file_that_changed_is_read_again(pairs: Path, tmp_path: Path) -> None:
     assert not cache.read(path, lambda: read_rgb(path)).any()
 
 
+def test_another_file_of_the_same_size_and_time_is_read(pairs: Path, tmp_path: Path) -> None:
+    path, cache = pairs / "sharp" / "a.bmp", Decoded(tmp_path / "cache")
+    for value in (10, 200):
+        cv2.imwrite(str(path), np.full((20, 20, 3), value, np.uint8))
+        os.utime(path, (1, 1))
+        assert (cache.read(path, lambda: read_rgb(path)) == value).all()
+
+
 def test_maps_of_another_range_are_others(pairs: Path, tmp_path: Path) -> None:
     one, other = (samples(pairs, tmp_path / "cache", white)[0] for white in (8.0, 4.0))
     np.testing.assert_allclose(one.radius, 2 * other.radius, rtol=1e-6)
@@ -105,6 +114,45 @@ def test_a_full_disk_is_told_once_and_training_goes_on(
     (told,) = caplog.messages
     assert "choose another place with --cache; what is not there yet is decoded" in told
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_room_is_left_for_what_a_run_writes(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, expected = samples(pairs, tmp_path / "cache"), samples(pairs)
+    free = 2**30 + 3 * 48 * 64 + 100  # for one of the pictures
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with caplog.at_level(logging.WARNING):
+        assert kept[0].sharp.shape == (16, 16, 3)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free - 9999))
+        assert all(same(kept[index], expected[index]) for index in range(8))
+    (told,) = caplog.messages
+    assert "less than 1.0 GiB of that disk would be left" in told
+
+
+def test_names_of_any_length_are_kept(pairs: Path, tmp_path: Path) -> None:
+    path = pairs / "sharp" / f"{'a' * 240}.png"
+    cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
+    Decoded(tmp_path / "cache").read(path, lambda: read_rgb(path))
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+    old, new = tmp_path / ".a-allfocus-01234567.npy", tmp_path / ".b-allfocus-01234567.npy"
+    own = tmp_path / ".a-picture.npy"
+    for path in (old, new, own):
+        path.write_bytes(b"half")
+    for path in (old, own):
+        os.utime(path, (1, 1))
+    Decoded(tmp_path)
+    assert (old.exists(), new.exists(), own.exists()) == (False, True, True)
+
+
+def test_photos_have_nothing_to_keep(
+    pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(pairs / "sharp", tmp_path / "run", "didanet-tiny", "--cache", str(tmp_path / "cache"))
+    assert "--cache: nothing to keep" in caplog.text
 
 
 def test_what_cannot_be_read_is_not_kept(pairs: Path, tmp_path: Path) -> None:

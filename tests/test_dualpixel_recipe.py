@@ -50,4 +50,5 @@ def test_each_turn_teaches_its_own() -> None:
 
 def test_data_without_views_is_refused() -> None:
     with pytest.raises(UsageError, match="no dual-pixel views"):
-        recipe().losses(0, replace(batch(), left=None), "map")
+        recipe().check_data("folder", has_map=True, has_sharp=True)
+    recipe().check_data("folder", has_map=True, has_sharp=True, has_views=True)

@@ -115,6 +115,10 @@ def test_what_is_frozen_keeps_its_running_means(tmp_path: Path) -> None:
         (["--lesson", "0"], "expected a share above 0"),
         (["--teacher", "absent.safetensors"], "no such file"),
         (["--net", "features=wide"], "expected such as features=48"),
+        (
+            ["--stages", "1"],
+            "--stages 1: this recipe leaves it out; give it a length: --epochs 1,0",
+        ),
     ],
 )
 def test_choices_that_cannot_be_are_refused(
@@ -135,6 +139,20 @@ def test_crops_that_only_the_teacher_cannot_take_are_refused(
     checkpoint.save(path, name, checkpoint.random(name, 1)[0], weights="w", license="")
     assert main(command(tmp_path / "run", "--crop", "20", "--teacher", str(path))) == 2
     assert "the teacher" in capsys.readouterr().err
+
+
+def test_a_teacher_may_be_moved_between_two_goes_but_not_changed(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(command(out, "--teacher", str(trained))) == 0
+    moved = trained.rename(tmp_path / "elsewhere.safetensors")
+    assert main(command(out, "--teacher", str(moved))) == 0
+    assert main(command(out)) == CheckpointError.exit_code
+    assert "other settings" in capsys.readouterr().err
+    checkpoint.save(moved, TINY, checkpoint.random(TINY, 2)[0], weights="w", license="none")
+    assert main(command(out, "--teacher", str(moved))) == CheckpointError.exit_code
+    assert "other settings (start: 'taught by weights" in capsys.readouterr().err
 
 
 def test_a_net_learns_what_its_teacher_makes(trained: Path) -> None:

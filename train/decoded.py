@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,21 +17,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.files import publish
+from allfocus.runtime.files import publish, remove_old_drafts
+from allfocus.runtime.memory import format_bytes
 
 _LOG = logging.getLogger("allfocus.train")
+
+
+_VERSION = 1  # of what the readers make of a file: to be raised with them
+_ROOM = 2**30  # bytes left free on the disk, where a run's states may be written too
 
 
 class Decoded:
     """Arrays in `folder`, each written when its file is read for the first time; None: none is.
 
-    A file that has changed since is read again. Processes may share a folder. Where it cannot be
-    written, or the disk is full, the rest is decoded each time, which is told once.
+    A file that has changed since, or was moved, is read again. Processes may share a folder. Where
+    it cannot be written, or less than 1 GiB of its disk would stay free, the rest is decoded each
+    time, which is told once.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder
+        self.folder = folder
         self._full = False
+        if folder is not None:
+            remove_old_drafts(folder)  # of runs that were killed
 
     def read(self, path: Path, read: Callable[[], NDArray[Any]], how: str = "") -> NDArray[Any]:
         """What `read` makes of `path`, maybe mapped from disk. `how`: what else it depends on.
@@ -48,21 +57,30 @@ class Decoded:
 
     def _place(self, path: Path, how: str) -> Path | None:
         """Where the array is, or is to be."""
-        if self._folder is None:
+        if self.folder is None:
             return None
         try:
             found = path.stat()
         except OSError:
             return None  # reading it says what is wrong
-        said = f"{path.resolve()}\n{found.st_size}\n{found.st_mtime_ns}\n{how}"
-        return self._folder / f"{path.stem}-{hashlib.sha256(said.encode()).hexdigest()[:16]}.npy"
+        # Copying may keep a file's time, and its size says little of one that is not compressed.
+        times = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        said = f"{_VERSION}\n{path.resolve()}\n{times}\n{how}"
+        name = hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()
+        return self.folder / f"{name[:32]}.npy"
 
     def _keep(self, place: Path, array: NDArray[Any]) -> None:
         if self._full:
             return
         try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(place.parent).free - array.nbytes < _ROOM:
+                raise AllfocusError(
+                    f"--cache {place.parent}: less than {format_bytes(_ROOM)} of that disk would "
+                    "be left, which a run may need; free some space there, or choose another place"
+                )
             with publish(place, option="--cache") as draft:
                 np.save(draft, array)
-        except AllfocusError as error:
+        except (AllfocusError, OSError) as error:
             self._full = True
             _LOG.warning("%s; what is not there yet is decoded for each crop", error)

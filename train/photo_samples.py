@@ -68,6 +68,7 @@ class PhotoSamples(Dataset[Sample]):
                 self.skips.add(index, error)
             _check_memory(self.photos, len(photos))
         self.side, self.seed, self.recipe = side, seed, recipe
+        self.has_views = recipe.views
         codes = (np.arange(256) / 255).astype(np.float32)
         self._linear = to_linear(codes)
 

@@ -196,8 +196,10 @@ class Recipe(ABC):
         """What a run is made for, by registered name."""
         return self.nets
 
-    def check_data(self, name: str, *, has_map: bool, has_sharp: bool) -> None:
-        """Refuse data, called `name`, that lacks a truth this recipe learns from: UsageError."""
+    def check_data(
+        self, name: str, *, has_map: bool, has_sharp: bool, has_views: bool = False
+    ) -> None:
+        """Refuse data, called `name`, that lacks what this recipe learns from: UsageError."""
         if self.needs_sharp and not has_sharp:
             raise UsageError(
                 f"{name}: no sharp pictures, only blurry ones with masks, so there is nothing to "
@@ -208,6 +210,11 @@ class Recipe(ABC):
             raise UsageError(
                 f"{name}: no maps, which this recipe learns from; {_MAKE_MAPS}, or give sharp "
                 "photos, which are blurred by maps that are known"
+            )
+        if self.views and not has_views:
+            raise UsageError(
+                f"{name}: no dual-pixel views, which this recipe learns from; give sharp photos, "
+                "which they are drawn from, or a data set that has them"
             )
 
     def go_without(self, name: str, *, has_map: bool) -> None:

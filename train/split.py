@@ -66,6 +66,8 @@ def open_split(
     plan, items = recipe.plan, find(data)
     check_range(item for item in items if isinstance(item, Pair))
     _tell_order(data, items)
+    if decoded is not None and decoded.folder is not None and not isinstance(items[0], Pair):
+        _LOG.warning("--cache: nothing to keep, as %s holds no pairs; the rest is decoded", data)
     files, skips = files_of(items), Skips(len(items))
     if val:
         held = find(val, "val")
@@ -80,14 +82,23 @@ def open_split(
     trained = made(items, plan.crop, plan.seed, skips=skips)
     samples = Tinted(trained, plan.tints, plan.seed)
     held_out = made(held, side, plan.seed + 1, skips=held_skips)
-    recipe.check_data(str(data), has_map=samples.has_map, has_sharp=samples.has_sharp)
+    _check_data(recipe, data, samples)
     recipe.go_without(str(data), has_map=samples.has_map)
     if val:
-        recipe.check_data(str(val), has_map=held_out.has_map, has_sharp=held_out.has_sharp)
+        _check_data(recipe, val, held_out)
     held_out[0]  # what cannot be validated on is told now, not after the training
     if isinstance(held_out, PairSamples):
         held_out.read_all()  # likewise; photos were read when they were opened
     return Split(samples, held_out, files, files_of(held) if val else set())
+
+
+def _check_data(recipe: Recipe, folder: Path, samples: Samples | Tinted) -> None:
+    recipe.check_data(
+        str(folder),
+        has_map=samples.has_map,
+        has_sharp=samples.has_sharp,
+        has_views=samples.has_views,
+    )
 
 
 def _tell_order(folder: Path, items: Items) -> None:

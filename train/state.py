@@ -146,10 +146,23 @@ def _plain(kind: str, plan: Plan, options: Options) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
+def _movable(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which a file has its name alone: it may be moved between two goes. Whether a
+    teacher is the same, `start` tells by its weights.
+    """
+    teacher, vgg = values.get("teacher"), values.get("vgg")
+    return {
+        **values,
+        **({"teacher": "given"} if teacher else {}),
+        **({"vgg": Path(vgg).name} if vgg else {}),
+    }
+
+
 def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
     """What a state of an earlier version does not name was at its default, or is not known."""
     unknown = {name: now[name] for name in _ADDED if name in now}
-    then = {**_plain("paper", Plan(), Options()), **unknown, **then}
+    then = _movable({**_plain("paper", Plan(), Options()), **unknown, **then})
+    now = _movable(now)
     different = [(k, then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)]
     if different:
         said = "; ".join(f"{k}: {old!r} then, {new!r} now" for k, old, new in different)

@@ -27,6 +27,7 @@ class Tinted(Dataset[Sample]):
 
     def __init__(self, samples: Samples, share: float, seed: int) -> None:
         self.has_map, self.has_sharp = samples.has_map, samples.has_sharp
+        self.has_views = samples.has_views
         self._samples, self._share, self._seed = samples, share, seed
 
     def __len__(self) -> int:

@@ -129,7 +129,14 @@ def _epochs(args: argparse.Namespace, paper: Plan) -> tuple[int, ...]:
         raise UsageError(
             f"--stages: expected some of 1 to {paper.stages}, got {','.join(map(str, args.stages))}"
         )
-    return tuple(e if stage in args.stages else 0 for stage, e in enumerate(epochs, start=1))
+    kept = tuple(e if stage in args.stages else 0 for stage, e in enumerate(epochs, start=1))
+    if not any(kept) and args.epochs is None:
+        said = ",".join(map(str, args.stages))
+        wanted = ",".join(str(int(s in args.stages)) for s in range(1, paper.stages + 1))
+        raise UsageError(
+            f"--stages {said}: this recipe leaves it out; give it a length: --epochs {wanted}"
+        )
+    return kept
 
 
 def options_of(args: argparse.Namespace) -> Options:

@@ -68,9 +68,11 @@ class AplRecipe(Recipe):
         nets = {"judge": self.judge, "detector": net.detector, "restorer": net.restorer}
         self.optimizers = {n: adam(m.parameters(), plan.learning_rate) for n, m in nets.items()}
 
-    def check_data(self, name: str, *, has_map: bool, has_sharp: bool) -> None:
+    def check_data(
+        self, name: str, *, has_map: bool, has_sharp: bool, has_views: bool = False
+    ) -> None:
         """See Recipe. Without sharp pictures it only warns: APL is meant for data without truth."""
-        super().check_data(name, has_map=has_map, has_sharp=has_sharp)
+        super().check_data(name, has_map=has_map, has_sharp=has_sharp, has_views=has_views)
         if not has_sharp:
             _LOG.warning(
                 "%s: no sharp pictures; the blurry ones stand in for them, which teaches the "

@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from allfocus.runtime.errors import UsageError
 from allfocus.train import blur_kernels
 from allfocus.train.blur_kernels import BlurKernels, geometric_loss, map_objective
 from allfocus.train.data import Batch
@@ -50,11 +49,8 @@ class DualPixelRecipe(Recipe):
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
         """Eq. 5 for the map net, eq. 2 for the kernels."""
-        if batch.left is None or batch.right is None:
-            raise UsageError(
-                "no dual-pixel views in this data; give sharp photos, which they are drawn from, "
-                "or a data set that has them"
-            )
+        assert batch.left is not None, "what has no views was refused"
+        assert batch.right is not None
         with torch.set_grad_enabled(turn == "map" and torch.is_grad_enabled()):
             radius = self.max_radius * self.net(batch.left, batch.right).float()
         with torch.autocast(radius.device.type, enabled=False):  # Fourier transforms need float32
