@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from allfocus.benchmarks import candidates, photos
 from allfocus.benchmarks.quality_sheet import column
+from allfocus.runtime.catalogue import entry
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.pictures.formats import format_for
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("photos", nargs="*", default=[photos.CHELSEA], help=photos.HELP)
     add("--model", default="all", metavar="NAME,...", help="default: all that are packaged")
     add("--width", type=positive, default=800, help="larger photos are reduced to this (800)")
-    add("--reach", type=float, metavar="PIXELS", help="also the models with this reach")
+    add("--reach", type=float, metavar="PIXELS", help="also the models with this reach, that can")
     add("--side", type=positive, default=160, help="of a window, pixels (160)")
     add("--out", type=Path, required=True, help="the picture to write, .jpg or .png")
     add("--backend", default="auto")
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
             name, reduced, args.backend, reach
         )
         for name in models
-        for reach in dict.fromkeys((None, args.reach))
+        for reach in dict.fromkeys((None, args.reach if _reaches(name) else None))
     }
     windows = {name: _windows(name, image, outputs, args.side) for name, image in reduced.items()}
     columns = {"input": reduced, **outputs}
@@ -86,6 +87,11 @@ def most(score: NDArray[np.float32], side: int) -> Window:
     inside = sums[side:, side:] - sums[side:, :-side] - sums[:-side, side:] + sums[:-side, :-side]
     top, left = (int(place) for place in np.unravel_index(np.argmax(inside), inside.shape))
     return slice(top, top + side), slice(left, left + side)
+
+
+def _reaches(model: str) -> bool:
+    """Whether it can have a reach, for which it must make a map of radii."""
+    return bool(Path(model).suffix) or "defocus" in entry(model).signature("whole").outputs
 
 
 def _outputs(

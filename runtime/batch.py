@@ -22,6 +22,7 @@ from allfocus.runtime.files import remove_drafts
 from allfocus.runtime.gpu import find_gpus
 from allfocus.runtime.jobs import Job
 from allfocus.runtime.model_options import opened
+from allfocus.runtime.probe import ON_CPU
 from allfocus.runtime.skip import Choice
 from allfocus.runtime.spec import Wanted
 from allfocus.runtime.work import Done, Failure, do_one
@@ -67,12 +68,13 @@ def workers_for(settings: Settings, asked: int, jobs: int) -> list[Settings]:
     """The settings of each worker: one for each GPU, or for each core where there is none.
 
     `asked` 0 chooses their number; there are no more than `jobs`. Cores, and GPUs, are shared out
-    evenly.
+    evenly, from the GPU `device` on.
     """
-    gpus = 0 if settings.backend == "cpu" else len(find_gpus().devices)
+    gpus = 0 if settings.backend in ON_CPU else len(find_gpus().devices)
     count = min(asked or gpus or available_cpus(), jobs)
     threads = settings.threads or max(1, available_cpus() // count)
-    devices = [index % gpus if gpus else settings.device for index in range(count)]
+    first = settings.device
+    devices = [(first + index) % gpus if gpus else first for index in range(count)]
     return [replace(settings, threads=threads, device=device) for device in devices]
 
 

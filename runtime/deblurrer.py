@@ -14,16 +14,16 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
 from allfocus.runtime.ensemble import Turned, turns
-from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.flows import Direct, Flow, Phased, check_room
+from allfocus.runtime.errors import InputError, LimitError, UsageError
+from allfocus.runtime.flows import Direct, Drawn, Flow, Phased, check_room
 from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
-from allfocus.runtime.reach import Levels, levels
+from allfocus.runtime.reach import Levels, levels, trusted
 from allfocus.runtime.reach import check as check_reach
-from allfocus.runtime.skip import AUTO, Choice, Skip, skip_for
+from allfocus.runtime.skip import AUTO, Choice, Skip, at_level, skip_for
 from allfocus.runtime.skip import check as check_skip
 from allfocus.runtime.spec import YUV, Color, Graph, Precision, Size, Spec
 from allfocus.runtime.stage import Stage
@@ -113,7 +113,10 @@ class Deblurrer(Closing):
         self.memory = parse_bytes(memory)
         self.ensemble = ensemble
         self.reach = reach  # pixels; None: the model's own
-        self._skip = skip_for(skip, backend.spec, backend.graph.signature)
+        self._skips = {
+            times: skip_for(at_level(skip, times), backend.spec, backend.graph.signature)
+            for times in (1, *self._smaller)
+        }
         self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
             raise UsageError(
@@ -186,18 +189,19 @@ class Deblurrer(Closing):
         `skip` as in `load`. `coarse_map`: the map is estimated on the frame at half its size, at a
         quarter of the cost, and less exactly. It has the same reach. Outputs are not checked, and
         of one pass each. It takes no memory of its own for the model, and ends with the one it
-        comes from. Raises UsageError where there are no files of the two phases.
+        comes from. Raises UsageError where one of both is asked for without files of the phases.
         """
-        if self._phases is None:
+        if self._phases is None and coarse_map:
             raise UsageError(
-                f"{self._backend.artefact.name} has no files of its two phases, without which "
-                "there is no other way through it: load a packaged model by its name"
+                f"coarse_map: {self._backend.artefact.name} has no files of its two phases, so "
+                "that its map cannot come first; load a packaged model that has them, such as "
+                "didanet-lite, by its name"
             )
         return Deblurrer(
             self._backend,
             color=self.color,
             reasons=self.reasons,
-            phases=self._open_phases,
+            phases=None if self._phases is None else self._open_phases,
             memory=self.memory,
             skip=skip,
             coarse_map=coarse_map,
@@ -222,9 +226,9 @@ class Deblurrer(Closing):
         size = form.size(image)
         flow = self._whole_flow(size, lane)
         judge = lane.checker if self._checker is not None else None
-        check_room(flow.frames(size) + (judge.frames(size) if judge else []))
+        self._check_room(flow, size, judge)
         drawn = flow.draw(image, clock)
-        sharp, trusted = self._judged(image, drawn.sharp, lane, clock)
+        sharp, trusted = self._judged(image, drawn, lane, clock)
         result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
         focus = _scaled(drawn.focus, 1.0)
@@ -234,20 +238,34 @@ class Deblurrer(Closing):
             precision=self.precision,
         )
 
+    def _check_room(self, flow: Flow, size: Size, judge: Checker | None) -> None:
+        try:
+            check_room(flow.frames(size) + (judge.frames(size) if judge else []))
+        except LimitError as error:
+            if len(self._ways) == 1:
+                raise
+            turned = Size(size.height, size.width)
+            raise LimitError(
+                f"ensemble={self.ensemble} takes a frame of {size} as one of {turned} too: {error}"
+            ) from None
+
     def _judged(
-        self, image: Array, sharp: Array, lane: _Lane, clock: Clock
+        self, image: Array, drawn: Drawn, lane: _Lane, clock: Clock
     ) -> tuple[Array, Array | None]:
         """An output of `image` as it is to be shown, and how far it is trusted."""
+        sharp = drawn.sharp
         if self._checker is None:  # a variant's lanes have one, which it leaves alone
             return sharp, None
         assert lane.checker is not None
-        own = Clock()
-        trusted = lane.checker.trust(image, sharp, own)
+        own, form = Clock(), form_of("image", self.graph.io)
+        judge = partial(lane.checker.trust, clock=own)
+        radius = np.zeros(0) if drawn.defocus is None else np.asarray(drawn.defocus)
+        trust = trusted(judge, (image, sharp), radius, self._smaller, form)
         if self._fallback is not None:
-            sharp = lane.checker.fallen_back(image, sharp, trusted, self._fallback)
+            sharp = lane.checker.fallen_back(image, sharp, trust, self._fallback)
         clock.lap("check")
         clock.copies += own.copies
-        return sharp, trusted
+        return sharp, trust
 
     def _lane(self) -> _Lane:
         checker = None
@@ -266,19 +284,22 @@ class Deblurrer(Closing):
     def _levels(self, size: Size, lane: _Lane) -> Flow:
         """One pass of it."""
         if not self._smaller:
-            return self._flow(size, lane)
+            return self._flow(size, lane=lane)
         form = form_of("image", self.graph.io)
         return Levels(self._smaller, partial(self._flow, lane=lane), form)
 
-    def _flow(self, size: Size, lane: _Lane) -> Flow:
-        """Two graphs where parts are left out, or where one would have to be cut to pieces."""
-        whole = self._skip is None and not self._coarse_map and lane.direct.fits(size)
+    def _flow(self, size: Size, times: int = 1, *, lane: _Lane) -> Flow:
+        """Two graphs where parts are left out, or where one would have to be cut to pieces. `size`
+        is that of a picture `times` times smaller than the frame.
+        """
+        skip = self._skips[times]
+        whole = skip is None and not self._coarse_map and lane.direct.fits(size)
         if self._phases is None or whole:
             return lane.direct
-        way = (self._skip, self._coarse_map)
+        way = (skip, self._coarse_map)
         if way not in lane.phased:
             first, second = (self._stage(each, graphs=2) for each in self._open_phases())
-            lane.phased[way] = Phased(first, second, self._skip, coarse_map=self._coarse_map)
+            lane.phased[way] = Phased(first, second, skip, coarse_map=self._coarse_map)
         return lane.phased[way]
 
     def _stage(self, backend: Backend, graphs: int = 1, *, color: Color | None = None) -> Stage:
@@ -341,12 +362,13 @@ class Deblurrer(Closing):
             return result
         sharp = self._backend.fetch(outputs.sharp)
         clock.copies += 1
-        shown, trusted = self._judged(image, channels_last(sharp, self.graph.io), lane, clock)
+        drawn = Drawn(channels_last(sharp, self.graph.io))
+        shown, trust = self._judged(image, drawn, lane, clock)
         if self._fallback is not None:
             back = channels_first(shown, self.graph.io).reshape(outputs.sharp.shape)
             outputs.sharp.from_host(back)
             clock.copies += 1
-        return replace(result, copies=clock.copies, trust=trusted)
+        return replace(result, copies=clock.copies, trust=trust)
 
     def _fetched(self, frame: Any, lane: _Lane, clock: Clock) -> Array:
         """A frame on a GPU as a picture on the host, once there is memory to judge its output."""

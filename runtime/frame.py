@@ -39,6 +39,11 @@ def on_device(frame: Any) -> bool:
 
 def checked(frame: Any, io: Io) -> Array:
     """`frame` as a plain array, if a graph with the face `io` can take it; else InputError."""
+    if frame is None:
+        raise InputError(
+            f"{EXPECTED.get(io, _EXPECTED)}, got None, as cv2.imread gives where it cannot read "
+            "a file, and VideoCapture.read where there is no frame: see that there is one"
+        )
     if not isinstance(frame, np.ndarray):
         raise InputError(
             f"{EXPECTED.get(io, _EXPECTED)}, got {type(frame).__name__}: make it an array with "

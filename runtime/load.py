@@ -82,7 +82,8 @@ def load(
     `reach`: a blur radius in pixels that is to be undone, up to eight times the model's own
     (`Spec.max_radius`, 8 pixels of `didanet-lite`): frames are deblurred at a half, a quarter and
     so on of their size too, and the map goes as far; see `runtime.reach`. It takes a third to
-    a half more time. Not of frames in GPU memory, and of models with a map of radii only.
+    a half more time; a graph of one size is run as a whole for each level. Not of frames in GPU
+    memory, and of models with a map of radii only.
     `canary`: run a frame whose answer is known, and refuse what answers otherwise.
 
     Engines come from the cache that `allfocus export` fills, newest first; one that does not fit

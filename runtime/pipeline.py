@@ -26,6 +26,7 @@ from allfocus.runtime.streams.counters import Counters, Snapshot
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
 from allfocus.runtime.streams.ladder import Attempt, Ladder, Shape, Step
 from allfocus.runtime.streams.line import Line, WhenFull
+from allfocus.runtime.streams.patience import join
 from allfocus.runtime.streams.turns import Turns
 
 log = logging.getLogger("allfocus")
@@ -114,9 +115,9 @@ class Pipeline:
         finally:
             self._given.close(empty=True)
             for thread in more:
-                thread.join()
+                join(thread)
             self._done.close()
-            writer.join()
+            join(writer)
             self._end(reader)
         if self._failure is not None:
             raise self._failure

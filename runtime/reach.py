@@ -66,27 +66,31 @@ def levels(radius: float | None, spec: Spec, signature: Signature) -> tuple[int,
 
 
 class Levels(Flow):
-    """What `flow`, which there is for each size, makes of a picture and of smaller ones of it."""
+    """What `flow` makes of a picture and of smaller ones of it: there is one for each size, and how
+    many times smaller that is.
+    """
 
-    def __init__(self, smaller: tuple[int, ...], flow: Callable[[Size], Flow], form: Form) -> None:
+    def __init__(
+        self, smaller: tuple[int, ...], flow: Callable[[Size, int], Flow], form: Form
+    ) -> None:
         self._smaller = smaller
         self._flow = flow
         self._form = form
 
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         """See Flow."""
-        sizes = [size, *(reduced for _, reduced in self._sizes(size))]
-        return [frame for each in sizes for frame in self._flow(each).frames(each)]
+        sizes = [(1, size), *_sizes(self._smaller, size, self._form)]
+        return [frame for times, each in sizes for frame in self._flow(each, times).frames(each)]
 
     def draw(self, image: Array, clock: Clock) -> Drawn:
         """See Flow. The map goes up to the largest radius of the smallest picture."""
         size = self._form.size(image)
-        drawn = self._flow(size).draw(image, clock)
+        drawn = self._flow(size, 1).draw(image, clock)
         sharp, radius = drawn.sharp.copy(), _plane(drawn.defocus)
-        for times, reduced in self._sizes(size):
+        for times, reduced in _sizes(self._smaller, size, self._form):
             small = self._form.resized(image, reduced)
             clock.lap("pre")
-            found = self._flow(reduced).draw(small, clock)
+            found = self._flow(reduced, times).draw(small, clock)
             coarse = times * _enlarged(_plane(found.defocus), size)
             weight = _ramp(coarse * 2 / times, _COARSE) * _ramp(radius * 2 / times, _FINE)
             if weight.any():
@@ -107,13 +111,34 @@ class Levels(Flow):
                 mixed = self._form.blended(first, second, part)
                 self._form.put(Tile(band, band), mixed, under)
 
-    def _sizes(self, size: Size) -> list[tuple[int, Size]]:
-        """The levels that a picture of `size` has."""
-        return [
-            (n, self._form.reduced(size, n))
-            for n in self._smaller
-            if min(size.width, size.height) >= _LEAST * n
-        ]
+
+def trusted(
+    judge: Callable[[Array, Array], Array],
+    pictures: tuple[Array, Array],
+    radius: Array,
+    smaller: tuple[int, ...],
+    form: Form,
+) -> Array:
+    """What `judge` says of an output, [H, W]: `pictures` are the frame and it, `radius` [H, W] the
+    map in units of the model's largest radius.
+
+    A reblurring net knows no wider blur than the nets: wider one is judged at the size at which it
+    was undone.
+    """
+    found = judge(*pictures)
+    size = form.size(pictures[0])
+    for times, reduced in _sizes(smaller, size, form):
+        weight = _ramp(radius * 2 / times, _COARSE)
+        if weight.any():
+            frame, sharp = (form.resized(each, reduced) for each in pictures)
+            found = found + weight * (_enlarged(judge(frame, sharp), size) - found)
+    return found
+
+
+def _sizes(smaller: tuple[int, ...], size: Size, form: Form) -> list[tuple[int, Size]]:
+    """The levels that a picture of `size` has."""
+    enough = min(size.width, size.height)
+    return [(n, form.reduced(size, n)) for n in smaller if enough >= _LEAST * n]
 
 
 def _plane(defocus: Array | None) -> Array:

@@ -74,6 +74,14 @@ def skip_for(choice: Choice, spec: Spec, signature: Signature) -> Skip | None:
     return Skip(radius / spec.max_radius, 0 if radius <= untouched else FADE, sure=sure)
 
 
+def at_level(choice: Choice, times: int) -> Choice:
+    """`choice` for a picture `times` times smaller: a radius in pixels of the frame is less there.
+
+    "auto" is about what the net leaves as it is, at any size.
+    """
+    return choice if isinstance(choice, str) else choice / times
+
+
 def _holding(pixels: Array, seeds: Array) -> Array:
     """The patches of `pixels` [H, W], joined at edges and corners, that hold any of `seeds`.
 

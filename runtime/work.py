@@ -28,6 +28,7 @@ from allfocus.runtime.pictures.image import (
     write_image,
 )
 from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
+from allfocus.runtime.reach import MOST
 
 Planes = dict[str, NDArray[np.float32] | None]
 
@@ -136,15 +137,16 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
 
 def _beyond(deblur: Deblurrer, result: Result) -> tuple[str, ...]:
     """What to do where much of a picture is blurred by more than is undone."""
-    most = deblur.largest_radius
-    if result.defocus is None or deblur.reach is not None:
+    most, possible = deblur.largest_radius, MOST * deblur.spec.max_radius
+    if result.defocus is None or most >= possible:
         return ()
     share = float(np.mean(result.defocus >= _NEARLY * most))
     if share < _MUCH:
         return ()
+    told = deblur.spec.name if deblur.reach is None else f"--reach {deblur.reach:g}"
     return (
         f"{share:.0%} of it is blurred by some {most:g} pixels or more, which is beyond "
-        f"{deblur.spec.name}: try --reach {4 * most:g}",
+        f"{told}: try --reach {min(4 * most, possible):g}",
     )
 
 

@@ -232,6 +232,7 @@ def test_outputs_go_to_a_folder(
         (2, "auto", 0, 1, [(0, 8)]),
         (2, "auto", 4, 99, [(0, 2), (1, 2), (0, 2), (1, 2)]),
         (2, "cpu", 2, 99, [(0, 4)] * 2),
+        (2, "openvino", 2, 99, [(0, 4)] * 2),
         (0, "auto", 20, 99, [(0, 1)] * 20),
     ],
 )
@@ -249,6 +250,16 @@ def test_cores_and_gpus_are_shared_out(
     given: dict[str, Any] = {**SETTINGS.__dict__, "backend": backend, "threads": 0}
     workers = workers_for(Settings(**given), asked, jobs)
     assert [(w.device, w.threads) for w in workers] == list(expected)
+
+
+@pytest.mark.parametrize(("asked", "devices"), [(1, [1]), (2, [1, 0]), (0, [1, 0])])
+def test_work_begins_at_the_gpu_that_is_named(
+    asked: int, devices: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(devices=[object()] * 2)
+    monkeypatch.setattr(batch, "find_gpus", lambda: found)
+    given: dict[str, Any] = {**SETTINGS.__dict__, "backend": "auto", "device": 1}
+    assert [w.device for w in workers_for(Settings(**given), asked, 9)] == devices
 
 
 def test_a_picture_with_its_map_is_done_when_both_are_there(tmp_path: Path) -> None:

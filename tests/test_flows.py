@@ -207,7 +207,7 @@ def test_no_seam_shows_where_a_photo_is_passed_through(name: str) -> None:
     with allfocus.load(name, skip="off", **EXACT) as deblur:
         whole = deblur(frame)
     with allfocus.load(name, **EXACT) as deblur:
-        parts, skip = deblur(frame), deblur._skip
+        parts, skip = deblur(frame), deblur._skips[1]
     assert skip is not None
     assert whole.defocus is not None
     active = skip.active(whole.defocus / MAX_RADIUS).astype(np.uint8)
@@ -247,6 +247,15 @@ def test_an_engine_too_small_for_tiles_says_what_to_export(opened: Any) -> None:
     deblur = opened("didanet-tiny", shape=Size(16, 16))
     with pytest.raises(LimitError, match=r"at most 16x16.*--size 48x40"):
         deblur(photo(40, 45))
+
+
+def test_an_engine_too_low_for_turned_frames_says_why_they_are(opened: Any) -> None:
+    upright = opened("didanet-tiny", shape=Size(96, 16))
+    deblur = Deblurrer(upright._backend, phases=upright._phases, ensemble=2)
+    assert upright(photo(16, 96)).image.shape == (16, 96, 3)
+    said = r"ensemble=2 takes a frame of 96x16 as one of 16x96 too: .*--size"
+    with pytest.raises(LimitError, match=said):
+        deblur(photo(16, 96))
 
 
 @pytest.mark.parametrize(
@@ -397,8 +406,10 @@ def test_a_variant_shares_the_model_and_skips_more(opened: Any) -> None:
     deblur.close()
     with pytest.raises(ArtefactError, match="closed"):
         other(frame)
-    with pytest.raises(UsageError, match="no files of its two phases"):
-        opened("jdrl-unet-tiny").variant(skip="off")
+    simple = opened("jdrl-unet-tiny")
+    np.testing.assert_array_equal(simple.variant()(frame).image, simple(frame).image)
+    with pytest.raises(UsageError, match=r"coarse_map: .* no files of its two phases"):
+        simple.variant(coarse_map=True)
 
 
 @pytest.mark.parametrize("name", ["didanet-tiny", "apl-tiny"])

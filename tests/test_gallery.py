@@ -66,6 +66,15 @@ def test_models_are_shown_with_a_reach_too(
     assert sheet.shape[1] == 3 * (SIDE + 6)
 
 
+def test_a_model_without_a_map_has_no_reach(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "gallery", str(photo), "--model", "jdrl-unet-lite", "--reach", "16"]
+    words += ["--out", str(tmp_path / "g.png"), "--side", "32", "--backend", "cpu", "--json"]
+    assert cli.main(words) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["jdrl-unet-lite"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

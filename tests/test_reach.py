@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -18,8 +19,9 @@ from photos import PHOTO
 
 import allfocus
 from allfocus.cli import main
+from allfocus.runtime import work
 from allfocus.runtime.clock import Clock
-from allfocus.runtime.deblurrer import Deblurrer
+from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Drawn, Flow
 from allfocus.runtime.form import COLOUR, form_of
@@ -146,7 +148,7 @@ class Painting(Flow):
 def painted(first: float, second: float, third: float) -> Drawn:
     """A picture of 64x64 in three levels, each with the same blur all over, as a share of 8 px."""
     maps = {n: np.full((64, 64), v, np.float32) for n, v in ((1, first), (2, second), (4, third))}
-    flow = Levels((2, 4), lambda size: Painting(size, maps), COLOUR)
+    flow = Levels((2, 4), lambda size, _: Painting(size, maps), COLOUR)
     return flow.draw(np.full((64, 64, 3), 100, np.uint8), Clock())
 
 
@@ -172,14 +174,14 @@ def test_the_coarser_shows_where_both_maps_say_so(
 
 
 def test_small_pictures_have_fewer_levels() -> None:
-    flow = Levels((2, 4, 8), lambda size: Painting(size, {}), COLOUR)
+    flow = Levels((2, 4, 8), lambda size, _: Painting(size, {}), COLOUR)
     assert [size for _, size in flow.frames(Size(101, 64))] == [
         Size(101, 64),
         Size(51, 32),
         Size(26, 16),
     ]
     assert [size for _, size in flow.frames(Size(31, 400))] == [Size(31, 400)]
-    even = Levels((2,), lambda size: Painting(size, {}), form_of("image", "nv12"))
+    even = Levels((2,), lambda size, _: Painting(size, {}), form_of("image", "nv12"))
     assert [size for _, size in even.frames(Size(70, 66))] == [Size(70, 66), Size(36, 34)]
 
 
@@ -195,6 +197,25 @@ def test_blur_beyond_the_models_own_is_undone_and_told(
     assert own.defocus.max() < 9
     assert abs(float(np.median(inner)) - radius) < 0.25 * radius
     assert more.image.dtype == np.uint8
+
+
+def test_a_radius_to_skip_is_of_the_frame_at_each_level() -> None:
+    blurry = out_of_focus(12.0)
+    with allfocus.load("didanet-nano", reach=32, skip=6, **EXACT) as deblur:
+        found = deblur(blurry)
+    assert psnr(found.image) > psnr(blurry) + 0.5
+    assert (found.image != blurry).any(2).mean() > 0.8
+
+
+def test_wide_blur_is_judged_where_it_was_undone() -> None:
+    blurry = out_of_focus(16.0)
+    with allfocus.load("didanet-nano", reach=32, check=True, fallback=0.5, **EXACT) as deblur:
+        found, bare = deblur(blurry), deblur.trust(blurry, sharp())
+    with allfocus.load("didanet-nano", reach=32, **EXACT) as deblur:
+        shown = deblur(blurry).image
+    assert found.trust is not None
+    assert np.median(found.trust) > np.median(bare) + 0.2
+    assert psnr(found.image) > psnr(shown) - 0.1
 
 
 def test_what_the_model_can_undo_is_left_to_it(loaded: dict[float | None, Deblurrer]) -> None:
@@ -228,6 +249,25 @@ def test_a_frame_on_a_gpu_is_refused(loaded: dict[float | None, Deblurrer]) -> N
         loaded[32](Tensor())
 
 
+@pytest.mark.parametrize(
+    ("asked", "most", "said"),
+    [
+        (None, 8.0, "8 pixels or more, which is beyond net: try --reach 32"),
+        (16.0, 16.0, "16 pixels or more, which is beyond --reach 16: try --reach 64"),
+        (20.0, 32.0, "32 pixels or more, which is beyond --reach 20: try --reach 64"),
+        (64.0, 64.0, None),
+    ],
+)
+def test_a_reach_that_is_not_enough_is_told(
+    asked: float | None, most: float, said: str | None
+) -> None:
+    spec = SimpleNamespace(name="net", max_radius=8.0)
+    deblur: Any = SimpleNamespace(largest_radius=most, reach=asked, spec=spec)
+    result = Result(image=None, defocus=np.full((4, 4), most, np.float32), timings={})
+    notes = work._beyond(deblur, result)
+    assert [note.partition("by some ")[2] for note in notes] == ([said] if said else [])
+
+
 def test_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model", "didanet-nano", "--backend", "cpu"]
     cv2.imwrite(str(tmp_path / "a.png"), out_of_focus(12.0))
@@ -239,7 +279,7 @@ def test_commands_take_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert more is not None
     assert psnr(more) > psnr(own) + 0.5
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 1  # not where there is a reach
+    assert len(told) == 1  # not where the reach suffices
     assert "% of it is blurred by some 8 pixels or more, which is beyond didanet-nano" in told[0]
     assert told[0].endswith("try --reach 32")
     assert main(["deblur", "a.png", "-o", "b.png", *model, "--reach", "-1"]) == 2

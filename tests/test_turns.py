@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import signal
+import sys
+import threading
+import time
 from itertools import count
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from at_once import PATIENCE, joined, started
@@ -12,6 +16,33 @@ from allfocus.runtime.streams.turns import Turns
 def test_what_is_taken_is_numbered() -> None:
     turns, source = Turns(), count(70)
     assert [turns.take(lambda: next(source)) for _ in range(3)] == [(0, 70), (1, 71), (2, 72)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("wait", ["take", "turn"])
+def test_a_ctrl_c_that_another_thread_takes_ends_the_wait(wait: str) -> None:
+    """It does not wake the main thread, which would wait for ever."""
+    turns, entered, let_go = Turns(), Event(), Event()
+
+    def source() -> None:
+        entered.set()
+        let_go.wait(PATIENCE)
+
+    other = started(lambda: turns.take(source))
+    assert entered.wait(PATIENCE)
+
+    def strike() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    thread = started(strike)
+    with pytest.raises(KeyboardInterrupt):
+        turns.take(lambda: 0) if wait == "take" else turns.turn(1).__enter__()
+    let_go.set()
+    joined(other)
+    joined(thread)
+    assert turns.take(lambda: 7) == (1, 7)
 
 
 def test_turns_come_in_the_order_of_the_numbers() -> None:

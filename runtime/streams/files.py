@@ -70,7 +70,8 @@ class PictureFiles(Source):
 class PictureFolder(Sink):
     """Writes each result into `folder`, under its picture's name, with its metadata.
 
-    Frames that come from no file are numbered: 000000.png. Raises UsageError for two pictures of
+    Frames that come from no file are numbered, 000000.png, and are grey or BGR: those of nv12 and
+    p010 would be taken for grey ones. Raises UsageError for two pictures of
     one name, and for a file that is there already, such as an input or a frame of an earlier
     stream, which only `overwrite` allows to write over.
     """

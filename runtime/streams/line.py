@@ -8,14 +8,12 @@ from threading import Condition
 from typing import Generic, Literal, TypeVar
 
 from allfocus.runtime.errors import UsageError
+from allfocus.runtime.streams.patience import wait_for
 
 T = TypeVar("T")
 
 WhenFull = Literal["wait", "drop-oldest", "drop-newest"]
 POLICIES: tuple[WhenFull, ...] = ("wait", "drop-oldest", "drop-newest")
-# Seconds between two looks. A Ctrl-C that another thread takes does not wake the main one: it would
-# wait on, for what the signal was to end.
-_SLICE = 0.2
 
 
 class Line(Generic[T]):
@@ -37,8 +35,7 @@ class Line(Generic[T]):
     def put(self, item: T) -> bool:
         """Add `item`, or drop one; waits where that is the policy. False after `close`."""
         with self._changed:
-            while self._full() and self._when_full == "wait":
-                self._changed.wait(_SLICE)
+            wait_for(self._changed, lambda: not self._full() or self._when_full != "wait")
             if self._closed:
                 return False
             if self._full():
@@ -53,8 +50,7 @@ class Line(Generic[T]):
     def get(self) -> T | None:
         """The next item, waited for; None when the line is closed and empty."""
         with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait(_SLICE)
+            wait_for(self._changed, lambda: bool(self._items) or self._closed)
             if not self._items:
                 return None
             item = self._items.popleft()

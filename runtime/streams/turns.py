@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 from typing import TypeVar
 
+from allfocus.runtime.streams.patience import holding, wait_for
+
 T = TypeVar("T")
 
 
@@ -21,7 +23,7 @@ class Turns:
 
     def take(self, source: Callable[[], T]) -> tuple[int, T]:
         """What `source` gives to one thread at a time, and its number."""
-        with self._taking:
+        with holding(self._taking):
             item = source()
             self._taken += 1
             return self._taken - 1, item
@@ -33,7 +35,7 @@ class Turns:
         A turn that fails is the last one.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._at == number or self._ended)
+            wait_for(self._changed, lambda: self._at == number or self._ended)
             came = self._at == number
         try:
             yield came

@@ -29,7 +29,8 @@ class VideoSink(Sink):
 
     Like a VideoSource's file: its size, timestamps, pixel format, tags, sound and subtitles. Of any
     other source: H.264 where PyAV has it, yuv420p, of the first result's size, without sound; with
-    the frames' own times, such as a Camera's, or `rate` frames a second.
+    the frames' own times, such as a Camera's, or `rate` frames a second. Results are grey or BGR
+    then: those of nv12 and p010 look like grey ones, and belong to a VideoSource with that `io`.
 
     It stands at `path` once it is closed, and plays, also after an early end. `notes` tell what
     could not be kept. Raises UsageError for a container or a codec that cannot be written. May be
