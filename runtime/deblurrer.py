@@ -48,7 +48,8 @@ class Result:
     `copies` counts those between host and GPU that the frame took.
 
     `trust`, where outputs are checked, is float32 [H, W] in 0 to 1: low where the output, blurred
-    again, is not the input. It is that of the model's output, before anything fell back.
+    again, is not the input. It is that of the model's output, before anything fell back; what a
+    reach undid at a smaller size is judged there.
 
     `precision` is what the model computed in.
 
@@ -166,8 +167,9 @@ class Deblurrer(Closing):
     def trust(self, frame: Any, sharp: Any) -> Array:
         """How well `sharp`, a version of `frame` from anywhere, explains it, float32 [H, W] in 0-1.
 
-        Both are frames in host memory, of one size and type; see `Result.trust`. Raises InputError
-        where they are not, and UsageError where the model was loaded without `check`.
+        Both are frames in host memory, of one size and type; see `Result.trust`. Blur of over 8
+        pixels of radius is beyond the net that judges: give both reduced. Raises InputError where
+        they are not, and UsageError where the model was loaded without `check`.
         """
         io = self.graph.io if self.graph.io in YUV else "float"
         given, made = (checked(each, io) for each in (frame, sharp))
