@@ -152,7 +152,7 @@ def test_validation_crops_are_as_large_as_the_pictures_allow(tmp_path: Path) -> 
         assert split.held_out[0].blurry.shape == (wanted, wanted, 3)
 
 
-@pytest.mark.parametrize("model", ["defocusgan-tiny", "dualpixel-map-tiny", "didanet-tiny"])
+@pytest.mark.parametrize("model", ["defocusgan-tiny", "sftnet-tiny", "didanet-tiny"])
 def test_white_in_a_map_is_1_in_a_batch(tmp_path: Path, model: str) -> None:
     data = pairs(tmp_path)
     (data / "defocus").mkdir()

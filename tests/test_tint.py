@@ -23,7 +23,7 @@ def sample(seed: int = 0) -> Sample:
 class Drawn:
     """Samples that know their number."""
 
-    has_map = has_sharp = True
+    has_map = has_sharp = has_views = True
 
     def __len__(self) -> int:
         return 50
