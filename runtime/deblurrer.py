@@ -261,8 +261,7 @@ class Deblurrer(Closing):
         assert lane.checker is not None
         own, form = Clock(), form_of("image", self.graph.io)
         judge = partial(lane.checker.trust, clock=own)
-        radius = np.zeros(0) if drawn.defocus is None else np.asarray(drawn.defocus)
-        trust = trusted(judge, (image, sharp), radius, self._smaller, form)
+        trust = trusted(judge, image, drawn, self._smaller, form)
         if self._fallback is not None:
             sharp = lane.checker.fallen_back(image, sharp, trust, self._fallback)
         clock.lap("check")

@@ -114,23 +114,22 @@ class Levels(Flow):
 
 def trusted(
     judge: Callable[[Array, Array], Array],
-    pictures: tuple[Array, Array],
-    radius: Array,
+    image: Array,
+    drawn: Drawn,
     smaller: tuple[int, ...],
     form: Form,
 ) -> Array:
-    """What `judge` says of an output, [H, W]: `pictures` are the frame and it, `radius` [H, W] the
-    map in units of the model's largest radius.
+    """What `judge` says of what was drawn of `image`, [H, W].
 
     A reblurring net knows no wider blur than the nets: wider one is judged at the size at which it
     was undone.
     """
-    found = judge(*pictures)
-    size = form.size(pictures[0])
+    found = judge(image, drawn.sharp)
+    size = form.size(image)
     for times, reduced in _sizes(smaller, size, form):
-        weight = _ramp(radius * 2 / times, _COARSE)
+        weight = _ramp(_plane(drawn.defocus) * 2 / times, _COARSE)
         if weight.any():
-            frame, sharp = (form.resized(each, reduced) for each in pictures)
+            frame, sharp = (form.resized(each, reduced) for each in (image, drawn.sharp))
             found = found + weight * (_enlarged(judge(frame, sharp), size) - found)
     return found
 

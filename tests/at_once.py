@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable
 from threading import Thread
 
@@ -19,3 +22,13 @@ def joined(thread: Thread) -> None:
     """Wait for it to end."""
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+def struck() -> Thread:
+    """A thread that takes a Ctrl-C in a moment, which does not wake the main one."""
+
+    def strike() -> None:
+        time.sleep(0.1)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    return started(strike)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-import time
 from threading import Thread
 
 import pytest
+from at_once import joined, struck
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,13 +78,7 @@ def test_what_makes_no_sense_is_refused() -> None:
 def test_a_ctrl_c_that_another_thread_takes_ends_the_wait() -> None:
     """It does not wake the main thread, which would wait for ever."""
     line: Line[int] = Line(1)
-
-    def strike() -> None:
-        time.sleep(0.1)
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-
-    thread = threading.Thread(target=strike)
-    thread.start()
+    thread = struck()
     with pytest.raises(KeyboardInterrupt):
         line.get()
-    thread.join()
+    joined(thread)

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import signal
 import sys
-import threading
-import time
 from itertools import count
 from threading import Barrier, Event
 
 import pytest
-from at_once import PATIENCE, joined, started
+from at_once import PATIENCE, joined, started, struck
 
 from allfocus.runtime.streams.turns import Turns
 
@@ -31,12 +28,7 @@ def test_a_ctrl_c_that_another_thread_takes_ends_the_wait(wait: str) -> None:
 
     other = started(lambda: turns.take(source))
     assert entered.wait(PATIENCE)
-
-    def strike() -> None:
-        time.sleep(0.1)
-        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-
-    thread = started(strike)
+    thread = struck()
     with pytest.raises(KeyboardInterrupt):
         turns.take(lambda: 0) if wait == "take" else turns.turn(1).__enter__()
     let_go.set()

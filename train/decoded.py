@@ -21,8 +21,6 @@ from allfocus.runtime.files import publish, remove_old_drafts
 from allfocus.runtime.memory import format_bytes
 
 _LOG = logging.getLogger("allfocus.train")
-
-
 _VERSION = 1  # of what the readers make of a file: to be raised with them
 _ROOM = 2**30  # bytes left free on the disk, where a run's states may be written too
 

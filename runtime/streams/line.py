@@ -35,7 +35,8 @@ class Line(Generic[T]):
     def put(self, item: T) -> bool:
         """Add `item`, or drop one; waits where that is the policy. False after `close`."""
         with self._changed:
-            wait_for(self._changed, lambda: not self._full() or self._when_full != "wait")
+            if self._when_full == "wait":
+                wait_for(self._changed, lambda: not self._full())
             if self._closed:
                 return False
             if self._full():
