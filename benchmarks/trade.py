@@ -14,8 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -58,9 +57,7 @@ WAYS: tuple[tuple[str, Precision], ...] = (
 MORE: dict[str, tuple[tuple[int, float | None], ...]] = {
     "didanet-lite": ((2, None), (4, None), (8, None), (1, 32.0))
 }
-# Model, backend ("": eager PyTorch), precision, passes, reach.
-Key = tuple[str, str, Precision, int, float | None]
-_EAGER: Key = (YARDSTICK, "", "fp32", 1, None)
+Field = dict[Recipe, Contender]  # what takes turns, by how it was opened
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown", "tab:pink")
 _MARKS = {"fp32": "o", "bf16": "s", "int8": "^"}
@@ -98,8 +95,8 @@ def measure(
         field = _open(models, stack, skipped)
         times = _take_turns(field, frame, rounds)
     data = open_data(SYNTHETIC, 8.0)
-    quality = {key: _quality(key, data) for key in field if key[1]}
-    rows = [_row(key, field[key], times, quality) for key in field]
+    quality = {recipe: _quality(recipe, data) for recipe in field if recipe.kind == "runtime"}
+    rows = [_row(recipe, field, times, quality) for recipe in field]
     row = judge(the_input(), data, Settings(), lambda *_: None)
     assert row.similarity is not None
     return rows, skipped, row.similarity.psnr_db
@@ -202,76 +199,80 @@ def main(argv: Sequence[str] | None = None) -> int:
     return script("trade", "Quality against time on a CPU.", add_arguments, run, argv)
 
 
-def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> dict[Key, Contender]:
+def _open(models: Sequence[str], stack: ExitStack, skipped: dict[str, str]) -> Field:
     """Eager PyTorch's `didanet`, and every model in every way that works here."""
-    threads = available_cpus()
-    weights = str(packaged_weights(YARDSTICK))
-    eager = Recipe(kind="pytorch", model=YARDSTICK, backend="cpu", threads=threads, weights=weights)
-    field: dict[Key, Contender] = {_EAGER: stack.enter_context(opened(eager))}
-    for model in models:
-        for backend, precision, passes, reach in _ways(model):
-            recipe = Recipe(
-                kind="runtime",
-                model=model,
-                backend=backend,
-                threads=threads,
-                precision=precision,
-                ensemble=passes,
-                reach=reach,
-            )
-            try:
-                field[model, backend, precision, passes, reach] = stack.enter_context(
-                    opened(recipe)
-                )
-            except AllfocusError as error:
-                folder = f"{packaged_onnx(model).parent}{os.sep}"  # no reader's business
-                skipped[f"{model}, {recipe.label}"] = str(error).replace(folder, "")
+    field = {_eager(): stack.enter_context(opened(_eager()))}
+    for recipe in (recipe for model in models for recipe in _recipes(model)):
+        try:
+            field[recipe] = stack.enter_context(opened(recipe))
+        except AllfocusError as error:
+            folder = f"{packaged_onnx(recipe.model).parent}{os.sep}"  # no reader's business
+            skipped[f"{recipe.model}, {recipe.label}"] = str(error).replace(folder, "")
     return field
 
 
-def _ways(model: str) -> list[tuple[str, Precision, int, float | None]]:
-    plain: list[tuple[str, Precision, int, float | None]] = [(*way, 1, None) for way in WAYS]
-    return plain + [(*WAYS[-1], passes, reach) for passes, reach in MORE.get(model, ())]
+def _eager() -> Recipe:
+    return Recipe(
+        kind="pytorch",
+        model=YARDSTICK,
+        backend="cpu",
+        threads=available_cpus(),
+        weights=str(packaged_weights(YARDSTICK)),
+    )
 
 
-def _take_turns(field: dict[Key, Contender], frame: Size, rounds: int) -> dict[Key, list[float]]:
+def _exact(model: str) -> Recipe:
+    """The way that others of the model are compared with."""
+    return Recipe(
+        kind="runtime", model=model, backend="cpu", threads=available_cpus(), precision="fp32"
+    )
+
+
+def _recipes(model: str) -> list[Recipe]:
+    plain = [replace(_exact(model), backend=engine, precision=kind) for engine, kind in WAYS]
+    more = MORE.get(model, ())
+    return plain + [replace(plain[-1], ensemble=passes, reach=reach) for passes, reach in more]
+
+
+def _take_turns(field: Field, frame: Size, rounds: int) -> dict[Recipe, list[float]]:
     """Milliseconds of every round but the first, which warms up."""
     picture = photo(frame)
-    times: dict[Key, list[float]] = {key: [] for key in field}
+    times: dict[Recipe, list[float]] = {recipe: [] for recipe in field}
     for _ in tqdm(range(1 + rounds), desc="rounds", disable=None):
-        for key, contender in field.items():
+        for recipe, contender in field.items():
             time.sleep(_PAUSE)
-            times[key].append(contender.run(picture)[1].total)
-    return {key: taken[1:] for key, taken in times.items()}
+            times[recipe].append(contender.run(picture)[1].total)
+    return {recipe: taken[1:] for recipe, taken in times.items()}
 
 
-def _quality(key: Key, data: DataSet) -> float:
+def _quality(recipe: Recipe, data: DataSet) -> float:
     """Mean PSNR in dB of a model in an engine."""
-    model, backend, precision, passes, reach = key
-    way = partial(open_model, model, backend, 0, precision=precision)
-    with way(ensemble=passes, reach=reach) as candidate:
+    with open_model(
+        recipe.model,
+        recipe.backend,
+        recipe.threads,
+        precision=recipe.precision,
+        ensemble=recipe.ensemble,
+        reach=recipe.reach,
+    ) as candidate:
         row = judge(candidate, data, Settings(), lambda *_: None)
     assert row.similarity is not None
     return row.similarity.psnr_db
 
 
 def _row(
-    key: Key,
-    contender: Contender,
-    times: dict[Key, list[float]],
-    quality: dict[Key, float],
+    recipe: Recipe, field: Field, times: dict[Recipe, list[float]], quality: dict[Recipe, float]
 ) -> Row:
-    model, _, precision, passes, reach = key
-    yard = times[_EAGER]
-    ratios = [theirs / ours for theirs, ours in zip(yard, times[key], strict=True)]
-    psnr, plain = quality.get(key), quality.get((model, "cpu", "fp32", 1, None))
+    contender, yard = field[recipe], times[_eager()]
+    ratios = [theirs / ours for theirs, ours in zip(yard, times[recipe], strict=True)]
+    psnr, plain = quality.get(recipe), quality.get(_exact(recipe.model))
     return Row(
-        model=model,
+        model=recipe.model,
         engine=contender.label.rpartition(", ")[0],
-        precision=precision,
-        passes=passes,
-        reach=reach,
-        milliseconds=median(times[key]),
+        precision=contender.precision,
+        passes=recipe.ensemble,
+        reach=recipe.reach,
+        milliseconds=median(times[recipe]),
         times_as_fast=common.stats(ratios),
         psnr_db=psnr,
         lost_db=None if psnr is None or plain is None else plain - psnr,

@@ -16,14 +16,10 @@ from allfocus.runtime.closing import Closing
 from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import Allowance
+from allfocus.runtime.real import whole
 from allfocus.runtime.spec import PRECISIONS, Graph, Precision, Size, Spec, Wanted
 
 Array = NDArray[Any]
-
-
-def is_whole(number: object, least: int) -> bool:
-    """Whether it is a whole number of at least so much; True and False are none."""
-    return isinstance(number, int) and not isinstance(number, bool) and number >= least
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,8 @@ class Options:
     use it.
 
     `streams` is how many calls may be at work at once. `precision` is what is computed in, where an
-    engine has a choice for its file. Raises UsageError for streams below 1, and for what is no
-    precision.
+    engine has a choice for its file. Raises UsageError for a device or threads below 0, streams
+    below 1, and for what is no precision.
     """
 
     device: int = 0
@@ -45,8 +41,14 @@ class Options:
     memory: Allowance | None = None  # what engines take for themselves; None: as much as they need
 
     def __post_init__(self) -> None:
-        if not is_whole(self.streams, 1):
-            raise UsageError(f"expected streams of 1 or more, got {self.streams!r}")
+        for name, least in (("device", 0), ("threads", 0), ("streams", 1)):
+            given = getattr(self, name)
+            number = whole(given, least)
+            if number is None:
+                raise UsageError(
+                    f"{name}: expected a whole number of {least} or more, got {given!r}"
+                )
+            object.__setattr__(self, name, number)  # NumPy's cannot be written as JSON
         if self.precision not in ("auto", *PRECISIONS):
             raise UsageError(
                 f"expected precision auto or one of {', '.join(PRECISIONS)}, got {self.precision!r}"

@@ -112,7 +112,7 @@ class Deblurrer(Closing):
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
-        self.ensemble = ensemble
+        self.ensemble = len(self._ways)
         self.reach = reach  # pixels; None: the model's own
         self._skips = {
             times: skip_for(at_level(skip, times), backend.spec, backend.graph.signature)

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from allfocus.runtime.backend import Array, is_whole
+from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import Drawn, Flow
 from allfocus.runtime.form import COLOUR, Form
+from allfocus.runtime.real import whole
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.turn import Turn
@@ -31,9 +32,10 @@ def turns(count: Any) -> tuple[Turn, ...]:
 
     Raises UsageError for another number.
     """
-    if not is_whole(count, 1) or count not in COUNTS:
+    number = whole(count, 1)
+    if number not in COUNTS:
         raise UsageError(f"ensemble: expected one of {COUNTS}, got {count!r}")
-    return _ALL[:count]
+    return _ALL[:number]
 
 
 class Turned(Flow):

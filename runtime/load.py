@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from allfocus.runtime import skip as skips
-from allfocus.runtime.backend import Backend, Options, is_whole
+from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.ensemble import turns
@@ -91,7 +91,7 @@ def load(
     what cannot be meant, ArtefactError for a file that is missing, damaged or made for something
     else, and BackendError where no engine runs here.
     """
-    _check(color, device, threads)
+    _check_color(color)
     _check_io(model, io)
     _check_deblurs(model)
     skip, fallback = skips.check(skip), check_fallback(fallback)
@@ -151,7 +151,7 @@ def load_model(
 
     The parameters and errors are those of `load`.
     """
-    _check(color, device, threads)
+    _check_color(color)
     _check_io(model, io)
     options = Options(device=device, threads=threads, streams=streams, precision=precision)
     loaded, reasons = open_first(model, backend, options, io)
@@ -230,9 +230,6 @@ def _check_io(model: str | Path, io: Io | None) -> None:
         raise UsageError(f"io={io!r}: the file {model} has the face that it was exported with")
 
 
-def _check(color: str, device: int, threads: int) -> None:
+def _check_color(color: str) -> None:
     if color not in get_args(Color):
         raise UsageError(f'color: expected "bgr" or "rgb", got {color!r}')
-    for name, number in (("device", device), ("threads", threads)):
-        if not is_whole(number, 0):
-            raise UsageError(f"{name}: expected a whole number of 0 or more, got {number!r}")

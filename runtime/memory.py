@@ -9,9 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from allfocus.runtime.errors import UsageError
+from allfocus.runtime.real import whole
 
 _STATUS = Path("/proc/self/status")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -20,8 +19,9 @@ _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmg]i?)?b?\s*", re.IGNORECASE)
 
 def parse_bytes(amount: str | int) -> int:
     """Bytes from a number, or a text such as "1.5GiB", "800MB" or "2G"; raises UsageError."""
-    if isinstance(amount, int | np.integer) and not isinstance(amount, bool) and amount > 0:
-        return int(amount)
+    number = whole(amount, 1)
+    if number is not None:
+        return number
     found = _TEXT.fullmatch(amount) if isinstance(amount, str) else None
     value = 0 if found is None else int(float(found[1]) * _UNITS[(found[2] or "").lower()])
     if value < 1:

@@ -1,9 +1,9 @@
-"""Real numbers as callers give them: Python's own and NumPy's."""
+"""Numbers as callers give them: Python's own and NumPy's."""
 
 from __future__ import annotations
 
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 
 def real(value: object) -> float | None:
@@ -20,3 +20,10 @@ def above_zero(value: object) -> float | None:
     """A finite number above 0 as a float; None for anything else."""
     number = real(value)
     return number if number is not None and 0 < number < math.inf else None
+
+
+def whole(value: object, least: int) -> int | None:
+    """A whole number of at least so much as an int; None for anything else, as True and False."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        return None
+    return int(value)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from threading import Thread
 
-PATIENCE = 10  # seconds that nothing here needs
+PATIENCE = 60  # seconds that nothing here needs, also where a machine is busy with other work
 
 
 def started(work: Callable[[], object]) -> Thread:

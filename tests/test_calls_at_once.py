@@ -194,5 +194,5 @@ def test_a_variant_ends_with_the_one_it_comes_from() -> None:
 
 @pytest.mark.parametrize("opener", [allfocus.load, allfocus.load_model])
 def test_less_than_one_stream_is_refused(tiny: Exported, opener: Any) -> None:
-    with pytest.raises(UsageError, match="streams of 1 or more, got 0"):
+    with pytest.raises(UsageError, match="streams: expected a whole number of 1 or more, got 0"):
         opener(tiny.float, backend="cpu", streams=0)

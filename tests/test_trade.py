@@ -70,7 +70,6 @@ def test_the_trade_of_a_packaged_model(
     small = DataSet(data.name, data.makers[:1], (), Size(96, 96))
     monkeypatch.setattr(trade, "open_data", lambda *_: small)
     monkeypatch.setattr(trade, "YARDSTICK", "didanet-lite")
-    monkeypatch.setattr(trade, "_EAGER", ("didanet-lite", "", "fp32", 1, None))
     ways = (("cpu", "bf16"), ("cpu", "fp32"))
     monkeypatch.setattr(trade, "WAYS", ways)
     monkeypatch.setattr(trade, "MORE", {"didanet-lite": ((2, None), (1, 16.0))})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from numbers import Integral
 from threading import Condition
 from typing import Generic, Literal, TypeVar
 
 from allfocus.runtime.errors import UsageError
+from allfocus.runtime.real import whole
 from allfocus.runtime.streams.patience import wait_for
 
 T = TypeVar("T")
@@ -73,6 +73,7 @@ class Line(Generic[T]):
 
 def _checked(length: object) -> int:
     """A length, of NumPy's kinds too; raises UsageError for what is none."""
-    if isinstance(length, bool) or not isinstance(length, Integral) or length < 1:
+    number = whole(length, 1)
+    if number is None:
         raise UsageError(f"length: expected a whole number of at least 1, got {length!r}")
-    return int(length)
+    return number
