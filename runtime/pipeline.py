@@ -84,6 +84,9 @@ class Pipeline:
         self._on_error = on_error
         steps = (Step("best", deblurrer), *ladder)
         self._ladder = Ladder(steps, _seconds(deadline_ms))
+        for step in steps:
+            if isinstance(step.run, Deblurrer):
+                sink.check(step.run)
         self._climbing = Lock()
         self._workers = deblurrer.streams if isinstance(deblurrer, Deblurrer) else 1
         self._turns = Turns()

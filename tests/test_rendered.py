@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from allfocus import cli
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.train import store
 from allfocus.train.data import DEAD_LEAVES, find, hold_out, make_samples
@@ -114,6 +116,18 @@ def test_a_folder_broken_off_holds_nothing_and_can_be_filled(tmp_path: Path) -> 
     steps.close()
     assert list(tmp_path.iterdir()) == []
     fill(tmp_path)
+
+
+def test_what_a_kill_left_is_told_from_samples_and_from_photos(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = tmp_path / "left"
+    shutil.copytree(folder, left)
+    (left / ABOUT).unlink()  # it is written last
+    with pytest.raises(InputError, match="has not finished, for it was killed or is still at work"):
+        find(left)
+    assert cli.main(["data", "check", str(left)]) == 1
+    assert "remove the folder and render it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -18,7 +18,7 @@ from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.map_range import Light, bits_of, light
 from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
-from allfocus.train.store import ABOUT, open_store
+from allfocus.train.store import is_store, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
 _PHOTOS, _SAMPLES = "sharp photos", "rendered samples"
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _look(folder: Path) -> tuple[str, tuple[str, ...], list[Part]]:
     """What the folder holds, as training takes it: its name, notes, and parts."""
-    if (folder / ABOUT).is_file():
+    if is_store(folder):
         return _SAMPLES, (), [_check_samples(folder)]
     found = recognise(folder)
     if found:

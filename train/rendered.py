@@ -36,7 +36,7 @@ class Rendered:
 
 def find_rendered(folder: Path) -> list[Rendered]:
     """The samples in `folder`; none where it is not such a folder."""
-    if not (folder / store.ABOUT).is_file():
+    if not store.is_store(folder):
         return []
     kept = store.open_store(folder)
     first_held = len(kept) - kept.held_out

@@ -58,6 +58,18 @@ class Store:
         return len(self.arrays["blurry"])
 
 
+def is_store(folder: Path) -> bool:
+    """Whether a folder holds samples; raises InputError where it was to, and they are not whole."""
+    if (folder / ABOUT).is_file():
+        return True
+    if all((folder / f"{name}.npy").is_file() for name in NEEDED):
+        raise InputError(
+            f"{folder}: samples that `allfocus data render` has not finished, for it was killed or "
+            "is still at work; wait for it, or remove the folder and render it again"
+        )
+    return False
+
+
 def open_store(folder: Path) -> Store:
     """The samples of a folder; raises InputError where one of its files is not what it must be."""
     present = [n for n in (*PICTURES, RADIUS) if n in NEEDED or (folder / f"{n}.npy").exists()]

@@ -11,12 +11,12 @@ from time import perf_counter
 
 import numpy as np
 
-from allfocus.runtime.deblurrer import Result
+from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.jobs import pictures_in
 from allfocus.runtime.pictures.image import MAX_PIXELS, Picture, read_image, write_image
 from allfocus.runtime.pictures.metadata import Metadata
-from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
+from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame, check_bgr
 
 Paths = str | os.PathLike[str]
 
@@ -70,10 +70,9 @@ class PictureFiles(Source):
 class PictureFolder(Sink):
     """Writes each result into `folder`, under its picture's name, with its metadata.
 
-    Frames that come from no file are numbered, 000000.png, and are grey or BGR: those of nv12 and
-    p010 would be taken for grey ones. Raises UsageError for two pictures of
-    one name, and for a file that is there already, such as an input or a frame of an earlier
-    stream, which only `overwrite` allows to write over.
+    Frames that come from no file are numbered, 000000.png, and are grey or BGR. Raises UsageError
+    for two pictures of one name, and for a file that is there already, such as an input or a frame
+    of an earlier stream, which only `overwrite` allows to write over.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -81,6 +80,10 @@ class PictureFolder(Sink):
         self._overwrite = overwrite
         self._sources: dict[str, Path] = {}  # of what was written; numbered frames have none
         self._numbered = False
+
+    def check(self, deblurrer: Deblurrer) -> None:
+        """See Sink."""
+        check_bgr(deblurrer, self.folder)
 
     def write(self, frame: StreamFrame, result: Result) -> None:
         """See Sink."""

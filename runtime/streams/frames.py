@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from allfocus.runtime.closing import Closing
-from allfocus.runtime.deblurrer import Result
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.deblurrer import Deblurrer, Result
+from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.spec import YUV
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,25 @@ class Source(Closing):
 class Sink(Closing):
     """Takes results in order. `close` makes what was written whole."""
 
+    def check(self, deblurrer: Deblurrer) -> None:
+        """Raise UsageError where its results cannot be taken. A pipeline asks before the first
+        frame; here all can.
+        """
+
     @abstractmethod
     def write(self, frame: StreamFrame, result: Result) -> None:
         """Take one result; raises AllfocusError where it cannot."""
+
+
+def check_bgr(deblurrer: Deblurrer, where: object) -> None:
+    """Raise UsageError where its results are no pictures in grey or BGR, as `where` takes them."""
+    if deblurrer.graph.io in YUV:
+        raise UsageError(
+            f"{where}: expected results in grey or BGR, and the model gives {deblurrer.graph.io}: "
+            "load one without io, or convert in a simple.Callback"
+        )
+    if deblurrer.color != "bgr":
+        raise UsageError(
+            f"{where}: expected results in grey or BGR, and the model was loaded with "
+            f'color="{deblurrer.color}": load it without, and give frames in BGR'
+        )

@@ -8,13 +8,13 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from allfocus.runtime.deblurrer import Result
+from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
-from allfocus.runtime.spec import Size
+from allfocus.runtime.spec import YUV, Size
 from allfocus.runtime.streams import holds
 from allfocus.runtime.streams.draft import Draft
 from allfocus.runtime.streams.ffmpeg import Encoding
-from allfocus.runtime.streams.frames import Sink, Source, StreamFrame
+from allfocus.runtime.streams.frames import Sink, Source, StreamFrame, check_bgr
 from allfocus.runtime.streams.like_frames import LikeFrames
 from allfocus.runtime.streams.like_source import LikeSource
 from allfocus.runtime.streams.manner import Manner
@@ -30,7 +30,7 @@ class VideoSink(Sink):
     Like a VideoSource's file: its size, timestamps, pixel format, tags, sound and subtitles. Of any
     other source: H.264 where PyAV has it, yuv420p, of the first result's size, without sound; with
     the frames' own times, such as a Camera's, or `rate` frames a second. Results are grey or BGR
-    then: those of nv12 and p010 look like grey ones, and belong to a VideoSource with that `io`.
+    then: those of nv12 and p010 belong to a VideoSource with that `io`.
 
     It stands at `path` once it is closed, and plays, also after an early end. `notes` tell what
     could not be kept. Raises UsageError for a container or a codec that cannot be written. May be
@@ -69,6 +69,11 @@ class VideoSink(Sink):
         except BaseException:
             self._draft.give_up()
             raise
+
+    def check(self, deblurrer: Deblurrer) -> None:
+        """See Sink; a VideoSource's frames may be in luma and chroma, which its file then is."""
+        if isinstance(self._manner, LikeFrames) or deblurrer.graph.io not in YUV:
+            check_bgr(deblurrer, self.path)
 
     def write(self, frame: StreamFrame, result: Result) -> None:
         """See Sink; the frame is one of the source's."""
