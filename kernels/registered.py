@@ -5,14 +5,13 @@ Users call `ops.py`, which checks what it is given; here tensors fit together.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from allfocus.kernels import reference
+from allfocus.kernels import reference, rowwise
 from allfocus.kernels.library import Kernels, load
 from allfocus.runtime.errors import UsageError
 
@@ -148,8 +147,7 @@ def _sft_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     if grad.is_cuda:
         grads = _spread(sft_modulate_backward(grad, *inputs, slope, wanted), wanted)
     else:
-        function = functools.partial(reference.sft_modulate, slope=slope)
-        grads = _differentiate(function, inputs, wanted, grad)
+        grads = tuple(rowwise.sft_modulate_backward(grad, inputs, slope, wanted))
     return (*grads, None)
 
 
