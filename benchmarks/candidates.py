@@ -22,6 +22,7 @@ from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
+from allfocus.runtime.reach import check as check_reach
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import Wanted
@@ -76,6 +77,25 @@ def names(text: str, every: Sequence[str]) -> list[str]:
         if not Path(name).suffix:
             entry(name)
     return list(dict.fromkeys(given))
+
+
+def reaches(models: Sequence[str], reach: float | None) -> dict[str, float | None]:
+    """The reach of each: None of those that make no map of radii, as they can have none.
+
+    Raises UsageError for what is no reach, and where none of them can have it.
+    """
+    radius = check_reach(reach)
+    able = [
+        name
+        for name in models
+        if Path(name).suffix or "defocus" in entry(name).signature("whole").outputs
+    ]
+    if radius is not None and not able:
+        raise UsageError(
+            f"--reach {radius:g}: none of {', '.join(models)} makes a map of blur radii; leave it "
+            "out, or take didanet-lite"
+        )
+    return {name: radius if name in able else None for name in models}
 
 
 def packaged() -> tuple[str, ...]:

@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pictures", type=positive, default=10, help="the first so many of a folder (10)")
     text = "only the middle of each photo, at most (%(default)s)"
     add("--size", type=common.size, default=_SIZE, metavar="WxH", help=text)
-    add("--reach", type=float, metavar="PIXELS", help="also the models with this reach")
+    add("--reach", type=float, metavar="PIXELS", help="also the models with this reach, that can")
     add("--backend", default="auto", help="of the models (default: ONNX Runtime in fp32)")
     common.add_output_arguments(parser)
 
@@ -134,8 +134,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     estimators = _names(args.map_of)
+    reaches = candidates.reaches(_names(args.model), args.reach)
     for model in dict.fromkeys((*_names(args.model), *estimators)):
-        with open_model(model, args.backend, 0, reach=args.reach) as candidate:
+        with open_model(model, args.backend, 0, reach=reaches.get(model)) as candidate:
             _check(candidate, maps=model in estimators)
     report = measure(photos.open_photos(args.photos, args.pictures), args, describe())
     common.deliver(report, text(report), args)
@@ -182,9 +183,9 @@ def _field(args: argparse.Namespace) -> Iterator[AbstractContextManager[Candidat
             yield open_classical(name, model, args.backend, 0)
     for model, label in candidates.labels(_names(args.model)).items():
         yield open_model(model, args.backend, 0, label)
-        if args.reach is not None:
-            name = f"{label}, reach {args.reach:g}"
-            yield open_model(model, args.backend, 0, name, reach=args.reach)
+        reach = candidates.reaches(_names(args.model), args.reach)[model]
+        if reach is not None:
+            yield open_model(model, args.backend, 0, f"{label}, reach {reach:g}", reach=reach)
 
 
 def _row(candidate: Candidate, series: Sequence[Sequence[Pair]]) -> Row:

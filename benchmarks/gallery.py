@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from allfocus.benchmarks import candidates, photos
 from allfocus.benchmarks.quality_sheet import column
-from allfocus.runtime.catalogue import entry
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.pictures.formats import format_for
@@ -54,12 +53,13 @@ def run(args: argparse.Namespace) -> int:
         if min(image.shape[:2]) < args.side:
             raise UsageError(f"{name}: smaller than a window of {args.side}; use a smaller --side")
     models = candidates.names(args.model, candidates.deblurring())
+    reaches = candidates.reaches(models, args.reach)
     outputs = {
         name if reach is None else f"{name}, reach {reach:g}": _outputs(
             name, reduced, args.backend, reach
         )
         for name in models
-        for reach in dict.fromkeys((None, args.reach if _reaches(name) else None))
+        for reach in dict.fromkeys((None, reaches[name]))
     }
     windows = {name: _windows(name, image, outputs, args.side) for name, image in reduced.items()}
     columns = {"input": reduced, **outputs}
@@ -87,11 +87,6 @@ def most(score: NDArray[np.float32], side: int) -> Window:
     inside = sums[side:, side:] - sums[side:, :-side] - sums[:-side, side:] + sums[:-side, :-side]
     top, left = (int(place) for place in np.unravel_index(np.argmax(inside), inside.shape))
     return slice(top, top + side), slice(left, left + side)
-
-
-def _reaches(model: str) -> bool:
-    """Whether it can have a reach, for which it must make a map of radii."""
-    return bool(Path(model).suffix) or "defocus" in entry(model).signature("whole").outputs
 
 
 def _outputs(

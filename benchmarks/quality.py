@@ -37,6 +37,7 @@ from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
+from allfocus.runtime.reach import check as check_reach
 from allfocus.runtime.skip import AUTO
 from allfocus.runtime.spec import PRECISIONS, Size
 from allfocus.train import metrics
@@ -138,21 +139,25 @@ def _check_models(
     """Open each model: what cannot be used is told before minutes of work. Those that are judged,
     and the first one that estimates blur radii; None where none does.
     """
+    check_reach(args.reach)
     by_name = [name.strip() for name in args.model.split(",")]
-    judged, estimators, said = [], [], ""
+    judged, estimators, left = [], [], []
     for model in _models(args.model):
-        with _open(model, args) as candidate:
-            if candidate.estimates:
-                estimators.append(model)
-            said = _why_not(candidate, first)
-            if said and model in by_name:
+        try:
+            with _open(model, args) as candidate:
+                if candidate.estimates:
+                    estimators.append(model)
+                said = _why_not(candidate, first)
+            if said:
                 raise UsageError(f"{candidate.name} {said}")
-        if said:
-            notes.append(f"{candidate.name} is left out: it {said}")
-        else:
             judged.append(model)
+        except UsageError as error:  # also of a reach or a radius to skip, without a map
+            if model in by_name:
+                raise
+            left.append(f"{model} is left out: {error}")
     if not judged:
-        raise UsageError(f"--model {args.model}: none of them can be judged: each {said}")
+        raise UsageError(f"--model {args.model}: none can be judged: {'; '.join(left)}")
+    notes.extend(left)
     return judged, next(iter(estimators), None)
 
 

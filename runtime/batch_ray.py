@@ -29,6 +29,7 @@ from allfocus.runtime.batch import Settings, Worker
 from allfocus.runtime.errors import AllfocusError, BackendError
 from allfocus.runtime.jobs import Job
 from allfocus.runtime.pictures.image import read_image
+from allfocus.runtime.probe import ON_CPU
 from allfocus.runtime.work import Done, Failure
 
 Row = dict[str, Any]
@@ -185,7 +186,7 @@ def places(
     room for all others elsewhere; several share one where there are more actors.
     """
     cpus, gpus = ([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU"))
-    if settings.backend == "cpu" or not any(gpus):
+    if settings.backend in ON_CPU or not any(gpus):
         actors = min(count or max(1, sum(cpus)), jobs)
         cores = _share(cpus, actors)
         threads = settings.threads or max(1, int(cores))

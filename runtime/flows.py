@@ -119,7 +119,8 @@ class Phased(Flow):
             if name in seen:
                 cut = Window.whole(half).of(seen[name])
                 plane = cv2.resize(cut, (frame.width, frame.height))
-                seen[name] = np.asarray(2 * plane if name == "defocus" else plane)
+                # 1 is the largest radius that the other graph knows; beyond it ruins pictures.
+                seen[name] = np.minimum(2 * plane, 1) if name == "defocus" else np.asarray(plane)
         return seen
 
     def _half(self, frame: Size) -> Size:

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from allfocus.runtime.deblurrer import Deblurrer, Result
-from allfocus.runtime.errors import AllfocusError, UsageError
+from allfocus.runtime.errors import AllfocusError, ArtefactError, BackendError, UsageError
 from allfocus.runtime.real import above_zero
 from allfocus.runtime.streams.counters import Counters, Snapshot
 from allfocus.runtime.streams.frames import Damaged, Sink, Source, StreamFrame
@@ -33,6 +33,7 @@ log = logging.getLogger("allfocus")
 
 OnError = Literal["stop", "skip"]
 _LENGTH = 4  # frames that may wait, by default
+_HOPELESS = 3  # frames in a row that the engine fails on: so may all that follow
 _PATIENCE = 5.0  # seconds that a source which was told to end may take
 
 
@@ -49,7 +50,8 @@ class Pipeline:
     `length`: frames that may wait on either side. By default 4, and 1 with a live source and a
     deadline: what waits grows old. `when_full`: "wait", "drop-oldest" or "drop-newest"; by default
     a live source drops the oldest, and any other waits.
-    `on_error`: what a frame that cannot be read or deblurred does: "stop", or "skip" and count.
+    `on_error`: what a frame that cannot be read or deblurred does: "stop", or "skip" and count. A
+    model that is closed, and an engine that fails on three frames in a row, end it all the same.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Pipeline:
         self._ladder = Ladder(steps, _seconds(deadline_ms))
         for step in steps:
             if isinstance(step.run, Deblurrer):
+                source.check(step.run)
                 sink.check(step.run)
         self._climbing = Lock()
         self._workers = deblurrer.streams if isinstance(deblurrer, Deblurrer) else 1
@@ -97,6 +100,7 @@ class Pipeline:
         self._done: Line[tuple[StreamFrame, Result]] = Line(length)
         self._stopped = Event()
         self._failure: BaseException | None = None
+        self._failed = 0  # frames that the engine failed on, since the last that passed
 
     def run(self) -> Snapshot:
         """Work until the source ends, `stop` is called, or something fails; the last counters.
@@ -168,9 +172,15 @@ class Pipeline:
         if isinstance(frame, Damaged):
             return frame
         try:
-            return frame, self._in_time(frame)
+            done = frame, self._in_time(frame)
         except AllfocusError as error:
+            self._failed += isinstance(error, BackendError)
+            hopeless = self._failed >= _HOPELESS or isinstance(error, ArtefactError | UsageError)
+            if hopeless and not self._stopped.is_set():  # no frame would pass
+                raise
             return Damaged(frame.index, error)
+        self._failed = 0
+        return done
 
     def _pass_on(self, done: tuple[StreamFrame, Result] | Damaged) -> bool:
         """Hand a frame to the sink, or count it as damaged; False where the sink takes no more."""

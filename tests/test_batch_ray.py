@@ -263,6 +263,7 @@ def test_errors_come_back_as_what_they_are(tmp_path: Path, out: Path) -> None:
         ([(16, 2), (16, 2)], "auto", 3, (3, 10, {"num_gpus": 1})),
         ([(16, 2)], "auto", 3, (3, 5, {"num_gpus": 1 / 2})),
         ([(8, 2)], "cpu", 0, (8, 1, {"num_cpus": 1})),
+        ([(8, 2)], "openvino", 0, (8, 1, {"num_cpus": 1})),
     ],
 )
 def test_actors_find_a_place(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -88,9 +89,21 @@ def test_a_pipeline_of_a_camera_ends_when_it_is_told_to() -> None:
     assert captures.released == captures.opened
 
 
-def test_a_number_below_0_is_refused() -> None:
-    with pytest.raises(UsageError, match="camera -1: expected a number of 0 or more"):
-        Camera(-1)
+@pytest.mark.parametrize("where", [-1, True, 1.5, None, b"/dev/video0", [0]])
+def test_what_is_no_camera_is_refused(where: Any) -> None:
+    with pytest.raises(UsageError, match=r"camera .*: expected a number of 0 or more, or an addr"):
+        Camera(where)
+
+
+@pytest.mark.parametrize("patience", [0, -1, "5", float("nan"), True])
+def test_patience_that_makes_no_sense_is_refused(patience: Any) -> None:
+    with pytest.raises(UsageError, match="patience: expected seconds above 0, or None, got"):
+        Camera(0, patience=patience)
+
+
+def test_cameras_are_numbers_and_paths_of_any_kind() -> None:
+    assert Camera(np.int64(2), patience=np.float32(3)).where == 2  # type: ignore[arg-type]
+    assert Camera(Path("/dev/video0")).where == str(Path("/dev/video0"))
 
 
 def test_a_video_file_may_stand_in_for_a_network_stream(tmp_path: Any) -> None:

@@ -256,6 +256,9 @@ def test_an_engine_too_low_for_turned_frames_says_why_they_are(opened: Any) -> N
     said = r"ensemble=2 takes a frame of 96x16 as one of 16x96 too: .*--size"
     with pytest.raises(LimitError, match=said):
         deblur(photo(16, 96))
+    with pytest.raises(LimitError, match="at most 96x16") as told:  # as without an ensemble
+        deblur(photo(40, 100))
+    assert "ensemble" not in str(told.value)
 
 
 @pytest.mark.parametrize(
@@ -431,6 +434,7 @@ def test_a_coarse_map_is_the_half_sized_frames(opened: Any, name: str) -> None:
         if plane is not None:
             assert plane.shape == (97, 131)
             grown = factor * cv2.resize(expected, (132, 100))[:97, :131]
+            grown = np.minimum(grown, deblur.spec.max_radius) if factor == 2 else grown
             assert np.abs(np.maximum(plane, 0) - grown).mean() < 0.02 * grown.mean() + 1e-6
     assert np.abs(found.image - frame).max() > 0.01
 

@@ -12,7 +12,9 @@ from conftest import Exported
 from full_disk import full_after
 
 from allfocus import cli
+from allfocus.benchmarks import candidates
 from allfocus.benchmarks.gallery import most
+from allfocus.runtime.errors import UsageError
 
 SIDE = 32
 
@@ -71,8 +73,15 @@ def test_a_model_without_a_map_has_no_reach(
 ) -> None:
     words = ["bench", "gallery", str(photo), "--model", "jdrl-unet-lite", "--reach", "16"]
     words += ["--out", str(tmp_path / "g.png"), "--side", "32", "--backend", "cpu", "--json"]
-    assert cli.main(words) == 0
-    assert list(json.loads(capsys.readouterr().out)) == ["jdrl-unet-lite"]
+    assert cli.main(words) == 2
+    assert "--reach 16: none of jdrl-unet-lite makes a map of blur radii" in capsys.readouterr().err
+    assert candidates.reaches(("didanet", "jdrl-unet-lite", "a.onnx"), 16) == {
+        "didanet": 16,
+        "jdrl-unet-lite": None,
+        "a.onnx": 16,
+    }
+    with pytest.raises(UsageError, match="reach: expected a blur radius in pixels above 0, got 0"):
+        candidates.reaches(("jdrl-unet-lite",), 0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from threading import Thread
 
 import pytest
@@ -12,6 +13,19 @@ from hypothesis import strategies as st
 
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.streams.line import Line
+
+
+def test_a_line_that_is_emptied_at_the_last_moment_gives_nothing() -> None:
+    """As by a signal's handler, which comes between any two steps of the thread that waits."""
+    line = Line[int](2)
+
+    class Emptied(deque[int]):
+        def __bool__(self) -> bool:
+            line.close(empty=True)
+            return True
+
+    line._items = Emptied([1])
+    assert line.get() is None
 
 
 @given(st.lists(st.sampled_from(["put", "get"]), max_size=60), st.integers(1, 5))

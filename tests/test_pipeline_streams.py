@@ -15,7 +15,7 @@ from engine_files import SPEC
 
 from allfocus.runtime.backend import Array, Backend, Options
 from allfocus.runtime.deblurrer import Deblurrer, Result
-from allfocus.runtime.errors import BackendError
+from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Graph, Spec
 from allfocus.runtime.streams.frames import StreamFrame
@@ -110,6 +110,41 @@ def test_a_frame_that_cannot_be_done_is_left_out_of_the_others() -> None:
     with pytest.raises(BackendError, match="no"):
         Pipeline(Frames(pictures(20)), deblur, Callback(seen), on_error="stop").run()
     assert seen.numbers == [0, 1]
+
+
+@pytest.mark.parametrize("good", [0, 1, 5])
+def test_an_engine_that_fails_on_every_frame_ends_the_run(good: int) -> None:
+    def work(number: int) -> None:
+        if number >= good:
+            raise BackendError("no more")
+
+    deblur, _ = deblurrer(work)
+    seen = Seen()
+    pipeline = Pipeline(Frames(pictures(20)), deblur, Callback(seen))
+    with pytest.raises(BackendError, match="no more"):
+        pipeline.run()
+    assert seen.numbers == list(range(good))
+    assert pipeline.snapshot().damaged <= 5  # with what other streams had in hand
+
+
+def test_a_model_that_is_closed_ends_the_run() -> None:
+    deblur, _ = deblurrer(lambda _: None)
+    deblur.close()
+    pipeline = Pipeline(Frames(pictures(20)), deblur, Callback(Seen()))
+    with pytest.raises(ArtefactError, match="closed; load it again"):
+        pipeline.run()
+    assert pipeline.snapshot().damaged == 0
+
+
+def test_a_model_that_is_closed_after_a_stop_is_no_failure() -> None:
+    def stop_and_close(number: int) -> None:
+        if number == 3:
+            pipeline.stop()
+            raise ArtefactError("closed")
+
+    deblur, _ = deblurrer(stop_and_close)
+    pipeline = Pipeline(Frames(pictures(20)), deblur, Callback(Seen()))
+    assert pipeline.run().damaged == 1
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

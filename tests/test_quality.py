@@ -26,7 +26,7 @@ from allfocus.benchmarks.quality_sheet import Sheet, most_different
 from allfocus.benchmarks.quality_text import tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.cachedir import cache_dir
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.train.evaluation_pair import Pair
 from allfocus.train.metrics import psnr
 
@@ -211,11 +211,33 @@ def test_of_all_models_those_are_judged_that_can_be(
     assert status == 0
     judged, left = ("blind", "sees") if data == "folder" else ("sees", "blind")
     assert f"| `{judged}` |" in out
-    assert f"{left} is left out: it gives " in out
+    assert f" is left out: {left} gives " in out
     monkeypatch.setattr(candidates, "packaged", lambda: tuple(models)[data == "folder" :][:1])
     status, out, err = evaluate(capsys, "--data", where)
     assert (status, out) == (2, "")
-    assert "--model all: none of them can be judged: each gives " in err
+    assert "--model all: none can be judged: " in err
+    assert " gives " in err
+
+
+def test_of_all_models_those_have_a_reach_that_make_a_map(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    def opened(name: str, *_: Any, reach: float | None, **__: Any) -> Any:
+        assert reach == 32
+        if name == "didanet":
+            raise UsageError("reach=32: didanet makes no map")
+        return nullcontext(BLIND)
+
+    monkeypatch.setattr(candidates, "packaged", lambda: ("didanet", "didanet-lite"))
+    monkeypatch.setattr(quality, "open_model", opened)
+    status, out, _ = evaluate(capsys, "--data", folder, "--reach", "32")
+    assert status == 0
+    assert "didanet is left out: reach=32: didanet makes no map" in out
+    status, out, err = evaluate(capsys, "--data", folder, "--reach", "32", "--model", "didanet")
+    assert (status, out) == (2, "")
+    assert "reach=32: didanet makes no map" in err
+    status, _, err = evaluate(capsys, "--data", folder, "--reach", "-1")
+    assert (status, "reach: expected a blur radius" in err) == (2, True)
 
 
 def test_all_may_stand_beside_others() -> None:

@@ -1,4 +1,4 @@
-"""What a sink cannot write as it is meant is refused before the first frame."""
+"""What a source or a sink would take for something else is refused before the first frame."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from clips import moving
+from clips import moving, write_clip
 from specs import SPEC
 
 from allfocus.runtime.backend import Array, Backend, Options
@@ -17,10 +18,12 @@ from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.pipeline import Pipeline
 from allfocus.runtime.spec import Color, Graph, Io, Spec
-from allfocus.runtime.streams.files import PictureFolder
+from allfocus.runtime.streams.camera import Camera
+from allfocus.runtime.streams.files import PictureFiles, PictureFolder
 from allfocus.runtime.streams.frames import Sink
 from allfocus.runtime.streams.ladder import Step, pass_through
 from allfocus.runtime.streams.simple import Callback, Frames
+from allfocus.runtime.streams.video import VideoSource
 from allfocus.runtime.streams.video_sink import VideoSink
 
 Made = Callable[[Io, Color], Deblurrer]
@@ -53,6 +56,12 @@ def made() -> Iterator[Made]:
         yield make
 
 
+def clip(folder: Path, taker: Graph | None = None) -> VideoSource:
+    pytest.importorskip("av", reason="video needs PyAV")
+    write_clip(folder / "in.mp4", 3)
+    return VideoSource(folder / "in.mp4", taker)
+
+
 def sinks(folder: Path, source: Any) -> list[Sink]:
     found: list[Sink] = [PictureFolder(folder / "pictures")]
     pytest.importorskip("av", reason="video needs PyAV")
@@ -62,8 +71,8 @@ def sinks(folder: Path, source: Any) -> list[Sink]:
 @pytest.mark.parametrize(
     ("io", "color", "message"),
     [
-        ("nv12", "bgr", "and the model gives nv12: load one without io"),
-        ("p010", "bgr", "and the model gives p010: load one without io"),
+        ("nv12", "bgr", "and the model takes and gives nv12: load one without io"),
+        ("p010", "bgr", "and the model takes and gives p010: load one without io"),
         ("frame", "rgb", 'and the model was loaded with color="rgb": load it without'),
     ],
 )
@@ -73,7 +82,7 @@ def test_results_that_would_be_taken_for_others(
     source = Frames([])
     deblur = made(io, color)
     for sink in sinks(tmp_path, source):
-        with sink, pytest.raises(UsageError, match=f"grey or BGR, {message}"):
+        with sink, pytest.raises(UsageError, match=f"grey or BGR here, {message}"):
             Pipeline(source, deblur, sink)
         steps = [Step("worse", deblur)]
         with sink, pytest.raises(UsageError, match=message):
@@ -96,3 +105,43 @@ def test_what_is_meant_is_written(tmp_path: Path, made: Made) -> None:
         source = Frames([moving(0, 96, 64)])
         assert Pipeline(source, made("frame", "bgr"), sink).run().frames == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mp4", "pictures"]
+
+
+@pytest.mark.parametrize(("io", "color"), [("nv12", "bgr"), ("p010", "bgr"), ("frame", "rgb")])
+def test_frames_that_the_model_would_take_for_others(
+    tmp_path: Path, made: Made, io: Io, color: Color
+) -> None:
+    deblur, anything = made(io, color), Callback(lambda *_: None)
+    cv2.imwrite(str(tmp_path / "a.png"), moving(0, 96, 64))
+    for source in (Camera(0), PictureFiles(tmp_path)):
+        with source, pytest.raises(UsageError, match="frames are in grey or BGR here"):
+            Pipeline(source, deblur, anything)
+    source = clip(tmp_path)
+    said = "loaded with color" if io == "frame" else r"VideoSource\(path, deblur\.graph\)"
+    with source, pytest.raises(UsageError, match=said):
+        Pipeline(source, deblur, anything)
+
+
+def test_all_models_of_a_video_take_the_same_samples(tmp_path: Path, made: Made) -> None:
+    deblur, other = made("nv12", "bgr"), made("frame", "bgr")
+    source = clip(tmp_path, deblur.graph)
+    sink = VideoSink(str(tmp_path / "out.mp4"), source)
+    said = "handed over as nv12 bt709 limited, and the model takes frame: all models of a pipeline"
+    with sink, source, pytest.raises(UsageError, match=said):
+        Pipeline(source, deblur, sink, ladder=[Step("lite", other)], deadline_ms=50)
+    with source, pytest.raises(UsageError, match=said):
+        Pipeline(source, other, Callback(lambda *_: None))
+    source = clip(tmp_path, deblur.graph)
+    ladder = [Step("less", made("nv12", "bgr"))]
+    sink = VideoSink(tmp_path / "out.mp4", source)
+    assert Pipeline(source, deblur, sink, ladder=ladder, deadline_ms=5000).run().frames == 3
+
+
+def test_places_may_be_texts(tmp_path: Path, made: Made) -> None:
+    clip(tmp_path).close()
+    source = VideoSource(str(tmp_path / "in.mp4"))
+    assert Pipeline(source, made("frame", "bgr"), VideoSink(str(tmp_path / "b.mp4"), source)).run()
+    given = Frames([moving(0, 96, 64)])
+    assert Pipeline(given, made("frame", "bgr"), PictureFolder(str(tmp_path / "out"))).run()
+    assert (tmp_path / "b.mp4").is_file()
+    assert (tmp_path / "out" / "000000.png").is_file()

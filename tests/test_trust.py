@@ -117,6 +117,8 @@ def test_a_variant_leaves_the_checker_its_part_of_the_memory(deblur: Deblurrer) 
     """Which stays loaded, though a variant's outputs are not checked."""
     variant = deblur.variant(skip=1.0).variant(skip=2.0)
     assert not variant.checks
+    photo = PHOTO[:40, :40]
+    np.testing.assert_array_equal(variant.trust(photo, photo), deblur.trust(photo, photo))
     assert variant._stage(variant._backend, graphs=2)._graphs == 3
 
 

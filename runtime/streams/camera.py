@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from threading import Event
 from time import perf_counter
@@ -10,9 +11,11 @@ from typing import Any
 
 import cv2
 
+from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.real import above_zero, whole
 from allfocus.runtime.streams import gstreamer
-from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
+from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame, check_bgr
 
 log = logging.getLogger("allfocus")
 
@@ -37,18 +40,22 @@ class Camera(Source):
 
     def __init__(
         self,
-        where: int | str,
+        where: int | str | os.PathLike[str],
         *,
         patience: float | None = None,
         open_capture: Open | None = None,
     ) -> None:
-        if isinstance(where, int) and where < 0:
-            raise UsageError(f"camera {where}: expected a number of 0 or more, or an address")
-        self.where = where
+        if patience is not None and above_zero(patience) is None:
+            raise UsageError(f"patience: expected seconds above 0, or None, got {patience!r}")
+        self.where = place = _place(where)
         self.reopened = 0
         self._patience = patience
         self._closed = Event()
-        self._open = open_capture or (lambda: _capture(where, self._closed))
+        self._open = open_capture or (lambda: _capture(place, self._closed))
+
+    def check(self, deblurrer: Deblurrer) -> None:
+        """See Source."""
+        check_bgr(deblurrer, f"camera {self.where}")
 
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """See Source. `time` counts from the first frame."""
@@ -90,6 +97,16 @@ class Camera(Source):
         log.warning("camera %s gives no frames: opened again in %.1f s", self.where, pause)
         self._closed.wait(pause)
         self.reopened += 1
+
+
+def _place(where: object) -> int | str:
+    """A camera's number or an address; raises UsageError for neither."""
+    if isinstance(where, str | os.PathLike):
+        return str(os.fspath(where))
+    number = whole(where, 0)
+    if number is None:
+        raise UsageError(f"camera {where!r}: expected a number of 0 or more, or an address")
+    return number
 
 
 def _capture(where: int | str, stop: Event) -> Any:

@@ -25,7 +25,7 @@ class Snapshot:
 
     frames: int  # written
     dropped: int  # thrown away before they were looked at, since the line was full
-    damaged: int  # could not be read
+    damaged: int  # could not be read or deblurred
     missed: int  # handed to the sink after their deadline
     seconds: float  # since the start
     fps: float

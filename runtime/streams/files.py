@@ -49,6 +49,10 @@ class PictureFiles(Source):
         """See Source."""
         return len(self._paths)
 
+    def check(self, deblurrer: Deblurrer) -> None:
+        """See Source."""
+        check_bgr(deblurrer, "picture files")
+
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """See Source; `origin` is a PictureFile."""
         for index, path in enumerate(self._paths):
@@ -75,8 +79,8 @@ class PictureFolder(Sink):
     of an earlier stream, which only `overwrite` allows to write over.
     """
 
-    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
-        self.folder = folder
+    def __init__(self, folder: Paths, *, overwrite: bool = False) -> None:
+        self.folder = Path(folder)
         self._overwrite = overwrite
         self._sources: dict[str, Path] = {}  # of what was written; numbered frames have none
         self._numbered = False

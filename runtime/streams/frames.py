@@ -47,6 +47,11 @@ class Source(Closing):
         """How many frames there are; None where nobody knows."""
         return None
 
+    def check(self, deblurrer: Deblurrer) -> None:
+        """Raise UsageError where it gives other frames than the model takes. A pipeline asks before
+        the first one; of those of any kind nobody knows.
+        """
+
     @abstractmethod
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """The frames, in order; called once. Ends where the source ends, or after `close`."""
@@ -66,14 +71,15 @@ class Sink(Closing):
 
 
 def check_bgr(deblurrer: Deblurrer, where: object) -> None:
-    """Raise UsageError where its results are no pictures in grey or BGR, as `where` takes them."""
+    """Raise UsageError where its frames and results are not in grey or BGR, as those of `where`."""
     if deblurrer.graph.io in YUV:
         raise UsageError(
-            f"{where}: expected results in grey or BGR, and the model gives {deblurrer.graph.io}: "
-            "load one without io, or convert in a simple.Callback"
+            f"{where}: frames are in grey or BGR here, and the model takes and gives "
+            f"{deblurrer.graph.io}: load one without io, or convert around simple.Frames and "
+            "simple.Callback"
         )
     if deblurrer.color != "bgr":
         raise UsageError(
-            f"{where}: expected results in grey or BGR, and the model was loaded with "
-            f'color="{deblurrer.color}": load it without, and give frames in BGR'
+            f"{where}: frames are in grey or BGR here, and the model was loaded with "
+            f'color="{deblurrer.color}": load it without'
         )

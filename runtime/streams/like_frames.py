@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.real import above_zero
 from allfocus.runtime.spec import Size
 from allfocus.runtime.streams import ffmpeg
 from allfocus.runtime.streams.ffmpeg import Encoding
@@ -102,9 +102,12 @@ class LikeFrames(Manner):
 
 
 def _checked(rate: float | Fraction) -> Fraction:
-    if not 0 < rate < math.inf:
-        raise UsageError(f"rate: expected frames a second, above 0, got {rate}")
-    return Fraction(rate).limit_denominator(1001)  # 29.97 is 30000/1001
+    number = above_zero(rate)
+    exact = None if number is None else Fraction(number)
+    found = exact and exact.limit_denominator(1001)  # 29.97 is 30000/1001
+    if not found:
+        raise UsageError(f"rate: expected frames a second, above 0.001, got {rate!r}")
+    return found
 
 
 def _colours(index: int, image: Array) -> Array:

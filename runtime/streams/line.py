@@ -52,9 +52,10 @@ class Line(Generic[T]):
         """The next item, waited for; None when the line is closed and empty."""
         with self._changed:
             wait_for(self._changed, lambda: bool(self._items) or self._closed)
-            if not self._items:
+            try:
+                item = self._items.popleft()
+            except IndexError:  # closed; also by a signal's handler, at this very place
                 return None
-            item = self._items.popleft()
             self._changed.notify_all()
             return item
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from allfocus.runtime.backend import Array
+from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.spec import YUV, Graph, Size
 from allfocus.runtime.streams import ffmpeg, semiplanar
-from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame
+from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame, check_bgr
 
 _EIGHT = 8  # bits a sample: deeper ones are handed on as 16
 
@@ -28,8 +30,8 @@ class VideoSource(Source):
     UsageError where its luma and chroma are not the graph's.
     """
 
-    def __init__(self, path: Path, taker: Graph | None = None) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], taker: Graph | None = None) -> None:
+        self.path = path = Path(path)
         av = ffmpeg.load()
         try:
             self._container = av.open(str(path))
@@ -53,6 +55,23 @@ class VideoSource(Source):
     def total(self) -> int | None:
         """See Source: what the file's head says, or what length and rate make likely."""
         return self._total
+
+    def check(self, deblurrer: Deblurrer) -> None:
+        """See Source."""
+        taker, graph = self.taker, deblurrer.graph
+        if taker is None or taker.io not in YUV:
+            if graph.io in YUV:
+                raise UsageError(
+                    f"{self.path}: its frames are decoded to BGR, and the model takes {graph.io}: "
+                    "open it as VideoSource(path, deblur.graph)"
+                )
+            check_bgr(deblurrer, self.path)
+        elif _samples(taker) != _samples(graph):
+            raise UsageError(
+                f"{self.path}: its frames are handed over as {' '.join(_samples(taker))}, and the "
+                f"model takes {' '.join(_samples(graph))}: all models of a pipeline, those of its "
+                "ladder too, have to take the same"
+            )
 
     def frames(self) -> Iterator[StreamFrame | Damaged]:
         """See Source; `origin` is the decoded `av.VideoFrame`."""
@@ -112,6 +131,11 @@ class VideoSource(Source):
                     return
                 except av.error.FFmpegError as error:
                     yield InputError(f"{self.path}: a damaged frame ({error})")
+
+
+def _samples(graph: Graph) -> tuple[str, ...]:
+    """What the samples of its frames mean, in words."""
+    return (graph.io, graph.matrix, graph.range) if graph.io in YUV else (graph.io,)
 
 
 def _as_taken(decoded: Any, taker: Graph | None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from fractions import Fraction
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -10,7 +11,7 @@ from typing import Any
 
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
-from allfocus.runtime.spec import YUV, Size
+from allfocus.runtime.spec import Size
 from allfocus.runtime.streams import holds
 from allfocus.runtime.streams.draft import Draft
 from allfocus.runtime.streams.ffmpeg import Encoding
@@ -39,13 +40,13 @@ class VideoSink(Sink):
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         source: Source,
         encoding: Encoding = _USUAL,
         *,
         rate: float | Fraction | None = None,
     ) -> None:
-        self.path = path
+        self.path = Path(path)
         self.notes: list[str] = []
         self.written = 0  # frames; 0 where there is no file in the end
         self.retimed = 0  # frames whose timestamp was missing or not after the one before
@@ -60,7 +61,7 @@ class VideoSink(Sink):
         self._finished = Event()
         self._error: BaseException | None = None  # of finishing
         self._sound: Sound | None = None
-        self._draft = Draft(path)
+        self._draft = Draft(self.path)
         try:
             with self._draft.opening():
                 self._stream = self._manner.add_stream(self._draft.container)
@@ -71,8 +72,8 @@ class VideoSink(Sink):
             raise
 
     def check(self, deblurrer: Deblurrer) -> None:
-        """See Sink; a VideoSource's frames may be in luma and chroma, which its file then is."""
-        if isinstance(self._manner, LikeFrames) or deblurrer.graph.io not in YUV:
+        """See Sink; what a VideoSource's frames are, it checks itself."""
+        if isinstance(self._manner, LikeFrames):
             check_bgr(deblurrer, self.path)
 
     def write(self, frame: StreamFrame, result: Result) -> None:
