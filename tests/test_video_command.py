@@ -251,15 +251,26 @@ def test_a_limit_in_the_middle_keeps_what_was_done(
     assert len(decoded(out)) == 5
 
 
-@pytest.mark.parametrize("error", [BackendError, InputError])
+def test_an_engine_that_fails_for_good_ends_it_with_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = failing(monkeypatch, BackendError("out of order"), does=4)
+    given, out = write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    assert cli.main(["video", str(given), "-o", str(out)]) == 1
+    assert model.given == 7
+    told = capsys.readouterr().err
+    assert "out of order" in told
+    assert "holds the 4 frames that were done, and plays" in told
+    assert len(decoded(out)) == 4
+
+
 def test_frames_that_fail_alike_are_told_once_and_make_it_fail(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
-    error: type[Exception],
 ) -> None:
-    model = failing(monkeypatch, error("out of order at 0x7f31"), does=4)
+    model = failing(monkeypatch, InputError("out of order at 0x7f31"), does=4)
     given, out = write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     assert cli.main(["video", str(given), "-o", str(out)]) == 1
     assert model.given == 12
