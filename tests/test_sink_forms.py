@@ -113,13 +113,16 @@ def test_frames_that_the_model_would_take_for_others(
 ) -> None:
     deblur, anything = made(io, color), Callback(lambda *_: None)
     cv2.imwrite(str(tmp_path / "a.png"), moving(0, 96, 64))
-    for source in (Camera(0), PictureFiles(tmp_path)):
-        with source, pytest.raises(UsageError, match="frames are in grey or BGR here"):
-            Pipeline(source, deblur, anything)
-    source = clip(tmp_path)
-    said = "loaded with color" if io == "frame" else r"VideoSource\(path, deblur\.graph\)"
-    with source, pytest.raises(UsageError, match=said):
+    said = "frames are in grey or BGR here"
+    with PictureFiles(tmp_path) as source, pytest.raises(UsageError, match=said):
         Pipeline(source, deblur, anything)
+    said = said if io == "frame" else f"colours of 8 bits, and the model takes {io}"
+    with Camera(0) as camera, pytest.raises(UsageError, match=said):
+        Pipeline(camera, deblur, anything)
+    video = clip(tmp_path)
+    said = "loaded with color" if io == "frame" else r"VideoSource\(path, deblur\.graph\)"
+    with video, pytest.raises(UsageError, match=said):
+        Pipeline(video, deblur, anything)
 
 
 def test_all_models_of_a_video_take_the_same_samples(tmp_path: Path, made: Made) -> None:

@@ -67,7 +67,9 @@ def all_at_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
 
 @pytest.mark.parametrize("streams", [0, -1])
 def test_less_than_one_stream_is_refused(streams: int) -> None:
-    with pytest.raises(UsageError, match=f"streams: expected a whole number of 1 or more, got {streams}"):
+    with pytest.raises(
+        UsageError, match=f"streams: expected a whole number of 1 or more, got {streams}"
+    ):
         Options(streams=streams)
 
 

@@ -14,6 +14,7 @@ import cv2
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.real import above_zero, whole
+from allfocus.runtime.spec import YUV, Graph
 from allfocus.runtime.streams import gstreamer
 from allfocus.runtime.streams.frames import Damaged, Source, StreamFrame, check_bgr
 
@@ -55,6 +56,7 @@ class Camera(Source):
 
     def check(self, deblurrer: Deblurrer) -> None:
         """See Source."""
+        check_taker(f"camera {self.where}", deblurrer.graph)
         check_bgr(deblurrer, f"camera {self.where}")
 
     def frames(self) -> Iterator[StreamFrame | Damaged]:
@@ -97,6 +99,15 @@ class Camera(Source):
         log.warning("camera %s gives no frames: opened again in %.1f s", self.where, pause)
         self._closed.wait(pause)
         self.reopened += 1
+
+
+def check_taker(camera: str, taker: Graph) -> None:
+    """Raise UsageError for a graph that takes anything else than colours of 8 bits."""
+    if taker.io in ("frame16", *YUV):
+        raise UsageError(
+            f"{camera}: a camera gives colours of 8 bits, and the model takes {taker.io}: take a "
+            "model without --io"
+        )
 
 
 def _place(where: object) -> int | str:

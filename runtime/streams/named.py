@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from allfocus.runtime.errors import UsageError
-from allfocus.runtime.spec import YUV, Graph
-from allfocus.runtime.streams.camera import Camera
+from allfocus.runtime.spec import Graph
+from allfocus.runtime.streams.camera import Camera, check_taker
 from allfocus.runtime.streams.frames import Source
 from allfocus.runtime.streams.video import VideoSource
 
@@ -29,10 +28,6 @@ def named(text: str, taker: Graph, *, patience: float) -> Source:
     """
     if not is_camera(text):
         return VideoSource(Path(text), taker)
-    if taker.io in ("frame16", *YUV):
-        raise UsageError(
-            f"{text}: a camera gives colours of 8 bits, and the model takes {taker.io}: take a "
-            "model without --io"
-        )
+    check_taker(text, taker)
     where = text.removeprefix(_CAMERA)
     return Camera(int(where) if where.isdecimal() else where, patience=patience)
