@@ -181,9 +181,11 @@ def _field(args: argparse.Namespace) -> Iterator[AbstractContextManager[Candidat
     for model in maps:
         for name in BASELINES:
             yield open_classical(name, model, args.backend, 0)
-    for model, label in candidates.labels(_names(args.model)).items():
+    models = _names(args.model)
+    reaches = candidates.reaches(models, args.reach)
+    for model, label in candidates.labels(models).items():
         yield open_model(model, args.backend, 0, label)
-        reach = candidates.reaches(_names(args.model), args.reach)[model]
+        reach = reaches[model]
         if reach is not None:
             yield open_model(model, args.backend, 0, f"{label}, reach {reach:g}", reach=reach)
 

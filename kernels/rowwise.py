@@ -56,7 +56,7 @@ def _gradients(
     if slope != 1:
         grad = torch.where(features * scale + beta > 0, grad, slope * grad)
     by_scale = grad * features if wanted[1] or wanted[2] else None
-    parts: list[Tensor | None] = [grad * scale if wanted[0] else None, None, None, grad]
+    parts = [grad * scale if wanted[0] else None, None, None, grad if wanted[3] else None]
     if by_scale is not None and wanted[1]:
         parts[1] = by_scale if gamma_s is None else by_scale * gamma_s
     if by_scale is not None and wanted[2]:

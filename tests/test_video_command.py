@@ -238,30 +238,29 @@ def test_too_little_memory_ends_it_at_the_first_frame(
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_a_limit_in_the_middle_keeps_what_was_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("error", "given", "times"),
+    [
+        (LimitError("too large; give more --memory"), 6, 1),
+        (BackendError("out of order"), 8, 2),  # of a frame left out first, then of the third
+    ],
+)
+def test_what_ends_it_in_the_middle_keeps_what_was_done(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    given: int,
+    times: int,
 ) -> None:
-    model = failing(monkeypatch, LimitError("too large; give more --memory"), does=5)
-    given, out = write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
-    assert cli.main(["video", str(given), "-o", str(out)]) == 1
-    assert model.given == 6
+    model = failing(monkeypatch, error, does=5)
+    clip, out = write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    assert cli.main(["video", str(clip), "-o", str(out)]) == 1
+    assert model.given == given
     told = capsys.readouterr().err
-    assert told.count("too large; give more --memory") == 1
+    assert told.count(str(error)) == times
     assert "holds the 5 frames that were done, and plays" in told
     assert len(decoded(out)) == 5
-
-
-def test_an_engine_that_fails_for_good_ends_it_with_what_was_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    model = failing(monkeypatch, BackendError("out of order"), does=4)
-    given, out = write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4"
-    assert cli.main(["video", str(given), "-o", str(out)]) == 1
-    assert model.given == 7
-    told = capsys.readouterr().err
-    assert "out of order" in told
-    assert "holds the 4 frames that were done, and plays" in told
-    assert len(decoded(out)) == 4
 
 
 def test_frames_that_fail_alike_are_told_once_and_make_it_fail(
