@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -13,19 +13,20 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
-from allfocus.runtime.ensemble import Turned, turns
-from allfocus.runtime.errors import InputError, LimitError, UsageError
-from allfocus.runtime.flows import Direct, Drawn, Flow, Phased, check_room
+from allfocus.runtime.ensemble import turns
+from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.flows import Direct, Drawn, check_room
 from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
-from allfocus.runtime.reach import Levels, levels, trusted
 from allfocus.runtime.reach import check as check_reach
-from allfocus.runtime.skip import AUTO, Choice, Skip, at_level, skip_for
+from allfocus.runtime.reach import levels, trusted
+from allfocus.runtime.route import Lane, Route
+from allfocus.runtime.skip import AUTO, Choice, at_level, skip_for
 from allfocus.runtime.skip import check as check_skip
-from allfocus.runtime.spec import YUV, Color, Graph, Precision, Size, Spec
+from allfocus.runtime.spec import YUV, Color, Graph, Precision, Spec
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.trust import Checker, check_fallback
 
@@ -69,15 +70,6 @@ class Result:
     precision: Precision | None = None
 
 
-@dataclass
-class _Lane:
-    """What one call at a time works with: it keeps buffers, which the next call writes over."""
-
-    direct: Direct
-    checker: Checker | None
-    phased: dict[tuple[Skip | None, bool], Phased] = field(default_factory=dict)  # as needed
-
-
 class Deblurrer(Closing):
     """A loaded model: `deblur(frame) -> Result`. Made by `allfocus.load`; closes with `with`.
 
@@ -103,8 +95,17 @@ class Deblurrer(Closing):
         parent: Deblurrer | None = None,
     ) -> None:
         skip, fallback = check_skip(skip), check_fallback(fallback)
-        self._ways = turns(ensemble)
-        self._smaller = levels(check_reach(reach), backend.spec, backend.graph.signature)
+        smaller = levels(check_reach(reach), backend.spec, backend.graph.signature)
+        self._route = Route(
+            form=form_of("image", backend.graph.io),
+            ways=turns(ensemble),
+            smaller=smaller,
+            skips={
+                times: skip_for(at_level(skip, times), backend.spec, backend.graph.signature)
+                for times in (1, *smaller)
+            },
+            coarse_map=coarse_map,
+        )
         self.spec: Spec = backend.spec
         self.graph: Graph = backend.graph
         self.backend: str = backend.name
@@ -112,12 +113,8 @@ class Deblurrer(Closing):
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
-        self.ensemble = len(self._ways)
+        self.ensemble = len(self._route.ways)
         self.reach = reach  # pixels; None: the model's own
-        self._skips = {
-            times: skip_for(at_level(skip, times), backend.spec, backend.graph.signature)
-            for times in (1, *self._smaller)
-        }
         self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
             raise UsageError(
@@ -131,12 +128,11 @@ class Deblurrer(Closing):
         self._checker = checker
         self._fallback = fallback
         self._parent = parent  # of a variant: what it uses belongs to that one, also its turns
+        self._phases = phases
         lanes = (self._lane() for _ in range(self.streams))
-        self._lanes: Lanes[_Lane] = (
+        self._lanes: Lanes[Lane] = (
             parent._lanes if parent is not None else Lanes(lanes, str(backend.artefact))
         )
-        self._phases = phases
-        self._coarse_map = coarse_map
         self._opened: tuple[Backend, ...] = ()
         self._opening = Lock()
 
@@ -157,7 +153,7 @@ class Deblurrer(Closing):
     @property
     def largest_radius(self) -> float:
         """The blur radius in pixels up to which maps go, by `reach`; 0 where there are none."""
-        return self.spec.max_radius * (self._smaller[-1] if self._smaller else 1)
+        return self.spec.max_radius * max((1, *self._route.smaller))
 
     @property
     def checks(self) -> bool:
@@ -184,8 +180,8 @@ class Deblurrer(Closing):
             raise UsageError("outputs are not checked; load the model with check=True")
         with self._lanes.one() as lane:
             assert lane.checker is not None
-            form = form_of("image", io)
-            return lane.checker.trust(form.opened(given), form.opened(made), Clock())
+            opened = self._route.form.opened
+            return lane.checker.trust(opened(given), opened(made), Clock())
 
     def variant(self, *, skip: Choice = AUTO, coarse_map: bool = False) -> Deblurrer:
         """A quicker way to use the same loaded model, such as for a step of a pipeline's ladder.
@@ -222,16 +218,15 @@ class Deblurrer(Closing):
         first, second = self._opened
         return first, second
 
-    def _on_host(self, frame: Any, lane: _Lane) -> Result:
+    def _on_host(self, frame: Any, lane: Lane) -> Result:
         clock = Clock()
         given = checked(frame, self.graph.io)
-        form = form_of("image", self.graph.io)
+        form = self._route.form
         image = form.opened(given)
         size = form.size(image)
-        flow = self._whole_flow(size, lane)
         judge = lane.checker if self._checker is not None else None
-        self._check_room(flow, size, lane, judge)
-        drawn = flow.draw(image, clock)
+        self._route.check_room(size, lane, judge)
+        drawn = self._route.flow(size, lane).draw(image, clock)
         sharp, trusted = self._judged(image, drawn, lane, clock)
         result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
@@ -242,71 +237,35 @@ class Deblurrer(Closing):
             precision=self.precision,
         )
 
-    def _check_room(self, flow: Flow, size: Size, lane: _Lane, judge: Checker | None) -> None:
-        """`flow` is all that is done to a frame; first of it a pass over the frame as it lies."""
-        upright = self._levels(size, lane).frames(size)
-        check_room(upright + (judge.frames(size) if judge else []))
-        if len(self._ways) == 1:
-            return
-        try:
-            check_room(flow.frames(size))
-        except LimitError as error:
-            turned = Size(size.height, size.width)
-            raise LimitError(
-                f"ensemble={self.ensemble} takes a frame of {size} as one of {turned} too: {error}"
-            ) from None
-
     def _judged(
-        self, image: Array, drawn: Drawn, lane: _Lane, clock: Clock
+        self, image: Array, drawn: Drawn, lane: Lane, clock: Clock
     ) -> tuple[Array, Array | None]:
         """An output of `image` as it is to be shown, and how far it is trusted."""
         sharp = drawn.sharp
         if self._checker is None:  # a variant's lanes have one, which it leaves alone
             return sharp, None
         assert lane.checker is not None
-        own, form = Clock(), form_of("image", self.graph.io)
+        own = Clock()
         judge = partial(lane.checker.trust, clock=own)
-        trust = trusted(judge, image, drawn, self._smaller, form)
+        trust = trusted(judge, image, drawn, self._route.smaller, self._route.form)
         if self._fallback is not None:
             sharp = lane.checker.fallen_back(image, sharp, trust, self._fallback)
         clock.lap("check")
         clock.copies += own.copies
         return sharp, trust
 
-    def _lane(self) -> _Lane:
+    def _lane(self) -> Lane:
         checker = None
         if self._checker is not None:
             color: Color = "rgb" if self.graph.io in YUV else self.color
             checker = Checker(self._stage(self._checker, color=color), self.graph)
-        return _Lane(Direct(self._stage(self._backend)), checker)
+        stages = None if self._phases is None else self._stages
+        return Lane(Direct(self._stage(self._backend)), checker, stages)
 
-    def _whole_flow(self, size: Size, lane: _Lane) -> Flow:
-        """All that is done to a frame."""
-        if len(self._ways) == 1:
-            return self._levels(size, lane)
-        form = form_of("image", self.graph.io)
-        return Turned(self._ways, partial(self._levels, lane=lane), form)
-
-    def _levels(self, size: Size, lane: _Lane) -> Flow:
-        """One pass of it."""
-        if not self._smaller:
-            return self._flow(size, lane=lane)
-        form = form_of("image", self.graph.io)
-        return Levels(self._smaller, partial(self._flow, lane=lane), form)
-
-    def _flow(self, size: Size, times: int = 1, *, lane: _Lane) -> Flow:
-        """Two graphs where parts are left out, or where one would have to be cut to pieces. `size`
-        is that of a picture `times` times smaller than the frame.
-        """
-        skip = self._skips[times]
-        whole = skip is None and not self._coarse_map and lane.direct.fits(size)
-        if self._phases is None or whole:
-            return lane.direct
-        way = (skip, self._coarse_map)
-        if way not in lane.phased:
-            first, second = (self._stage(each, graphs=2) for each in self._open_phases())
-            lane.phased[way] = Phased(first, second, skip, coarse_map=self._coarse_map)
-        return lane.phased[way]
+    def _stages(self) -> tuple[Stage, Stage]:
+        """Both phases, for one lane."""
+        first, second = (self._stage(each, graphs=2) for each in self._open_phases())
+        return first, second
 
     def _stage(self, backend: Backend, graphs: int = 1, *, color: Color | None = None) -> Stage:
         """One of `graphs` graphs, or one more, that share the memory."""
@@ -333,18 +292,18 @@ class Deblurrer(Closing):
         given = (self._backend, *self._opened, self._checker)
         return [backend for backend in given if backend is not None]
 
-    def _on_device(self, frame: Any, lane: _Lane) -> Result:
-        if len(self._ways) > 1:
+    def _on_device(self, frame: Any, lane: Lane) -> Result:
+        if self.ensemble > 1:
             raise InputError(
                 f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "
                 "it; give frames from host memory, or load without ensemble"
             )
-        if self._smaller:
+        if self._route.smaller:
             raise InputError(
                 f"frame on a GPU: it is not reduced there, as reach={self.reach} would have it; "
                 "give frames from host memory, or load without reach"
             )
-        if self._asked_to_skip or self._coarse_map:
+        if self._asked_to_skip or self._route.coarse_map:
             raise InputError(
                 "frame on a GPU: it passes its engine as a whole, with nothing left out and no "
                 'coarser map; give frames from host memory, or leave skip at "auto" and take no '
@@ -376,12 +335,12 @@ class Deblurrer(Closing):
             clock.copies += 1
         return replace(result, copies=clock.copies, trust=trust)
 
-    def _fetched(self, frame: Any, lane: _Lane, clock: Clock) -> Array:
+    def _fetched(self, frame: Any, lane: Lane, clock: Clock) -> Array:
         """A frame on a GPU as a picture on the host, once there is memory to judge its output."""
         assert lane.checker is not None
         image = channels_last(self._backend.fetch(frame), self.graph.io)
         clock.copies += 1
-        check_room(lane.checker.frames(form_of("image", self.graph.io).size(image)))
+        check_room(lane.checker.frames(self._route.form.size(image)))
         return image
 
     def close(self) -> None:

@@ -144,8 +144,8 @@ def test_tiled_equals_untiled(opened: Any, name: str) -> None:
                 expected = getattr(one, plane)
                 np.testing.assert_allclose(getattr(other, plane), expected, atol=1e-4)
     if name in CUT:
-        assert lane(tiled).phased
-        assert not lane(whole).phased
+        assert lane(tiled)._phased
+        assert not lane(whole)._phased
     else:
         assert not lane(tiled).direct.fits(Size(width, height))
 
@@ -207,7 +207,7 @@ def test_no_seam_shows_where_a_photo_is_passed_through(name: str) -> None:
     with allfocus.load(name, skip="off", **EXACT) as deblur:
         whole = deblur(frame)
     with allfocus.load(name, **EXACT) as deblur:
-        parts, skip = deblur(frame), deblur._skips[1]
+        parts, skip = deblur(frame), deblur._route.skips[1]
     assert skip is not None
     assert whole.defocus is not None
     active = skip.active(whole.defocus / MAX_RADIUS).astype(np.uint8)
@@ -346,7 +346,7 @@ def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
 
 def test_a_net_that_pools_over_the_picture_is_not_cut_without_its_phases(opened: Any) -> None:
     deblur = opened("sftnet-tiny", pixels=10_000)
-    deblur._phases = None
+    deblur = Deblurrer(deblur._backend, memory=deblur.memory)
     with pytest.raises(LimitError, match="averages over the whole picture"):
         deblur(photo(300, 300))
 
@@ -361,7 +361,7 @@ def test_a_graph_of_one_size_that_pools_says_what_to_export(opened: Any) -> None
         "sftnet-tiny-estimate.onnx averages over the whole picture, and takes at most 64x48, got "
         f"104x68; {export} --phase estimate --size 104x68 --precision fp32 --onnx-only`"
     )
-    deblur._phases = None
+    deblur = Deblurrer(deblur._backend, memory=deblur.memory)
     with pytest.raises(LimitError) as told:
         deblur(photo(65, 101))
     assert str(told.value) == (
