@@ -18,6 +18,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Direct, Drawn, check_room
 from allfocus.runtime.form import form_of
 from allfocus.runtime.frame import checked, on_device
+from allfocus.runtime.given_map import check_guided, checked_map
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import channels_first, channels_last
 from allfocus.runtime.memory import parse_bytes
@@ -136,7 +137,7 @@ class Deblurrer(Closing):
         self._opened: tuple[Backend, ...] = ()
         self._opening = Lock()
 
-    def __call__(self, frame: Any) -> Result:
+    def __call__(self, frame: Any, *, defocus: Any = None) -> Result:
         """Deblur one frame: uint8 [H, W, 3] in `color` order, of any size.
 
         Also uint16, and float32 in [0, 1], where the artefact was exported with `--io float`; grey
@@ -144,11 +145,19 @@ class Deblurrer(Closing):
         of uint16 alone; with `--io nv12` or `p010`, [3H/2, W] as a decoder gives it (see
         `runtime.form`), whatever `color` is. A frame in GPU memory goes to a TensorRT engine as it
         is, and as a whole: no part is passed through. Raises InputError for anything else.
+
+        `defocus`: the blur radius in pixels, [H, W], where it is known better than the model could
+        estimate it: from the two views of a dual-pixel sensor (`dualpixel-map`), a depth sensor and
+        the lens, or a corrected map. Nothing is estimated then. It takes a model whose deblurring
+        takes nothing but picture and map (the `didanet`s), with files of its phases: UsageError.
         """
+        if defocus is not None:
+            check_guided(self._backend, phased=self._phases is not None)
         with self._lanes.one() as lane:
             self._backend.check_open()
-            work = self._on_device if on_device(frame) else self._on_host
-            return work(frame, lane)
+            if on_device(frame):
+                return self._on_device(frame, lane, defocus)
+            return self._on_host(frame, lane, defocus)
 
     @property
     def largest_radius(self) -> float:
@@ -218,15 +227,17 @@ class Deblurrer(Closing):
         first, second = self._opened
         return first, second
 
-    def _on_host(self, frame: Any, lane: Lane) -> Result:
+    def _on_host(self, frame: Any, lane: Lane, defocus: Any) -> Result:
         clock = Clock()
         given = checked(frame, self.graph.io)
         form = self._route.form
         image = form.opened(given)
         size = form.size(image)
+        guide = None if defocus is None else checked_map(defocus, size) / self.spec.max_radius
+        guided = guide is not None
         judge = lane.checker if self._checker is not None else None
-        self._route.check_room(size, lane, judge)
-        drawn = self._route.flow(size, lane).draw(image, clock)
+        self._route.check_room(size, lane, judge, guided=guided)
+        drawn = self._route.flow(size, lane, guided=guided).draw(image, clock, guide)
         sharp, trusted = self._judged(image, drawn, lane, clock)
         result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
@@ -292,7 +303,12 @@ class Deblurrer(Closing):
         given = (self._backend, *self._opened, self._checker)
         return [backend for backend in given if backend is not None]
 
-    def _on_device(self, frame: Any, lane: Lane) -> Result:
+    def _on_device(self, frame: Any, lane: Lane, defocus: Any) -> Result:
+        if defocus is not None:
+            raise InputError(
+                "frame on a GPU: its map is the engine's own there; give frames from host memory "
+                "with `defocus`, or leave that out"
+            )
         if self.ensemble > 1:
             raise InputError(
                 f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "

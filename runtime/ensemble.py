@@ -54,13 +54,14 @@ class Turned(Flow):
         sizes = dict.fromkeys(way.of_size(size) for way in self._ways)
         return [frame for each in sizes for frame in self._flow(each).frames(each)]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow."""
         sums: dict[str, Array] = {}
         first, skipped = None, 0.0
         for way in self._ways:
             given = self._form.turned(image, way)
-            drawn = self._flow(self._form.size(given)).draw(given, clock)
+            plane = None if defocus is None else COLOUR.turned(defocus, way)
+            drawn = self._flow(self._form.size(given)).draw(given, clock, plane)
             first = drawn.sharp if first is None else first
             skipped += drawn.skipped
             for name, array in self._laid_back(drawn, way.inverse).items():

@@ -12,6 +12,7 @@ import numpy as np
 
 from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
+from allfocus.runtime.form import COLOUR
 from allfocus.runtime.regions import fading, windows
 from allfocus.runtime.skip import REACH, Skip
 from allfocus.runtime.spec import Size
@@ -39,8 +40,12 @@ class Flow(ABC):
         """The graphs that a picture of `size` passes, each with the size that it is grown to."""
 
     @abstractmethod
-    def draw(self, image: Array, clock: Clock) -> Drawn:
-        """Deblur a picture, which lies in its array as the graph's `Form` says."""
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
+        """Deblur a picture, which lies in its array as the graph's `Form` says.
+
+        `defocus`: a map [H, W] from outside, 1 at the model's largest radius and maybe beyond it,
+        where the flow is for that; the model estimates none then.
+        """
 
 
 class Direct(Flow):
@@ -57,36 +62,38 @@ class Direct(Flow):
         """See Flow."""
         return [(self._stage, self._stage.grown(size))]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow."""
+        assert defocus is None, "a map from outside enters the phase `restore` alone"
         found = everywhere(self._stage, {"image": image}, clock)
         return Drawn(found["sharp"], found.get("defocus"), found.get("focus"))
 
 
-class Phased(Flow):
-    """The map, or what is pooled over the picture, first; then the rest, where it is wanted."""
+class Guided(Flow):
+    """The second graph alone, under a map from outside, where it is wanted."""
 
-    def __init__(
-        self, estimate: Stage, restore: Stage, skip: Skip | None, *, coarse_map: bool = False
-    ) -> None:
-        self._estimate = estimate
+    def __init__(self, restore: Stage, skip: Skip | None) -> None:
         self._restore = restore
         self._skip = skip
-        self._coarse_map = coarse_map
 
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         """See Flow."""
-        frame = self._restore.grown(self._estimate.grown(size))
-        looked_at = self._estimate.grown(self._half(frame)) if self._coarse_map else frame
-        return [(self._estimate, looked_at), (self._restore, frame)]
+        return [(self._restore, self._restore.grown(size))]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow."""
+        assert defocus is not None
         form = self._restore.form
         size = form.size(image)
-        frame, real = self._restore.grown(self._estimate.grown(size)), Window.whole(size)
-        grown = form.grown(image, frame)
-        seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
+        frame = self._restore.grown(size)
+        within = np.clip(defocus, 0, 1)  # beyond the largest radius that it knows it ruins pictures
+        seen = {"defocus": COLOUR.grown(np.asarray(within, np.float32), frame)}
+        return self._restored(form.grown(image, frame), seen, Window.whole(size), clock)
+
+    def _restored(self, grown: Array, seen: Arrays, real: Window, clock: Clock) -> Drawn:
+        """What becomes of a grown picture, and of planes and vectors that go with it."""
+        form = self._restore.form
+        frame = form.size(grown)
         given = {"image": grown, **seen}
         plane = next((seen[name] for name in _PLANES if name in seen), None)
         if self._skip is None or plane is None:
@@ -98,6 +105,57 @@ class Phased(Flow):
         maps = {name: np.maximum(real.of(seen[name]), 0) for name in _PLANES if name in seen}
         sharp = np.ascontiguousarray(form.cut(whole, real))
         return Drawn(sharp, maps.get("defocus"), maps.get("focus"), skipped)
+
+    def _where_blurred(
+        self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock
+    ) -> tuple[Array, float]:
+        """The sharp picture as it was grown, and the share of the frame that is its own."""
+        grown, form = given["image"], self._restore.form
+        frame = form.size(grown)
+        active = skip.active(plane)
+        active[real.bottom :] = active[:, real.right :] = False  # nobody sees what was mirrored
+        weights = fading(active, skip.fade)
+        grain = self._restore.grain.within(REACH)
+        parts = windows(weights > 0, grain)
+        tiles = [tile for part in parts for tile in self._restore.tiles(part, frame, grain)]
+        out = grown.copy()
+        clock.lap("pre")
+        with self._restore.room(tiles):
+            for tile in tiles:
+                result = self._restore.run(tile.seen, given, clock)["sharp"]
+                if skip.fade:
+                    under = form.cut(grown, tile.seen)
+                    result = form.blended(result, under, tile.seen.of(weights))
+                form.put(tile, result, out)
+        clock.lap("post")
+        kept = sum(_area_in(tile.kept, real) for tile in tiles)
+        return out, 1 - kept / real.area
+
+
+class Phased(Guided):
+    """The map, or what is pooled over the picture, first; then the rest, where it is wanted."""
+
+    def __init__(
+        self, estimate: Stage, restore: Stage, skip: Skip | None, *, coarse_map: bool = False
+    ) -> None:
+        super().__init__(restore, skip)
+        self._estimate = estimate
+        self._coarse_map = coarse_map
+
+    def frames(self, size: Size) -> list[tuple[Stage, Size]]:
+        """See Flow."""
+        frame = self._restore.grown(self._estimate.grown(size))
+        looked_at = self._estimate.grown(self._half(frame)) if self._coarse_map else frame
+        return [(self._estimate, looked_at), (self._restore, frame)]
+
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
+        """See Flow: the map is its own."""
+        assert defocus is None
+        form = self._restore.form
+        size = form.size(image)
+        grown = form.grown(image, self._restore.grown(self._estimate.grown(size)))
+        seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
+        return self._restored(grown, seen, Window.whole(size), clock)
 
     def _look(self, grown: Array, clock: Clock) -> Arrays:
         """What the first graph gives for a grown frame: planes [H, W], vectors [1, K, 1, 1]."""
@@ -126,31 +184,6 @@ class Phased(Flow):
     def _half(self, frame: Size) -> Size:
         """What the map is estimated on where it is coarse, before it is grown."""
         return self._estimate.form.reduced(frame, 2)
-
-    def _where_blurred(
-        self, given: Arrays, plane: Array, skip: Skip, real: Window, clock: Clock
-    ) -> tuple[Array, float]:
-        """The sharp picture as it was grown, and the share of the frame that is its own."""
-        grown, form = given["image"], self._restore.form
-        frame = form.size(grown)
-        active = skip.active(plane)
-        active[real.bottom :] = active[:, real.right :] = False  # nobody sees what was mirrored
-        weights = fading(active, skip.fade)
-        grain = self._restore.grain.within(REACH)
-        parts = windows(weights > 0, grain)
-        tiles = [tile for part in parts for tile in self._restore.tiles(part, frame, grain)]
-        out = grown.copy()
-        clock.lap("pre")
-        with self._restore.room(tiles):
-            for tile in tiles:
-                result = self._restore.run(tile.seen, given, clock)["sharp"]
-                if skip.fade:
-                    under = form.cut(grown, tile.seen)
-                    result = form.blended(result, under, tile.seen.of(weights))
-                form.put(tile, result, out)
-        clock.lap("post")
-        kept = sum(_area_in(tile.kept, real) for tile in tiles)
-        return out, 1 - kept / real.area
 
 
 def check_room(frames: list[tuple[Stage, Size]]) -> None:

@@ -18,7 +18,7 @@ from allfocus.runtime.backend import Array
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import Drawn, Flow
-from allfocus.runtime.form import Form
+from allfocus.runtime.form import COLOUR, Form
 from allfocus.runtime.real import above_zero
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Size, Spec
@@ -82,15 +82,16 @@ class Levels(Flow):
         sizes = [(1, size), *_sizes(self._smaller, size, self._form)]
         return [frame for times, each in sizes for frame in self._flow(each, times).frames(each)]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow. The map goes up to the largest radius of the smallest picture."""
         size = self._form.size(image)
-        drawn = self._flow(size, 1).draw(image, clock)
+        drawn = self._flow(size, 1).draw(image, clock, defocus)
         sharp, radius = drawn.sharp.copy(), _plane(drawn.defocus)
         for times, reduced in _sizes(self._smaller, size, self._form):
             small = self._form.resized(image, reduced)
+            given = None if defocus is None else COLOUR.resized(defocus, reduced) / times
             clock.lap("pre")
-            found = self._flow(reduced, times).draw(small, clock)
+            found = self._flow(reduced, times).draw(small, clock, given)
             coarse = times * _enlarged(_plane(found.defocus), size)
             weight = _ramp(coarse * 2 / times, _COARSE) * _ramp(radius * 2 / times, _FINE)
             if weight.any():
