@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,20 @@ from allfocus.runtime.signature import Signature
 from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import Wanted
 from allfocus.runtime.ways import precision_of
+from allfocus.train.bands import Real
 from allfocus.train.evaluation_pair import Pair
 
 ALL = "all"  # of the models, where a command takes several
 
 Given = NDArray[Any]  # [H, W, 3] RGB, uint8 or float32 in [0, 1]
+Guide = Callable[[Pair, Given], NDArray[np.float32]]  # a picture's blur radii [H, W], in pixels
+
+NO_VIEWS = (
+    "takes the two views of a dual-pixel sensor, which these data do not have; take data that do "
+    "(DPDD's l_view and r_view, or the built-in set), or a model of single pictures"
+)
+_VIEWS = ("left", "right")
+_TAKEN = (("image",), _VIEWS)  # what a Pair has for a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +67,12 @@ class Candidate:
     max_radius: float = 0.0
     untrained: bool = False
     estimates: bool = False  # a baseline can take its maps of blur radii
+    needs_views: bool = False  # it looks at the pair's dual-pixel views
+
+
+def real(image: Given) -> Real:
+    """uint8 or float32 -> float32, 1 being white."""
+    return image if image.dtype == np.float32 else image.astype(np.float32) / np.float32(255)
 
 
 def the_input() -> Candidate:
@@ -99,17 +115,23 @@ def reaches(models: Sequence[str], reach: float | None) -> dict[str, float | Non
 
 
 def packaged() -> tuple[str, ...]:
-    """The models of which the package has trained weights, and that take one picture."""
+    """The models of which the package has trained weights, and that take what a Pair has."""
     return tuple(
         name
         for name, known in MODELS.items()
-        if known.signature("whole").inputs == ("image",) and packaged_onnx(name).is_file()
+        if known.signature("whole").inputs in _TAKEN and packaged_onnx(name).is_file()
     )
 
 
 def deblurring() -> tuple[str, ...]:
     """Those of `packaged` that give a picture."""
     return tuple(name for name in packaged() if MODELS[name].signature("whole").deblurs)
+
+
+def may_need_views(model: str) -> bool:
+    """Whether the model of this name takes dual-pixel views; of a file by path nobody knows yet."""
+    known = MODELS.get(model)
+    return known is None or known.signature("whole").inputs == _VIEWS
 
 
 def labels(models: Sequence[str]) -> dict[str, str]:
@@ -132,21 +154,23 @@ def open_model(
     ensemble: int = 1,
     reach: float | None = None,
     precision: Wanted | None = None,
+    guide: Guide | None = None,
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
     It is called `label` or, without one, by its name or its file's. `skip`, `ensemble` and `reach`
-    are those of `allfocus.load`; a model that makes no picture knows none of them. `precision`
+    are those of `allfocus.load`; a model that makes no picture knows none of them, nor a `guide`,
+    which gives the map of radii that the model deblurs by in place of its own. `precision`
     None: see `reproducible`. Raises UsageError for one that takes something else than one picture,
-    and what loading raises.
+    or than the two views of a dual-pixel sensor, and what loading raises.
     """
     backend, exact = reproducible(model, backend, precision)
     signature = _signature(model, backend, exact)
     name = label or Path(model).name
-    if tuple(signature.inputs) != ("image",):
+    if tuple(signature.inputs) not in _TAKEN:
         raise UsageError(
-            f"{model} takes {', '.join(signature.inputs)}: expected a model of single pictures, "
-            "which `allfocus eval` can give it"
+            f"{model} takes {', '.join(signature.inputs)}: expected a model of single pictures or "
+            "of dual-pixel views, which `allfocus eval` can give it"
         )
     if signature.deblurs:
         with allfocus.load(
@@ -159,12 +183,18 @@ def open_model(
             ensemble=ensemble,
             reach=reach,
         ) as deblur:
-            yield _candidate(name, deblur, lambda _, given: _result(deblur(given)))
+
+            def run(pair: Pair, given: Given) -> Output:
+                return _result(deblur(given, defocus=None if guide is None else guide(pair, given)))
+
+            yield _candidate(name, deblur, run)
     else:
         with allfocus.load_model(
             model, backend=backend, precision=exact, color="rgb", threads=threads
         ) as loaded:
-            yield _candidate(name, loaded, lambda _, given: _named(loaded(image=given)))
+            views = tuple(signature.inputs) == _VIEWS
+            look = partial(_look_at_views, loaded) if views else partial(_look, loaded)
+            yield replace(_candidate(name, loaded, look), needs_views=views)
 
 
 def reproducible(model: str, backend: str, precision: Wanted | None) -> tuple[str, Wanted]:
@@ -229,6 +259,18 @@ def _candidate(
         untrained=spec.untrained,
         estimates=maps and spec.max_radius > 0,
     )
+
+
+def _look(model: Model, _: Pair, given: Given) -> Output:
+    return _named(model(image=given))
+
+
+def _look_at_views(model: Model, pair: Pair, given: Given) -> Output:
+    """What a model of dual-pixel views gives, in the type of `given`."""
+    if pair.left is None or pair.right is None:
+        raise UsageError(NO_VIEWS)
+    sides = (real(each) if given.dtype == np.float32 else each for each in (pair.left, pair.right))
+    return _named(model(**dict(zip(_VIEWS, sides, strict=True))))
 
 
 def _result(result: Result) -> Output:

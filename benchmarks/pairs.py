@@ -56,14 +56,15 @@ class DataSet:
         return dataclasses.replace(self, makers=self.makers[:limit], notes=notes, size=size)
 
 
-def open_data(data: str, map_radius: float) -> DataSet:
+def open_data(data: str, map_radius: float, *, views: bool = False) -> DataSet:
     """The built-in set where `data` is "synthetic", else the pairs of the folder `data`.
 
-    `map_radius`: the blur radius, in pixels, that white stands for in a folder's maps.
+    `map_radius`: the blur radius, in pixels, that white stands for in a folder's maps. `views`: the
+    pairs have dual-pixel views too, where the data set has.
     Raises UsageError for a folder that is none, or in no known layout.
     """
     if data != SYNTHETIC:
-        return _folder(Path(data).expanduser(), map_radius)
+        return _folder(Path(data).expanduser(), map_radius, views)
     from allfocus.train.evaluation_scenes import available, photograph
     from allfocus.train.evaluation_set import VERSION
 
@@ -73,14 +74,14 @@ def open_data(data: str, map_radius: float) -> DataSet:
     def make(index: int) -> Pair:
         scene = scenes[index]
         if scene.name not in kept:
-            kept[scene.name] = photograph(scene)
+            kept[scene.name] = photograph(scene, views=views)
         return kept[scene.name]
 
     makers = tuple(partial(make, index) for index in range(len(scenes)))
     return DataSet(f"{SYNTHETIC}, version {VERSION}", makers, notes)
 
 
-def _folder(folder: Path, map_radius: float) -> DataSet:
+def _folder(folder: Path, map_radius: float, views: bool) -> DataSet:
     if not folder.is_dir():
         raise UsageError(f"--data {folder}: not a folder; {_EXPECTED}")
     try:
@@ -101,7 +102,7 @@ def _folder(folder: Path, map_radius: float) -> DataSet:
                 "set with one of them"
             )
         notes += ("no sharp pictures here: judged is only what is called in focus",)
-    makers = tuple(partial(_read_pair, pair, map_radius) for pair in files)
+    makers = tuple(partial(_read_pair, pair, map_radius, views=views) for pair in files)
     return DataSet(f"{found.name}, {folder}", makers, notes)
 
 
@@ -116,15 +117,20 @@ def _split_notes(split: str | None) -> tuple[str, ...]:
     return ()
 
 
-def _read_pair(files: pairs.Pair, map_radius: float) -> Pair:
+def _read_pair(files: pairs.Pair, map_radius: float, *, views: bool) -> Pair:
     taken = pairs.read_rgb(files.blurry)
     truth = None if files.sharp is None else pairs.read_rgb(files.sharp)
     radius = None
     if files.defocus is not None:
         radius = pairs.read_map(files.defocus, map_radius, files.white)
-    read = ((files.blurry, taken), (files.sharp, truth), (files.defocus, radius))
+    sides = (files.left, files.right) if views else (None, None)
+    left, right = (None if path is None else pairs.read_rgb(path) for path in sides)
+    read = (
+        *((files.blurry, taken), (files.sharp, truth), (files.defocus, radius)),
+        *zip(sides, (left, right), strict=True),
+    )
     pairs.check_sizes({path: array for path, array in read if path and array is not None})
     if truth is None and radius is not None:
         seen = np.where(radius < map_radius / 2, 0, np.inf).astype(np.float32)
-        return Pair(files.blurry.stem, taken, None, None, seen)
-    return Pair(files.blurry.stem, taken, truth, radius, seen=radius)
+        return Pair(files.blurry.stem, taken, None, None, seen, left, right)
+    return Pair(files.blurry.stem, taken, truth, radius, radius, left, right)

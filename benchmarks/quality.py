@@ -16,10 +16,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from allfocus.benchmarks import candidates
-from allfocus.benchmarks.candidates import Candidate, open_classical, open_model, the_input
+from allfocus.benchmarks import candidates, guided
+from allfocus.benchmarks.candidates import (
+    NO_VIEWS,
+    Candidate,
+    Guide,
+    may_need_views,
+    open_classical,
+    open_model,
+    the_input,
+)
 from allfocus.benchmarks.common import size
 from allfocus.benchmarks.deconvolution import MAX_RADIUS
+from allfocus.benchmarks.guided import TRUE
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.perceptual import open_lpips
@@ -35,6 +44,7 @@ from allfocus.runtime.ensemble import COUNTS
 from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
+from allfocus.runtime.given_map import guidable
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
 from allfocus.runtime.reach import check as check_reach
@@ -53,6 +63,7 @@ NOTES = (
 )
 _BY_RADIUS = "by blur radius: PSNR over all pixels of all pictures together"
 _MEAN_RADIUS = "the blur radius of a pixel is the mean of what its light comes from"
+_GUIDED = "map of, true map: the model deblurs by that map of blur radii in place of its own"
 _DEFORMED = "deformed truth: the sharp picture, warped onto each output by optical flow (DIS)"
 Opener = AbstractContextManager[Candidate]
 
@@ -68,6 +79,8 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     if has_sharp:
         _check_wishes(args, first)
     models, estimator = _check_models(args, first, notes)
+    if args.map_of is not None:
+        guided.check(args.map_of, first, models, partial(_open, args))
     sheet, rows = Sheet(len(data)), []
     field = _of_models(args, models)
     if has_sharp:
@@ -108,6 +121,7 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
         (skipped, args.skip != AUTO),
         (turned, args.ensemble != 1),
         (f"models: --reach {args.reach} pixels", args.reach is not None),
+        (_GUIDED, args.map_of is not None),
     )
     return notes + [note for note, wanted in optional if wanted]
 
@@ -144,7 +158,7 @@ def _check_models(
     judged, estimators, left = [], [], []
     for model in _models(args.model):
         try:
-            with _open(model, args) as candidate:
+            with _open(args, model) as candidate:
                 if candidate.estimates:
                     estimators.append(model)
                 said = _why_not(candidate, first)
@@ -175,12 +189,17 @@ def _before(
 
 
 def _of_models(args: argparse.Namespace, models: Sequence[str]) -> Iterator[Opener]:
-    """Each is opened when its turn comes."""
+    """Each is opened when its turn comes, and where there are maps for it, again under these."""
     for model, label in candidates.labels(models).items():
-        yield _open(model, args, label)
+        yield _open(args, model, label)
+        if args.map_of is not None and guidable(model):
+            opened = partial(_open, args)
+            yield guided.open_guided(model, label, args.map_of, opened)
 
 
-def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Opener:
+def _open(
+    args: argparse.Namespace, model: str, label: str | None = None, guide: Guide | None = None
+) -> Opener:
     return open_model(
         model,
         args.backend,
@@ -190,11 +209,14 @@ def _open(model: str, args: argparse.Namespace, label: str | None = None) -> Ope
         ensemble=args.ensemble,
         reach=args.reach,
         precision=args.precision,
+        guide=guide,
     )
 
 
 def _why_not(candidate: Candidate, pair: Pair) -> str:
     """Why it gives nothing that these data tell the truth of; "" where it does."""
+    if candidate.needs_views and pair.left is None:
+        return NO_VIEWS
     if pair.sharp is not None and pair.in_focus is not None:
         return ""
     small = pair.cut(Size(64, 64))
@@ -248,6 +270,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--float", action="store_true", help="float pictures in and out, instead of 8 bits")
     text = f"first {', '.join(BASELINES)}, under the true map where there is one"
     add("--baselines", action=argparse.BooleanOptionalAction, default=True, help=text)
+    text = f"also the didanets under this model's map in place of their own, or the `{TRUE}` one"
+    add("--map-of", metavar="NAME", help=text)
     add("--limit", type=positive, metavar="N", help="only the first N pictures")
     add("--size", type=size, metavar="WxH", help="only the middle of each picture, in pixels")
     text = "blur radius that white stands for in a folder's maps, in pixels (8)"
@@ -276,10 +300,12 @@ def _radius(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Judge, print and write."""
-    _models(args.model)
+    models = _models(args.model)
     if args.out is not None:
         check_folder(args.out)
-    data = open_data(args.data, args.map_radius).limited(args.limit, args.size)
+    guides = [] if args.map_of in (None, TRUE) else candidates.names(args.map_of, ())
+    views = any(map(may_need_views, (*models, *guides)))
+    data = open_data(args.data, args.map_radius, views=views).limited(args.limit, args.size)
     report, sheet = evaluate(args, data)
     text = render(report, args.by_radius)
     print(encode(report) if args.json else text, end="" if args.json else "\n", flush=True)

@@ -39,6 +39,7 @@ def _main(rows: Sequence[QualityRow]) -> list[Column]:
         *_similarity([row.similarity for row in rows], ""),
         *_similarity([row.deformed for row in rows], ", deformed truth"),
         _column("map MAE", maps, "mae", 3),
+        ("map MAE, px", [_cell(_pixels(row), 2) for row in rows]),
         _column("map MSE", maps, "mse", 3),
         _column("F_max", found, "f_max", 3),
         *_wider(found),
@@ -71,6 +72,11 @@ def _similarity(found: Sequence[Similarity | None], against: str) -> list[Column
 
 def _column(head: str, items: Sequence[object | None], field: str, digits: int) -> Column:
     return head, [_cell(None if i is None else getattr(i, field), digits) for i in items]
+
+
+def _pixels(row: QualityRow) -> float | None:
+    """The map's mean absolute error in pixels of radius."""
+    return row.map.mae * row.max_radius if row.map and row.max_radius else None
 
 
 def _focus(row: QualityRow) -> float | None:

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from allfocus.benchmarks.candidates import Candidate, Given, Output
+from allfocus.benchmarks.candidates import Candidate, Given, Output, real
 from allfocus.benchmarks.flow_truth import deformed
 from allfocus.benchmarks.perceptual import Distance
 from allfocus.benchmarks.quality_schema import MapError, Picture, QualityRow, Similarity
-from allfocus.benchmarks.tallies import Bands, Focus, real
+from allfocus.benchmarks.tallies import Bands, Focus
 from allfocus.runtime.errors import AllfocusError
 from allfocus.train import metrics
 from allfocus.train.bands import HIGHEST_PSNR, Real

@@ -6,18 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from allfocus.benchmarks.candidates import Given, Output
+from allfocus.benchmarks.candidates import Output, real
 from allfocus.benchmarks.quality_schema import Detection, FocusUnder, RadiusBand
 from allfocus.train import metrics
 from allfocus.train.bands import EDGES, Band, Real, SquaresByRadius
 from allfocus.train.evaluation_pair import Pair
 
 _RANGE = 8.0  # pixels: where focus is told from a radius, for a model that names no max_radius
-
-
-def real(image: Given) -> Real:
-    """uint8 or float32 -> float32, 1 being white."""
-    return image if image.dtype == np.float32 else image.astype(np.float32) / np.float32(255)
 
 
 class Bands:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("skimage.data", reason="the set's photos are scikit-image's")
 
 from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.spec import Size
 from allfocus.train import evaluation_scenes
 from allfocus.train.evaluation_pair import Pair
 from allfocus.train.evaluation_scenes import available, photograph
 from allfocus.train.evaluation_set import PHOTOS, SCENES, SIZE, Depth, Plane
 from allfocus.train.metrics import psnr
+from allfocus.train.synthetic import to_linear, to_srgb
 
 # Mean level of the blurry picture, mean difference from the sharp one, and mean radius in pixels,
 # of what is front-most and of what is seen: figures of version 1. Machines differ by rounding only,
@@ -47,6 +50,33 @@ def pairs() -> list[Pair]:
     if notes:
         pytest.skip("; ".join(notes))
     return [photograph(scene) for scene in scenes]
+
+
+def test_the_views_are_what_each_half_of_the_lens_sees() -> None:
+    """Their mean is the picture, but for noise and edges of what stands in front; what is out of
+    focus lies apart in them; and without them the picture is the same."""
+    scenes = {scene.name: scene for scene in SCENES}
+    mild = photograph(scenes["coffee-mild"], views=True)  # 2.5 pixels all over
+    np.testing.assert_array_equal(mild.blurry, photograph(scenes["coffee-mild"]).blurry)
+    assert mild.left is not None
+    assert mild.right is not None
+    assert mild.left.dtype == np.uint8
+    light = [to_linear(each.astype(np.float32) / 255) for each in (mild.left, mild.right)]
+    mean = 255 * to_srgb((light[0] + light[1]) / 2)
+    assert np.abs(mean - mild.blurry).mean() < 3
+    greys = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).astype(np.float32) for each in light]
+    (across, down), _ = cv2.phaseCorrelate(*greys)
+    assert 1 < abs(across) < 4
+    assert abs(down) < 0.3
+    focus = photograph(scenes["coffee-front"], views=True)
+    assert focus.left is not None
+    assert focus.right is not None
+    assert focus.in_focus is not None
+    apart = np.abs(focus.left.astype(int) - focus.right).mean(2)
+    assert apart[~focus.in_focus].mean() > 2 * apart[focus.in_focus].mean()
+    part = focus.cut(Size(64, 32))
+    assert part.left is not None
+    assert part.left.shape == part.blurry.shape == (32, 64, 3)
 
 
 def figures(pair: Pair) -> tuple[float, ...]:

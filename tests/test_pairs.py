@@ -107,6 +107,18 @@ def dpdd(folder: Path, *splits: str) -> Path:
     return folder
 
 
+def test_views_are_read_where_they_are_wanted(tmp_path: Path) -> None:
+    folder = dpdd(tmp_path, "test")
+    for side in "lr":
+        fill(folder, f"test_{side}/source", count=4)
+    plain = next(iter(open_data(str(folder), 8.0)))
+    assert plain.left is None
+    pair = next(iter(open_data(str(folder), 8.0, views=True)))
+    assert pair.left is not None
+    assert pair.right is not None
+    assert pair.left.shape == pair.right.shape == pair.blurry.shape
+
+
 def test_what_is_judged_is_not_what_was_trained_on(tmp_path: Path) -> None:
     whole = open_data(str(dpdd(tmp_path / "whole", "train", "val", "test")), 8.0)
     assert (len(whole), whole.notes) == (4, ())

@@ -22,7 +22,8 @@ class Pair:
     pixel's light comes from: it differs where something blurred in front spills over what is in
     focus behind it. Where a data set has no maps, both are None; a folder has no `seen` of its own.
     Data sets for detection have no `sharp`, and masks instead of radii: `radius` is None, `seen` 0
-    in focus and infinite elsewhere.
+    in focus and infinite elsewhere. `left` and `right` are the views of a dual-pixel sensor, of the
+    kind of `blurry`; None where they were not asked for, or a data set has none.
     """
 
     name: str
@@ -30,6 +31,8 @@ class Pair:
     sharp: Frame | None
     radius: Radii | None
     seen: Radii | None
+    left: Frame | None = None
+    right: Frame | None = None
 
     @property
     def in_focus(self) -> NDArray[np.bool_] | None:
@@ -42,5 +45,7 @@ class Pair:
         top, left = max(0, (height - size.height) // 2), max(0, (width - size.width) // 2)
         part = (slice(top, top + size.height), slice(left, left + size.width))
         radius, seen = (None if m is None else m[part] for m in (self.radius, self.seen))
-        sharp = None if self.sharp is None else self.sharp[part]
-        return Pair(self.name, self.blurry[part], sharp, radius, seen)
+        sharp, left, right = (
+            None if p is None else p[part] for p in (self.sharp, self.left, self.right)
+        )
+        return Pair(self.name, self.blurry[part], sharp, radius, seen, left, right)

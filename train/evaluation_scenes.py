@@ -7,6 +7,7 @@ downloaded either, the scenes that need it are left out, and named.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -16,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import AllfocusError
-from allfocus.train.evaluation_pair import Pair
+from allfocus.train.evaluation_pair import Frame, Pair
 from allfocus.train.evaluation_set import MARGIN, SCENES, SIZE, STEREO, Depth, Plane, Scene
-from allfocus.train.render import Layer, render, seen_radius
+from allfocus.train.render import Layer, render, render_views, seen_radius
 from allfocus.train.synthetic import Image, to_linear, to_srgb
 
 _CELLS = 4  # of the smooth noise whose level set is a blob, along each side
@@ -40,10 +41,11 @@ def available() -> tuple[tuple[Scene, ...], tuple[str, ...]]:
     return usable, tuple(notes)
 
 
-def photograph(scene: Scene) -> Pair:
+def photograph(scene: Scene, *, views: bool = False) -> Pair:
     """The scene's picture, as a camera writes it, with its truth; 8 bits, RGB.
 
-    The truth is the sharp picture without noise.
+    The truth is the sharp picture without noise. `views`: what each half of the lens sees, too,
+    with the noise of half the light.
     """
     content = scene.content
     if isinstance(content, Depth):
@@ -53,10 +55,14 @@ def photograph(scene: Scene) -> Pair:
     cut = (slice(MARGIN, -MARGIN),) * 2
     blurry, sharp, radius = (part[cut] for part in render(layers, scene.lens))
     seen = seen_radius(layers, scene.lens)[cut]
-    random = np.random.default_rng(scene.seed).standard_normal(blurry.shape, np.float32)
-    noisy = blurry + random * np.sqrt(np.maximum(blurry, 0) * scene.shot + scene.read**2)
-    maps = (np.maximum(plane, 0).astype(np.float32) for plane in (radius, seen))
-    return Pair(scene.name, _code(noisy), _code(sharp), *maps)
+    taken = _taken(blurry, scene.shot, scene.read, scene.seed)
+    shown, mean = (np.maximum(plane, 0).astype(np.float32) for plane in (radius, seen))
+    halves = render_views(layers, scene.lens) if views else ()
+    sides = (
+        _taken(half[cut], 2 * scene.shot, 2 * scene.read, (scene.seed, number))
+        for number, half in enumerate(halves)
+    )
+    return Pair(scene.name, taken, _code(sharp), shown, mean, *sides)
 
 
 @cache
@@ -104,7 +110,13 @@ def _problem(name: str) -> str:
     return ""
 
 
-def _code(linear: Image) -> NDArray[np.uint8]:
+def _taken(linear: Image, shot: float, read: float, seed: int | Sequence[int]) -> Frame:
+    """With a sensor's noise, as `Scene` has it."""
+    random = np.random.default_rng(seed).standard_normal(linear.shape, np.float32)
+    return _code(linear + random * np.sqrt(np.maximum(linear, 0) * shot + read**2))
+
+
+def _code(linear: Image) -> Frame:
     return np.rint(255 * to_srgb(np.clip(linear, 0, 1))).astype(np.uint8)
 
 

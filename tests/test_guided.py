@@ -1,0 +1,92 @@
+"""`allfocus eval --map-of`: models under another map than their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import Exported
+
+pytest.importorskip("skimage.data", reason="the built-in set's photos are scikit-image's")
+
+from allfocus import cli
+from allfocus.benchmarks.guided import TRUE
+from allfocus.benchmarks.quality_schema import QualityReport
+from allfocus.benchmarks.schema import decode
+from allfocus.runtime.errors import UsageError
+
+QUICK = ("--limit", "1", "--size", "96x96", "--no-baselines", "--threads", "1")
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *words: str) -> QualityReport:
+    assert cli.main(["eval", *words, *QUICK, "--json"]) == 0
+    return decode(QualityReport, capsys.readouterr().out)
+
+
+def test_under_the_true_map_a_model_is_better(capsys: pytest.CaptureFixture[str]) -> None:
+    models = "didanet-nano,jdrl-unet-lite"
+    report = evaluate(capsys, "--model", models, "--map-of", TRUE)
+    names = [row.name for row in report.rows]
+    assert names == ["input", "didanet-nano", "didanet-nano, true map", "jdrl-unet-lite"]
+    own, true = report.rows[1:3]
+    assert own.similarity is not None
+    assert true.similarity is not None
+    assert true.similarity.psnr_db > own.similarity.psnr_db
+    assert own.map is not None
+    assert true.map is None  # it is not the model's
+    assert true.weights_sha256 == own.weights_sha256
+    assert any("true map: the model deblurs by that map" in note for note in report.notes)
+
+
+def test_another_models_map(capsys: pytest.CaptureFixture[str]) -> None:
+    """didanet-nano has the estimator of didanet-lite."""
+    report = evaluate(capsys, "--model", "didanet-nano", "--map-of", "didanet-lite")
+    _, own, under = report.rows
+    assert under.name == "didanet-nano, map of didanet-lite"
+    assert own.similarity is not None
+    assert under.similarity is not None
+    assert under.similarity.psnr_db == pytest.approx(own.similarity.psnr_db, abs=0.02)
+
+
+def pairs(folder: Path, *names: str) -> Path:
+    picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
+    for name in names:
+        (folder / name).mkdir()
+        plane = picture[..., 0] if name == "defocus" else picture
+        cv2.imwrite(str(folder / name / "a.png"), plane)
+    return folder
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert cli.main(["eval", *words, *QUICK]) == UsageError.exit_code
+    return capsys.readouterr().err
+
+
+def test_what_cannot_be_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nano = ("--model", "didanet-nano", "--map-of")
+    said = refused(capsys, "--model", "jdrl-unet-lite,sftnet-lite", "--map-of", TRUE)
+    assert "none of jdrl-unet-lite, sftnet-lite takes a map from outside" in said
+    assert "didanet, didanet-lite, didanet-nano" in said
+    assert "jdrl-unet-lite: it gives no map of blur radii" in refused(
+        capsys, *nano, "jdrl-unet-lite"
+    )
+    assert "apl-detect-lite: it gives no map of blur" in refused(capsys, *nano, "apl-detect-lite")
+    assert "unknown model 'tru'" in refused(capsys, *nano, "tru")
+    data = ("--data", str(pairs(tmp_path, "blurry", "sharp")))
+    assert "true: it gives no map of blur radii here" in refused(capsys, *nano, TRUE, *data)
+
+
+def test_a_model_of_views_needs_views(
+    tiny: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del tiny
+    data = ("--data", str(pairs(tmp_path, "blurry", "sharp", "defocus")))
+    views = "dualpixel-map-lite"
+    said = refused(capsys, "--model", views, *data)
+    assert "takes the two views of a dual-pixel sensor, which these data do not have" in said
+    said = refused(capsys, "--model", "didanet-nano", "--map-of", views, *data)
+    assert f"--map-of {views}: it takes the two views" in said
