@@ -150,6 +150,7 @@ _DUALPIXEL = _system(
     _BLUR_KERNELS,
     _VIEWS,
     ("dualpixel-map", 16, "defocus map from the two views of a dual-pixel sensor"),
+    ("dualpixel-map-lite", 32, "dualpixel-map on 2x2 pixels folded, 16 to 32 features"),
     ("dualpixel-map-tiny", 16, "dualpixel-map's design at test size: 8 features"),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from allfocus.train.blur_kernels import BlurKernels, map_objective
@@ -12,7 +13,7 @@ from allfocus.train.checkpoint import random
 from allfocus.train.models import build
 from allfocus.train.models.base import Net
 from allfocus.train.models.count import count_macs, count_parameters
-from allfocus.train.models.dualpixel_map import CONFIGS
+from allfocus.train.models.dualpixel_map import CONFIGS, DualPixelMap
 
 
 def drawn() -> Net:
@@ -36,11 +37,11 @@ def test_it_costs_what_the_deblurrer_does_but_for_its_ends() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_new_net_gives_one_small_radius_everywhere(name: str) -> None:
-    left, right = (view.float() for view in views(32, 48))
+    left, right = (view.float() for view in views(32, 64))
     net = build(name).eval()
     with torch.no_grad():
         (defocus,) = net.run("whole", left, right)
-    assert defocus.shape == (1, 1, 32, 48)
+    assert defocus.shape == (1, 1, 32, 64)
     assert float(defocus.std()) == 0
     assert 5 < net.max_radius * float(defocus.mean()) < 7  # pixels
 
@@ -51,6 +52,23 @@ def test_the_map_stays_between_0_and_1() -> None:
     with torch.no_grad():
         (defocus,) = net.run("whole", 100 * left, -100 * right)
     assert 0 <= defocus.min() < defocus.max() <= 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_new_net_looks_at_what_differs_between_the_views(name: str) -> None:
+    """What they share is there 16 times as weakly."""
+    torch.manual_seed(0)
+    left = torch.rand(1, 3, 32, 64)
+    net = build(name)
+    assert isinstance(net, DualPixelMap)
+    folded = net.scales.fold
+    enter = net.scales.blocks[0].branches[0].enter[0]  # type: ignore[index, union-attr]
+
+    def seen(right: Tensor) -> float:
+        both = torch.cat((left, right), dim=1)
+        return float((enter(F.pixel_unshuffle(both, folded)) - enter.bias[:, None, None]).detach().std())
+
+    assert 8 < seen(-left) / seen(left) < 32
 
 
 def test_it_tells_left_from_right() -> None:

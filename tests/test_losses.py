@@ -63,9 +63,9 @@ def test_charbonnier_rounds_the_corner_and_obeys_its_mask() -> None:
 
 
 def test_focus_loss_is_the_cross_entropy_and_finite() -> None:
-    value = losses.focus_loss(maps(0.25, 0.5), maps(1.0, 0.0)).item()
+    value = losses.cross_entropy(maps(0.25, 0.5), maps(1.0, 0.0)).item()
     assert value == pytest.approx(math.log(4) / 2 + math.log(2) / 2)
-    assert losses.focus_loss(maps(0.0), maps(1.0)).item() == 100
+    assert losses.cross_entropy(maps(0.0), maps(1.0)).item() == 100
 
 
 def test_psnr_is_the_mean_over_crops_of_decibels() -> None:

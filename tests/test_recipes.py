@@ -53,6 +53,7 @@ RUNS: dict[str, tuple[str, tuple[str, ...], int, set[str]]] = {
     "apl-detect": ("apl-detect-tiny", (), 1, {"prior"}),
     "plain-jdrl": ("jdrl-unet-tiny", ("--recipe", "plain"), 2, {"deblur"}),
     "plain-apl": ("apl-tiny", ("--recipe", "plain"), 2, {"deblur", "focus"}),
+    "plain-dualpixel": ("dualpixel-map-tiny", ("--recipe", "plain"), 2, {"map"}),
     "plain-detect": ("apl-detect-tiny", ("--recipe", "plain"), 2, {"focus"}),
     "plain-defocusgan": ("defocusgan-tiny", ("--recipe", "plain", "--loss", "l1"), 2, {"deblur"}),
     "plain-didanet": (
@@ -225,7 +226,9 @@ def test_a_full_disk_leaves_the_state_before(
         ("didanet-tiny", (*MAP_ALONE, "--keep", "1"), "keep: stage 1 compares maps alone"),
         ("didanet-tiny", (*MAP_ALONE, "--loss", "l1"), "loss: stage 1 compares maps alone"),
         ("apl-detect-tiny", ("--recipe", "plain", "--keep", "1"), "makes no picture sharp, of whi"),
-        ("dualpixel-map-tiny", ("--recipe", "plain"), "has no truth for what it gives"),
+        ("dualpixel-map-tiny", ("--recipe", "plain", "--keep", "1"), "makes no picture sharp, of"),
+        ("dualpixel-map-tiny", ("--recipe", "plain", "--loss", "l1"), "makes no pictures, which a"),
+        ("dualpixel-map-tiny", MAP_ALONE, "estimates no map first; leave stage 1 out"),
     ],
 )
 def test_wrong_use_is_told(

@@ -63,8 +63,8 @@ def map_loss(estimated: Tensor, true: Tensor) -> Tensor:
     return absolute(estimated, true)
 
 
-def focus_loss(estimated: Tensor, true: Tensor) -> Tensor:
-    """Mean binary cross-entropy of a map of the focus, both in [0, 1].
+def cross_entropy(estimated: Tensor, true: Tensor) -> Tensor:
+    """Mean binary cross-entropy of a map and the true one, both in [0, 1].
 
     In float32, where the logarithm of a rounded 0 is bounded (by PyTorch, at -100).
     """

@@ -145,7 +145,7 @@ def detection(focus: Tensor, batch: Batch, *, labels: bool, radius: float) -> di
         return {"prior": losses.absolute(focus, focus_prior(batch.blurry))}
     if not batch.has_map:
         raise UsageError("--labels: this data has no maps to take masks from; leave it out")
-    return {"focus": losses.focus_loss(focus, in_focus(batch, radius))}
+    return {"focus": losses.cross_entropy(focus, in_focus(batch, radius))}
 
 
 def simulate(sharp: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,17 +2,20 @@
 
 For any net, where pairs are aligned: the pictures by Charbonnier's loss (`loss` l1, l2, psnr
 instead), a map of the blur radius by its absolute error, a map of the focus by its cross-entropy
-with the true mask. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR of
-what is in focus alone, so that it stays as it is: the part `keep`, in a column of its own.
+with the true mask. The map of dual-pixel views, which the paper learns without the truth, is
+learnt like other maps. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR
+of what is in focus alone, so that it stays as it is: the part `keep`, in a column of its own.
 
 `--teacher FILE` distils a better net, of whatever kind (Hinton et al., "Distilling the Knowledge in
 a Neural Network", 2015): half of the pictures' loss (`--lesson`) compares with what the teacher
 makes of the blurry picture, instead of with the truth, which holds what no small net can know.
 
 Stage 2 is that, and all there is by default. Stage 1 (`--epochs 1,4`: a fifth of the steps) trains
-the map of nets that estimate one first, alone, at a tenth of the cost. There a map of radii is
-learnt by its squared error at first: by the absolute one a new net stays at the median for a
-thousand steps. The second half is by the absolute error, which is what maps are judged by.
+the map of nets that estimate one first, alone, at a tenth of the cost. A map of radii that is
+learnt alone goes by its squared error at first: by the absolute one a new net stays at the median
+for a thousand steps. That of dual-pixel views ends in a sigmoid and goes by its cross-entropy: by
+the absolute error it says 0 everywhere, and stays there. The second half is by the absolute error,
+which is what maps are judged by.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from allfocus.train import checkpoint, losses
 from allfocus.train.data import Batch
 from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
+from allfocus.train.models.dualpixel_map import DualPixelMap
 from allfocus.train.models.jdrl_reblur import JdrlReblur
 from allfocus.train.recipe import NO_MAP, RADIUS, Options, Plan, Recipe, adam, check_crop, in_focus
 
@@ -59,7 +63,7 @@ class PlainRecipe(Recipe):
     def __init__(self, name: str, net: Net, plan: Plan, options: Options) -> None:
         super().__init__(name, net, plan, options)
         losses.check_choice(options.loss, *filter(None, _PICTURES))
-        if not isinstance(net, Deblurrer | AplDetect | JdrlReblur):
+        if not isinstance(net, Deblurrer | AplDetect | JdrlReblur | DualPixelMap):
             raise UsageError(f"{name}: the plain recipe has no truth for what it gives")
         if options.keep and not isinstance(net, Deblurrer):
             raise UsageError(
@@ -75,9 +79,13 @@ class PlainRecipe(Recipe):
             self.parts = (*self.parts, "lesson")
         self.net = net
         self._still = [module for module in net.modules() if _is_frozen(module)]
-        detects = isinstance(net, AplDetect)
-        self.needs_maps = detects or bool(plan.stage_steps(1)) or bool(options.keep)
-        self.needs_sharp = not detects and bool(plan.stage_steps(2))
+        maps_alone = isinstance(net, AplDetect | DualPixelMap)
+        if maps_alone and options.loss:
+            raise UsageError(f"{name} makes no pictures, which a loss would compare: --loss")
+        self.views = isinstance(net, DualPixelMap)
+        self.blur = net.max_radius / 2 if self.views else self.blur
+        self.needs_maps = maps_alone or bool(plan.stage_steps(1)) or bool(options.keep)
+        self.needs_sharp = not maps_alone and bool(plan.stage_steps(2))
         if _estimates(name) and not self._still:  # what is frozen learns from nothing
             self.without_maps = NO_MAP
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
@@ -90,11 +98,19 @@ class PlainRecipe(Recipe):
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
         """See Recipe."""
         if self.stage(step) == 1:
-            seen = self.net.run("estimate", batch.blurry)[0]
-            if self.net.max_radius and step < self.plan.stage_steps(1) // 2:
-                return {"map": losses.squares(seen, batch.defocus)}
-            return map_part(self.net, batch, seen)
+            return self._map_alone(step, batch, self.net.run("estimate", batch.blurry)[0])
+        if isinstance(self.net, DualPixelMap):
+            return self._map_alone(step, batch, self.net(batch.left, batch.right))
         return parts(self.net, batch, partial(self._compare, batch))
+
+    def _map_alone(self, step: int, batch: Batch, seen: Tensor) -> dict[str, Tensor]:
+        """The loss of a stage that trains nothing but a map; see the module's text."""
+        stage = self.stage(step)
+        first = self.plan.stage_steps(1) if stage == 2 else 0
+        if not self.net.max_radius or step - first >= self.plan.stage_steps(stage) // 2:
+            return map_part(self.net, batch, seen)
+        compare = losses.cross_entropy if isinstance(self.net, DualPixelMap) else losses.squares
+        return {"map": compare(seen, batch.defocus)}
 
     def _taught(self, batch: Batch) -> Tensor:
         """What the teacher makes of a batch, [N, 3, H, W]."""
@@ -138,7 +154,7 @@ def parts(net: Net, batch: Batch, compare: Compare) -> dict[str, Tensor]:
         reblurred, _ = net(batch.sharp, batch.blurry)
         return compare(reblurred, batch.blurry)
     if isinstance(net, AplDetect):
-        return {"focus": losses.focus_loss(net(batch.blurry), in_focus(batch, RADIUS))}
+        return {"focus": losses.cross_entropy(net(batch.blurry), in_focus(batch, RADIUS))}
     sharp, seen = net(batch.blurry)
     found = compare(sharp, batch.sharp)
     if seen is not None and batch.has_map:
@@ -150,7 +166,7 @@ def map_part(net: Net, batch: Batch, seen: Tensor) -> dict[str, Tensor]:
     """The weighted loss of a net's own map, of radii or of the focus."""
     if net.max_radius:
         return {"map": MAP * losses.map_loss(seen, batch.defocus)}
-    return {"focus": FOCUS * losses.focus_loss(seen, in_focus(batch, RADIUS))}
+    return {"focus": FOCUS * losses.cross_entropy(seen, in_focus(batch, RADIUS))}
 
 
 def _check_used(plan: Plan, options: Options) -> None:
