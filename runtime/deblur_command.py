@@ -14,10 +14,10 @@ from tqdm import tqdm
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.jobs import Job, plan
+from allfocus.runtime.jobs import Job, plan, under_maps
 from allfocus.runtime.model_options import opened
+from allfocus.runtime.pictures.radius import MAP_UNITS
 from allfocus.runtime.work import (
-    MAP_UNITS,
     Done,
     Failure,
     add_options,
@@ -34,6 +34,8 @@ Pictures are PNG, JPEG, TIFF, WebP or BMP. A failing one is reported, the others
 exit code is 1. EXIF, colour profile, XMP, bit depth, grey and alpha stay as they are. Pixels are
 processed as stored and the orientation tag is kept, so that a viewer turns both pictures alike.
 NAME-defocus.png is 16-bit grey: the blur radius in pixels times {MAP_UNITS}.
+--map-from reads such maps, so that one can be mended, or come from elsewhere: a depth camera and
+the lens, or the two views of a dual-pixel sensor.
 NAME-trust.png is 8-bit grey: white where the output, blurred again, is the input.
 """
 
@@ -46,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="IN", help="files, folders, or patterns such as 'a/**/*.jpg'")
     add("-o", "--out", type=Path, required=True, help="a folder, or a file where IN is one file")
     add_options(parser)
+    text = "deblur by this map of blur radii, or those in a folder as NAME-defocus.png"
+    add("--map-from", type=Path, metavar="MAP", help=text)
     add("--recursive", action="store_true", help="look into the folders of folders too")
     add("--overwrite", action="store_true", help="write over files that are there, even inputs")
     add("--stop-at-error", action="store_true", help="do not go on after a failing picture")
@@ -56,8 +60,12 @@ def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     names = naming(args)
     jobs = plan(args.inputs, args.out, names, recursive=args.recursive, overwrite=args.overwrite)
+    if args.map_from is not None:
+        jobs = under_maps(jobs, args.map_from)
     with opened(args) as deblur:
         check_maps(names, deblur)
+        if args.map_from is not None:
+            deblur.check_guided()
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
         outcomes = _do_all(deblur, jobs, args)

@@ -152,12 +152,16 @@ class Deblurrer(Closing):
         takes nothing but picture and map (the `didanet`s), with files of its phases: UsageError.
         """
         if defocus is not None:
-            check_guided(self._backend, phased=self._phases is not None)
+            self.check_guided()
         with self._lanes.one() as lane:
             self._backend.check_open()
             if on_device(frame):
                 return self._on_device(frame, lane, defocus)
             return self._on_host(frame, lane, defocus)
+
+    def check_guided(self) -> None:
+        """Raise UsageError where it cannot deblur by a map from outside, as `defocus` of a call."""
+        check_guided(self._backend, phased=self._phases is not None)
 
     @property
     def largest_radius(self) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Job:
     defocus: Path | None
     view: Path | None
     trust: Path | None = None
+    given: Path | None = None  # a map of blur radii to read, in place of an estimated one
 
     def outputs(self) -> tuple[Path, ...]:
         """Every file that is written."""
@@ -104,6 +105,30 @@ def job_for(source: Path, target: Path, naming: Naming) -> Job:
         view=beside["defocus-view"] if naming.view else None,
         trust=beside["trust"] if naming.trust else None,
     )
+
+
+def under_maps(jobs: Sequence[Job], maps: Path) -> list[Job]:
+    """`jobs` with the map of each: the file `maps`, or in that folder NAME-defocus.png of a picture
+    NAME. Raises UsageError where one is missing, or would be for several pictures or written over.
+    """
+    if not maps.is_dir() and len(jobs) != 1:
+        raise UsageError(
+            f"--map-from {maps}: expected a folder with a map NAME-defocus.png for each of "
+            f"{len(jobs)} pictures, got {'a file' if maps.exists() else 'nothing there'}"
+        )
+    found = [
+        replace(job, given=maps / f"{job.source.stem}-{_ENDS[0]}.png" if maps.is_dir() else maps)
+        for job in jobs
+    ]
+    missing = [job for job in found if job.given is not None and not job.given.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UsageError(f"{missing[0].source}: no map {missing[0].given}{more}: --map-from {maps}")
+    written = {_file(path) for job in found for path in job.outputs() if path.exists()}
+    lost = [job.given for job in found if job.given is not None and _file(job.given) in written]
+    if lost:
+        raise UsageError(f"--map-from: {lost[0]} would be written over; choose another --out")
+    return found
 
 
 def _is_one_file(inputs: Sequence[str]) -> bool:

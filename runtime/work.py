@@ -28,13 +28,13 @@ from allfocus.runtime.pictures.image import (
     write_image,
 )
 from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
+from allfocus.runtime.pictures.radius import coded, read_radius
 from allfocus.runtime.reach import MOST
 
 Planes = dict[str, NDArray[np.float32] | None]
 
 _NEARLY = 0.95  # of the largest radius: where a map says no more
 _MUCH = 0.1  # of a picture
-MAP_UNITS = 256  # steps a pixel of blur radius in NAME-defocus.png
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +116,11 @@ def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) ->
 
 def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:
     picture = read_image(job.source, max_pixels=max_pixels)
+    given = None
+    if job.given is not None:
+        given = read_radius(job.given, orientation(picture.metadata), max_pixels=max_pixels)
     try:
-        sharp, blur, result = _sharpen(deblur, picture)
+        sharp, blur, result = _sharpen(deblur, picture, given)
     except InputError as error:
         raise type(error)(f"{job.source}: {error}") from error
     notes = picture.notes + write_image(job.target, sharp, quality=quality)
@@ -151,13 +154,14 @@ def _beyond(deblur: Deblurrer, result: Result) -> tuple[str, ...]:
 
 
 def _sharpen(
-    deblur: Deblurrer, picture: Picture
+    deblur: Deblurrer, picture: Picture, given: NDArray[np.float32] | None
 ) -> tuple[Picture, NDArray[np.float32] | None, Result]:
-    """`picture` made sharp, its blur [H, W], and what the model gave.
+    """`picture` made sharp, its blur [H, W], and what the model gave; under a `given` map of radii,
+    where there is one.
 
     The blur is its radius in pixels, or 1 less the focus where a model estimates that.
     """
-    result = deblur(picture.frame())
+    result = deblur(picture.frame(), defocus=given)
     blur = result.defocus if result.focus is None else 1 - result.focus
     return picture.with_frame(result.image), blur, result
 
@@ -171,8 +175,7 @@ def _write_maps(job: Job, picture: Picture, planes: Planes, max_radius: float) -
         labels = Metadata()
     blur, trust = planes["blur"], planes["trust"]
     if job.defocus is not None and blur is not None:
-        steps = np.clip(np.rint(blur * MAP_UNITS), 0, 65535).astype(np.uint16)
-        write_image(job.defocus, _plain_png(steps, labels))
+        write_image(job.defocus, _plain_png(coded(blur), labels))
     if job.view is not None and blur is not None:
         colors = cv2.applyColorMap(_levels(blur / max_radius), cv2.COLORMAP_VIRIDIS)
         write_image(job.view, _plain_png(colors, labels))

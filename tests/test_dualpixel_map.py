@@ -66,7 +66,9 @@ def test_a_new_net_looks_at_what_differs_between_the_views(name: str) -> None:
 
     def seen(right: Tensor) -> float:
         both = torch.cat((left, right), dim=1)
-        return float((enter(F.pixel_unshuffle(both, folded)) - enter.bias[:, None, None]).detach().std())
+        return float(
+            (enter(F.pixel_unshuffle(both, folded)) - enter.bias[:, None, None]).detach().std()
+        )
 
     assert 8 < seen(-left) / seen(left) < 32
 

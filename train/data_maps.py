@@ -12,7 +12,7 @@ from tqdm import tqdm
 from allfocus.runtime.command import DONE, FAILED, positive
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.files import check_folder, remove_drafts
-from allfocus.runtime.work import MAP_UNITS
+from allfocus.runtime.pictures.radius import MAP_UNITS, coded
 from allfocus.train.alone import alone
 from allfocus.train.camera import Image
 from allfocus.train.datasets import Found, recognise
@@ -131,7 +131,7 @@ def _make(pair: Pair, target: Path, search: Search) -> float:
     blurry, sharp = _read(pair.blurry), _read(pair.sharp)
     check_sizes({pair.blurry: blurry, pair.sharp: sharp})
     radius, confidence = estimate(blurry, sharp, search)
-    code = np.rint(radius * MAP_UNITS).clip(0, 65535).astype(np.uint16)
+    code = coded(radius)
     write_picture(target, code)
     return float(confidence.mean())
 

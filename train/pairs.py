@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.pictures.formats import format_of
-from allfocus.runtime.work import MAP_UNITS
+from allfocus.runtime.pictures.radius import MAP_UNITS
 from allfocus.train.camera import Image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}

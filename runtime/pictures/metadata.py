@@ -82,6 +82,11 @@ def upright(pixels: NDArray[Any], value: int) -> NDArray[Any]:
     return np.ascontiguousarray(pixels)
 
 
+def stored(pixels: NDArray[Any], value: int) -> NDArray[Any]:
+    """The inverse of `upright`."""
+    return upright(pixels, {6: 8, 8: 6}.get(value, value))
+
+
 def keepable_profile(icc: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
     """`icc`, or None with a note where its colour space is not one that is written here."""
     space = icc[16:20] if icc is not None else b"RGB "
