@@ -19,7 +19,7 @@ _EXPECTED = f"expected 16-bit grey, the blur radius in pixels times {MAP_UNITS},
 
 def coded(radius: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
     """Radii in pixels as they are written."""
-    return np.clip(np.rint(radius * MAP_UNITS), 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(radius * MAP_UNITS), 0, 65535), np.uint16)
 
 
 def read_radius(path: Path, turned: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
