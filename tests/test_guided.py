@@ -7,13 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import Exported
+from tiny_graphs import Floats
 
 pytest.importorskip("skimage.data", reason="the built-in set's photos are scikit-image's")
 
 from allfocus import cli
 from allfocus.benchmarks.guided import TRUE
 from allfocus.benchmarks.quality_schema import QualityReport
+from allfocus.benchmarks.quality_text import tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.errors import UsageError
 
@@ -81,12 +82,29 @@ def test_what_cannot_be_is_told_before_the_work(
 
 
 def test_a_model_of_views_needs_views(
-    tiny: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    floats: Floats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del tiny
+    views = str(floats.file("dualpixel-map-tiny", "whole"))
     data = ("--data", str(pairs(tmp_path, "blurry", "sharp", "defocus")))
-    views = "dualpixel-map-lite"
     said = refused(capsys, "--model", views, *data)
     assert "takes the two views of a dual-pixel sensor, which these data do not have" in said
     said = refused(capsys, "--model", "didanet-nano", "--map-of", views, *data)
     assert f"--map-of {views}: it takes the two views" in said
+
+
+def test_views_are_judged_and_deblurred_by(
+    floats: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = floats.file("dualpixel-map-tiny", "whole")
+    words = ("--model", f"didanet-nano,{views}", "--map-of", str(views))
+    report = evaluate(capsys, *words)
+    _, own, under, maps = report.rows
+    assert under.name == f"didanet-nano, map of {views.name}"
+    assert own.similarity != under.similarity
+    assert maps.max_radius == 25
+    assert maps.map is not None
+    assert (maps.similarity, under.map) == (None, None)
+    assert f"| {maps.map.mae * 25:.2f} |" in "".join(tables(report, by_radius=False))
+    (again,) = evaluate(capsys, "--model", str(views), "--float").rows[1:]
+    assert again.map is not None
+    assert again.map.mae == pytest.approx(maps.map.mae, abs=1e-4)
