@@ -68,6 +68,7 @@ class Candidate:
     untrained: bool = False
     estimates: bool = False  # a baseline can take its maps of blur radii
     needs_views: bool = False  # it looks at the pair's dual-pixel views
+    takes_map: bool = False  # it can deblur by a map from elsewhere
 
 
 def real(image: Given) -> Real:
@@ -128,10 +129,9 @@ def deblurring() -> tuple[str, ...]:
     return tuple(name for name in packaged() if MODELS[name].signature("whole").deblurs)
 
 
-def may_need_views(model: str) -> bool:
-    """Whether the model of this name takes dual-pixel views; of a file by path nobody knows yet."""
-    known = MODELS.get(model)
-    return known is None or known.signature("whole").inputs == _VIEWS
+def needs_views(model: str, backend: str, precision: Wanted | None) -> bool:
+    """Whether the model of this name, or artefact of this path, takes dual-pixel views."""
+    return tuple(_signature(model, *reproducible(model, backend, precision)).inputs) == _VIEWS
 
 
 def labels(models: Sequence[str]) -> dict[str, str]:
@@ -155,22 +155,24 @@ def open_model(
     reach: float | None = None,
     precision: Wanted | None = None,
     guide: Guide | None = None,
+    views: bool = False,
 ) -> Iterator[Candidate]:
     """The model of this name, or artefact of this path, loaded; closed at the end.
 
     It is called `label` or, without one, by its name or its file's. `skip`, `ensemble` and `reach`
     are those of `allfocus.load`; a model that makes no picture knows none of them, nor a `guide`,
     which gives the map of radii that the model deblurs by in place of its own. `precision`
-    None: see `reproducible`. Raises UsageError for one that takes something else than one picture,
-    or than the two views of a dual-pixel sensor, and what loading raises.
+    None: see `reproducible`. Raises UsageError for one that takes something else than one picture
+    or, with `views`, than the two views of a dual-pixel sensor, and what loading raises.
     """
     backend, exact = reproducible(model, backend, precision)
     signature = _signature(model, backend, exact)
     name = label or Path(model).name
-    if tuple(signature.inputs) not in _TAKEN:
+    if tuple(signature.inputs) not in _TAKEN[: 1 + views]:
+        known = "single pictures or of dual-pixel views" if views else "single pictures"
         raise UsageError(
-            f"{model} takes {', '.join(signature.inputs)}: expected a model of single pictures or "
-            "of dual-pixel views, which `allfocus eval` can give it"
+            f"{model} takes {', '.join(signature.inputs)}: expected a model of {known}, which is "
+            "what can be given it here"
         )
     if signature.deblurs:
         with allfocus.load(
@@ -187,14 +189,14 @@ def open_model(
             def run(pair: Pair, given: Given) -> Output:
                 return _result(deblur(given, defocus=None if guide is None else guide(pair, given)))
 
-            yield _candidate(name, deblur, run)
+            yield replace(_candidate(name, deblur, run), takes_map=_takes_map(deblur))
     else:
         with allfocus.load_model(
             model, backend=backend, precision=exact, color="rgb", threads=threads
         ) as loaded:
-            views = tuple(signature.inputs) == _VIEWS
-            look = partial(_look_at_views, loaded) if views else partial(_look, loaded)
-            yield replace(_candidate(name, loaded, look), needs_views=views)
+            both = tuple(signature.inputs) == _VIEWS
+            look = partial(_look_at_views, loaded) if both else partial(_look, loaded)
+            yield replace(_candidate(name, loaded, look), needs_views=both)
 
 
 def reproducible(model: str, backend: str, precision: Wanted | None) -> tuple[str, Wanted]:
@@ -261,6 +263,14 @@ def _candidate(
     )
 
 
+def _takes_map(deblur: Deblurrer) -> bool:
+    try:
+        deblur.check_guided()
+    except UsageError:
+        return False
+    return True
+
+
 def _look(model: Model, _: Pair, given: Given) -> Output:
     return _named(model(image=given))
 
@@ -268,7 +278,7 @@ def _look(model: Model, _: Pair, given: Given) -> Output:
 def _look_at_views(model: Model, pair: Pair, given: Given) -> Output:
     """What a model of dual-pixel views gives, in the type of `given`."""
     if pair.left is None or pair.right is None:
-        raise UsageError(NO_VIEWS)
+        raise UsageError(f"{model.spec.name} {NO_VIEWS}")
     sides = (real(each) if given.dtype == np.float32 else each for each in (pair.left, pair.right))
     return _named(model(**dict(zip(_VIEWS, sides, strict=True))))
 

@@ -21,7 +21,7 @@ from allfocus.benchmarks.candidates import (
     NO_VIEWS,
     Candidate,
     Guide,
-    may_need_views,
+    needs_views,
     open_classical,
     open_model,
     the_input,
@@ -44,7 +44,6 @@ from allfocus.runtime.ensemble import COUNTS
 from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
-from allfocus.runtime.given_map import guidable
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
 from allfocus.runtime.reach import check as check_reach
@@ -57,7 +56,8 @@ from allfocus.train.picture_file import write_picture
 
 NOTES = (
     "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
-    "map MAE, MSE: in units of the model's max_radius; F_max: over all pixels, of those in focus, "
+    "map MAE, MSE: in units of the model's max_radius, beyond which radii count as that, also in "
+    "pixels; F_max: over all pixels, of those in focus, "
     "which show a blur radius under 0.5 pixels",
     "in focus, to input: PSNR of the output against the input there",
 )
@@ -79,10 +79,13 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     if has_sharp:
         _check_wishes(args, first)
     models, estimator = _check_models(args, first, notes)
+    under: list[str] = []
     if args.map_of is not None:
-        guided.check(args.map_of, first, models, partial(_open, args))
+        under, said = guided.taking(args.map_of, models)
+        guided.check(args.map_of, first, partial(_open, args))
+        notes += said
     sheet, rows = Sheet(len(data)), []
-    field = _of_models(args, models)
+    field = _of_models(args, list(models), under)
     if has_sharp:
         field = chain(_before(args, has_maps, estimator, notes), field)
     for opener in field:
@@ -149,13 +152,15 @@ def _check_wishes(args: argparse.Namespace, first: Pair) -> None:
 
 def _check_models(
     args: argparse.Namespace, first: Pair, notes: list[str]
-) -> tuple[list[str], str | None]:
+) -> tuple[dict[str, bool], str | None]:
     """Open each model: what cannot be used is told before minutes of work. Those that are judged,
-    and the first one that estimates blur radii; None where none does.
+    each with whether it takes a map from outside, and the first one that estimates blur radii; None
+    where none does.
     """
     check_reach(args.reach)
     by_name = [name.strip() for name in args.model.split(",")]
-    judged, estimators, left = [], [], []
+    judged: dict[str, bool] = {}
+    estimators, left = [], []
     for model in _models(args.model):
         try:
             with _open(args, model) as candidate:
@@ -164,7 +169,7 @@ def _check_models(
                 said = _why_not(candidate, first)
             if said:
                 raise UsageError(f"{candidate.name} {said}")
-            judged.append(model)
+            judged[model] = candidate.takes_map
         except UsageError as error:  # also of a reach or a radius to skip, without a map
             if model in by_name:
                 raise
@@ -188,11 +193,13 @@ def _before(
         notes.append("no classical baselines: the data have no maps, and no model here gives any")
 
 
-def _of_models(args: argparse.Namespace, models: Sequence[str]) -> Iterator[Opener]:
-    """Each is opened when its turn comes, and where there are maps for it, again under these."""
+def _of_models(
+    args: argparse.Namespace, models: Sequence[str], under: Sequence[str]
+) -> Iterator[Opener]:
+    """Each is opened when its turn comes; those of `under` again, under the maps for them."""
     for model, label in candidates.labels(models).items():
         yield _open(args, model, label)
-        if args.map_of is not None and guidable(model):
+        if model in under:
             opened = partial(_open, args)
             yield guided.open_guided(model, label, args.map_of, opened)
 
@@ -210,6 +217,7 @@ def _open(
         reach=args.reach,
         precision=args.precision,
         guide=guide,
+        views=True,
     )
 
 
@@ -303,8 +311,10 @@ def run(args: argparse.Namespace) -> int:
     models = _models(args.model)
     if args.out is not None:
         check_folder(args.out)
-    guides = [] if args.map_of in (None, TRUE) else candidates.names(args.map_of, ())
-    views = any(map(may_need_views, (*models, *guides)))
+    if args.map_of is not None:
+        args.map_of = guided.named(args.map_of)
+        models += [args.map_of] if args.map_of != TRUE else []
+    views = any(needs_views(model, args.backend, args.precision) for model in models)
     data = open_data(args.data, args.map_radius, views=views).limited(args.limit, args.size)
     report, sheet = evaluate(args, data)
     text = render(report, args.by_radius)

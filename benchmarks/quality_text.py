@@ -75,7 +75,7 @@ def _column(head: str, items: Sequence[object | None], field: str, digits: int) 
 
 
 def _pixels(row: QualityRow) -> float | None:
-    """The map's mean absolute error in pixels of radius."""
+    """The map's mean absolute error in pixels, where radii beyond the model's count as that."""
     return row.map.mae * row.max_radius if row.map and row.max_radius else None
 
 

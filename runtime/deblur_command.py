@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("inputs", nargs="+", metavar="IN", help="files, folders, or patterns such as 'a/**/*.jpg'")
     add("-o", "--out", type=Path, required=True, help="a folder, or a file where IN is one file")
     add_options(parser)
-    text = "deblur by this map of blur radii, or those in a folder as NAME-defocus.png"
+    text = (
+        "deblur by this map of blur radii, or by those in a folder: NAME-defocus.png of IN's NAME"
+    )
     add("--map-from", type=Path, metavar="MAP", help=text)
     add("--recursive", action="store_true", help="look into the folders of folders too")
     add("--overwrite", action="store_true", help="write over files that are there, even inputs")
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     names = naming(args)
     jobs = plan(args.inputs, args.out, names, recursive=args.recursive, overwrite=args.overwrite)
     if args.map_from is not None:
-        jobs = under_maps(jobs, args.map_from)
+        jobs = under_maps(jobs, args.map_from, args.out)
     with opened(args) as deblur:
         check_maps(names, deblur)
         if args.map_from is not None:

@@ -148,8 +148,10 @@ class Deblurrer(Closing):
 
         `defocus`: the blur radius in pixels, [H, W], where it is known better than the model could
         estimate it: from the two views of a dual-pixel sensor (`dualpixel-map`), a depth sensor and
-        the lens, or a corrected map. Nothing is estimated then. It takes a model whose deblurring
-        takes nothing but picture and map (the `didanet`s), with files of its phases: UsageError.
+        the lens, or a corrected map. Nothing is estimated then; a model's own map makes what the
+        model makes, but near the border of frames that are padded. It takes a model whose
+        deblurring takes nothing but picture and map (the `didanet`s), with files of its phases:
+        UsageError.
         """
         if defocus is not None:
             self.check_guided()
@@ -237,7 +239,8 @@ class Deblurrer(Closing):
         form = self._route.form
         image = form.opened(given)
         size = form.size(image)
-        guide = None if defocus is None else checked_map(defocus, size) / self.spec.max_radius
+        known = None if defocus is None else checked_map(defocus, size)
+        guide = None if known is None else known / self.spec.max_radius
         guided = guide is not None
         judge = lane.checker if self._checker is not None else None
         self._route.check_room(size, lane, judge, guided=guided)
@@ -245,6 +248,8 @@ class Deblurrer(Closing):
         sharp, trusted = self._judged(image, drawn, lane, clock)
         result = form.closed(sharp, given)
         radius = _scaled(drawn.defocus, self.spec.max_radius)
+        if known is not None:
+            radius = np.minimum(known, self.largest_radius)
         focus = _scaled(drawn.focus, 1.0)
         clock.lap("post")
         return Result(

@@ -41,6 +41,8 @@ def checked_map(defocus: Any, size: Size) -> Array:
     """The radii as float32 [H, W]; raises InputError where they are none of a frame of `size`."""
     if not isinstance(defocus, np.ndarray):
         raise InputError(f"{_EXPECTED}, got {type(defocus).__name__}: make it an array first")
+    if isinstance(defocus, np.ma.MaskedArray):
+        raise InputError(f"{_EXPECTED}, got a masked array: fill what is masked first")
     if defocus.ndim != 2 or defocus.dtype.kind not in "fiu":
         raise InputError(f"{_EXPECTED}, got {defocus.dtype} {list(defocus.shape)}")
     if defocus.shape != (size.height, size.width):
@@ -48,9 +50,13 @@ def checked_map(defocus: Any, size: Size) -> Array:
             f"{_EXPECTED} of the frame, {[size.height, size.width]}, got {list(defocus.shape)}: "
             "enlarge or reduce it, and where it was made for another size, its radii with it"
         )
-    radii = np.ascontiguousarray(defocus, np.float32)
+    with np.errstate(over="ignore"):
+        radii = np.ascontiguousarray(defocus, np.float32)
     if not np.isfinite(radii).all():
-        raise InputError(f"{_EXPECTED}, got values that are no numbers (NaN, inf): fill them first")
+        raise InputError(
+            f"{_EXPECTED}, got values that are no numbers (NaN, inf), or beyond all radii: fill "
+            "them first"
+        )
     if radii.min() < 0:
         raise InputError(
             f"{_EXPECTED} of 0 or more, got {radii.min():g}: of signed radii give np.abs(...)"

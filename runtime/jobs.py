@@ -107,28 +107,48 @@ def job_for(source: Path, target: Path, naming: Naming) -> Job:
     )
 
 
-def under_maps(jobs: Sequence[Job], maps: Path) -> list[Job]:
-    """`jobs` with the map of each: the file `maps`, or in that folder NAME-defocus.png of a picture
-    NAME. Raises UsageError where one is missing, or would be for several pictures or written over.
+def under_maps(jobs: Sequence[Job], maps: Path, out: Path) -> list[Job]:
+    """`jobs`, planned for `out`, with the map of each: the file `maps`, or in that folder, at the
+    picture's place, NAME-defocus.png of a picture NAME. Pictures that are such maps are left out.
+
+    Raises UsageError where one is missing, would be for several pictures, or written over.
     """
     if not maps.is_dir() and len(jobs) != 1:
         raise UsageError(
             f"--map-from {maps}: expected a folder with a map NAME-defocus.png for each of "
             f"{len(jobs)} pictures, got {'a file' if maps.exists() else 'nothing there'}"
         )
-    found = [
-        replace(job, given=maps / f"{job.source.stem}-{_ENDS[0]}.png" if maps.is_dir() else maps)
-        for job in jobs
-    ]
-    missing = [job for job in found if job.given is not None and not job.given.is_file()]
+    found = [replace(job, given=_map_of(job, maps, out)) for job in jobs]
+    taken = {_file(job.given) for job in found if job.given is not None and job.given.is_file()}
+    left = [job for job in found if _file(job.source) not in taken]
+    _refuse_maps(left, maps)
+    return left
+
+
+def _map_of(job: Job, maps: Path, out: Path) -> Path:
+    if not maps.is_dir():
+        return maps
+    place = job.target.parent.relative_to(out) if out in job.target.parents else Path()
+    return maps / place / f"{job.source.stem}-{_ENDS[0]}.png"
+
+
+def _refuse_maps(jobs: Sequence[Job], maps: Path) -> None:
+    given = {job.source: job.given for job in jobs if job.given is not None}
+    missing = [source for source, path in given.items() if not path.is_file()]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UsageError(f"{missing[0].source}: no map {missing[0].given}{more}: --map-from {maps}")
-    written = {_file(path) for job in found for path in job.outputs() if path.exists()}
-    lost = [job.given for job in found if job.given is not None and _file(job.given) in written]
-    if lost:
-        raise UsageError(f"--map-from: {lost[0]} would be written over; choose another --out")
-    return found
+        raise UsageError(f"{missing[0]}: no map {given[missing[0]]}{more}: --map-from {maps}")
+    written = {_file(path) for job in jobs for path in job.outputs() if path.exists()}
+    owners: dict[object, Path] = {}
+    for source, path in given.items():
+        if _file(path) in written:
+            raise UsageError(f"--map-from: {path} would be written over; choose another --out")
+        other = owners.setdefault(_file(path), source)
+        if other != source:
+            raise UsageError(
+                f"--map-from: {other} and {source} would both be done by {path}; do one after the "
+                "other"
+            )
 
 
 def _is_one_file(inputs: Sequence[str]) -> bool:

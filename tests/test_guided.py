@@ -71,14 +71,56 @@ def test_what_cannot_be_is_told_before_the_work(
     nano = ("--model", "didanet-nano", "--map-of")
     said = refused(capsys, "--model", "jdrl-unet-lite,sftnet-lite", "--map-of", TRUE)
     assert "none of jdrl-unet-lite, sftnet-lite takes a map from outside" in said
-    assert "didanet, didanet-lite, didanet-nano" in said
+    assert "Packaged are those of didanet, didanet-lite, didanet-nano" in said
     assert "jdrl-unet-lite: it gives no map of blur radii" in refused(
         capsys, *nano, "jdrl-unet-lite"
     )
     assert "apl-detect-lite: it gives no map of blur" in refused(capsys, *nano, "apl-detect-lite")
     assert "unknown model 'tru'" in refused(capsys, *nano, "tru")
     data = ("--data", str(pairs(tmp_path, "blurry", "sharp")))
-    assert "true: it gives no map of blur radii here" in refused(capsys, *nano, TRUE, *data)
+    assert "true: it gives no map of blur radii here" in refused(capsys, *nano, f" {TRUE} ", *data)
+    for text in ("", "all"):
+        assert f"--map-of {text!r}: expected a model, or `true`" in refused(capsys, *nano, text)
+
+
+def test_data_without_sharp_pictures_have_nothing_to_judge_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", str(pairs(tmp_path, "images", "masks")))
+    said = refused(capsys, "--model", "didanet-nano", "--map-of", "didanet-lite", *data)
+    assert "no sharp pictures to judge by what is deblurred so" in said
+
+
+def test_a_model_without_its_phases_is_told_of(
+    floats: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = str(floats.file("didanet-tiny", "whole"))
+    report = evaluate(capsys, "--model", f"didanet-nano,{alone}", "--map-of", TRUE)
+    assert len(report.rows) == 4
+    assert any(f"{alone}: no row under --map-of true" in note for note in report.notes)
+
+
+def test_other_commands_take_no_views(
+    floats: Floats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views, photo = str(floats.file("dualpixel-map-tiny", "whole")), str(tmp_path / "a.png")
+    cv2.imwrite(photo, np.zeros((96, 96, 3), np.uint8))
+    for words in (("gallery", photo, "--out", str(tmp_path / "out.png")), ("discs", photo)):
+        assert cli.main(["bench", *words, "--model", views]) == UsageError.exit_code
+        assert f"{views} takes left, right: expected a model of single" in capsys.readouterr().err
+
+
+def test_views_are_read_only_where_a_model_takes_them(
+    floats: Floats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """These are damaged, and nobody looks."""
+    folders = ("test_c/source", "test_c/target", "test_l/source", "test_r/source")
+    for name in folders:
+        (tmp_path / name).mkdir(parents=True)
+        picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / name / "a.png"), picture[: 48 if name[5] in "lr" else 96])
+    alone = str(floats.file("didanet-tiny", "whole"))
+    assert len(evaluate(capsys, "--model", alone, "--data", str(tmp_path)).rows) == 2
 
 
 def test_a_model_of_views_needs_views(

@@ -52,6 +52,33 @@ def test_a_map_that_was_written_gives_the_same_picture_again(tmp_path: Path) -> 
     assert np.abs(own - cv2.imread(str(tmp_path / "a.png"))).max() > 10
 
 
+def test_maps_of_folders_lie_where_their_pictures_do(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        photo(tmp_path / "in" / name / "x.png")
+    words = ("--recursive", "-o")
+    assert deblur(tmp_path / "in", *words, tmp_path / "own", "--map") == 0
+    half(tmp_path / "own" / "b" / "x-defocus.png")
+    maps = ("--map-from", tmp_path / "own")
+    assert deblur(tmp_path / "in", *words, tmp_path / "out", *maps, "--map") == 0
+    first, second = (
+        cv2.imread(str(tmp_path / "out" / name / "x-defocus.png"), cv2.IMREAD_UNCHANGED)
+        for name in ("a", "b")
+    )
+    assert not second[:, :48].any()
+    assert first[:, :48].any()
+
+
+def test_maps_may_lie_beside_their_pictures(tmp_path: Path) -> None:
+    """They are not pictures to do."""
+    (tmp_path / "in").mkdir()
+    photo(tmp_path / "in" / "x.png")
+    half(tmp_path / "in" / "x-defocus.png")
+    maps = ("--map-from", tmp_path / "in")
+    assert deblur(tmp_path / "in", "-o", tmp_path / "out", *maps) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
+
+
 def test_a_mended_map_is_believed(tmp_path: Path) -> None:
     frame = photo(tmp_path / "a.png")
     half(tmp_path / "mended.png")
@@ -139,6 +166,12 @@ def test_wrong_use_is_told_before_any_picture(
     assert "expected a folder with a map" in refused(a, b, *out, maps, tmp_path / "a-defocus.png")
     assert "got nothing there" in refused(a, b, *out, maps, tmp_path / "none")
     assert f"{b}: no map {tmp_path / 'b-defocus.png'}" in refused(a, b, *out, maps, tmp_path)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        photo(tmp_path / folder / "a.png")
+    both = [tmp_path / "one" / "a.png", tmp_path / "one" / "a.jpg"]
+    photo(both[1])
+    assert "would both be done by" in refused(*both, *out, maps, tmp_path)
     words = ("-o", tmp_path, "--map", "--overwrite", maps, tmp_path)
     assert cli.main(["deblur", str(a), *map(str, words), *NANO]) == UsageError.exit_code
     assert "a-defocus.png would be written over" in capsys.readouterr().err
