@@ -38,8 +38,8 @@ class Leaning(Flow):
         assert size == self.size
         return [(None, size)]  # type: ignore[list-item]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
-        del clock
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
+        del clock, defocus
         self.seen.append(self.size)
         ramp = 64.0 * np.arange(self.size.width) + 640.0 * np.arange(self.size.height)[:, None]
         plane = ramp.astype(np.float32)
@@ -83,8 +83,8 @@ def test_whole_numbers_stay_whole_steps_from_the_picture() -> None:
     frame = (np.arange(6 * 4).reshape(6, 4) * 64 + 5).astype(np.uint16)
 
     class Uneven(Leaning):
-        def draw(self, image: Array, clock: Clock) -> Drawn:
-            del clock
+        def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
+            del clock, defocus
             return Drawn(image + np.uint16(64 * self.size.width))
 
     drawn = Turned(turns(4), lambda size: Uneven(size, []), form).draw(frame, Clock())

@@ -70,7 +70,13 @@ def kind(loaded: Any) -> tuple[str, str]:
     return loaded.backend, loaded.precision
 
 
-@pytest.mark.usefixtures("both", "clock")
+@pytest.fixture
+def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that is good at 8 bits, whatever runs this."""
+    monkeypatch.setattr(abilities, "describe_cpu", lambda: ("New", ("avx2", "avx512_vnni")))
+
+
+@pytest.mark.usefixtures("both", "clock", "vnni")
 def test_each_precision_on_the_cpu(both: Path) -> None:
     for precision, file in (("fp32", NAME), ("int8", f"{NAME}-int8"), ("auto", f"{NAME}-int8")):
         with allfocus.load(NAME, backend="cpu", precision=precision) as deblur:
@@ -211,7 +217,7 @@ def test_a_cpu_without_bf16_or_vnni_runs_the_rest(
         assert deblur.precision == "int8"
 
 
-@pytest.mark.usefixtures("clock")
+@pytest.mark.usefixtures("clock", "vnni")
 def test_an_engine_that_computes_something_else_is_passed_over(
     both: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

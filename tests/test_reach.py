@@ -138,8 +138,8 @@ class Painting(Flow):
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         return [(None, size)]  # type: ignore[list-item]
 
-    def draw(self, image: Array, clock: Clock) -> Drawn:
-        del clock
+    def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
+        del clock, defocus
         times = 64 // self.size.width
         radius = cv2.resize(self.maps[times], (self.size.width, self.size.height))
         return Drawn(image + np.uint8(times), np.asarray(radius, np.float32), skipped=0.25)
