@@ -56,7 +56,7 @@ def pairs(folder: Path, *names: str) -> Path:
     picture = np.random.default_rng(0).integers(0, 256, (96, 96, 3)).astype(np.uint8)
     for name in names:
         (folder / name).mkdir()
-        plane = picture[..., 0] if name in ("defocus", "gt") else picture
+        plane = picture[..., 0] if name in ("defocus", "masks") else picture
         cv2.imwrite(str(folder / name / "a.png"), plane)
     return folder
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_is_told_before_the_work(
 def test_data_without_sharp_pictures_have_nothing_to_judge_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = ("--data", str(pairs(tmp_path, "image", "gt")))
+    data = ("--data", str(pairs(tmp_path, "images", "masks")))
     said = refused(capsys, "--model", "didanet-nano", "--map-of", "didanet-lite", *data)
     assert "no sharp pictures to judge by what is deblurred so" in said
 
