@@ -121,6 +121,8 @@ def under_maps(jobs: Sequence[Job], maps: Path, out: Path) -> list[Job]:
     found = [replace(job, given=_map_of(job, maps, out)) for job in jobs]
     taken = {_file(job.given) for job in found if job.given is not None and job.given.is_file()}
     left = [job for job in found if _file(job.source) not in taken]
+    if not left:
+        raise UsageError(f"--map-from {maps}: no picture is left, but maps; expected pictures too")
     _refuse_maps(left, maps)
     return left
 

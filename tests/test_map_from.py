@@ -164,6 +164,7 @@ def test_wrong_use_is_told_before_any_picture(
 
     out, maps = ("-o", tmp_path / "out"), "--map-from"
     assert "expected a folder with a map" in refused(a, b, *out, maps, tmp_path / "a-defocus.png")
+    assert "no picture is left, but maps" in refused(a, *out, maps, a)
     assert "got nothing there" in refused(a, b, *out, maps, tmp_path / "none")
     assert f"{b}: no map {tmp_path / 'b-defocus.png'}" in refused(a, b, *out, maps, tmp_path)
     for folder in ("one", "two"):
