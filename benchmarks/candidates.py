@@ -27,7 +27,7 @@ from allfocus.runtime.reach import check as check_reach
 from allfocus.runtime.signature import Signature
 from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import Wanted
-from allfocus.runtime.ways import precision_of
+from allfocus.runtime.ways import graph_of, precision_of
 from allfocus.train.bands import Real
 from allfocus.train.evaluation_pair import Pair
 
@@ -216,6 +216,8 @@ def reproducible(model: str, backend: str, precision: Wanted | None) -> tuple[st
 def _signature(model: str, backend: str, precision: Wanted) -> Signature:
     if model in MODELS:
         return MODELS[model].signature("whole")
+    if Path(model).suffix == ".onnx":  # without opening it
+        return graph_of(Path(model)).signature
     with allfocus.load_model(model, backend=backend, precision=precision) as loaded:
         return loaded.graph.signature
 

@@ -16,7 +16,7 @@ from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
 from allfocus.runtime.onnx_file import metadata
 from allfocus.runtime.ov import COMPUTES, no_bf16
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.spec import Io, Precision, Wanted
+from allfocus.runtime.spec import Graph, Io, Precision, Wanted
 
 log = logging.getLogger("allfocus")
 
@@ -42,9 +42,14 @@ class Way:
         return self.backend if self.precision == "auto" else f"{self.backend} {self.precision}"
 
 
+def graph_of(path: Path) -> Graph:
+    """What an ONNX file says of its graph, by its metadata; raises ArtefactError without them."""
+    return read_contract(path, metadata(path)).graph
+
+
 def precision_of(path: Path) -> Precision:
-    """The precision of an ONNX file, by its metadata; raises ArtefactError without them."""
-    return read_contract(path, metadata(path)).graph.precision
+    """The precision of an ONNX file, as `graph_of`."""
+    return graph_of(path).precision
 
 
 def check_computes(backends: Sequence[str], precision: Wanted) -> None:

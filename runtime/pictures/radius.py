@@ -32,10 +32,10 @@ def read_radius(path: Path, turned: int, *, max_pixels: int = MAX_PIXELS) -> NDA
     pixels, own = picture.pixels, orientation(picture.metadata)
     if pixels.ndim != 2 or pixels.dtype != np.uint16:
         raise InputError(f"{path}: {_EXPECTED}, got {pixels.dtype} {list(pixels.shape)}")
-    laid = pixels if own == turned else stored(pixels, turned)
     if own not in (1, turned):
         raise InputError(
             f"{path}: turned otherwise than its picture (EXIF orientation {own}, and {turned} of "
             "the picture): save it upright"
         )
+    laid = pixels if own == turned else stored(pixels, turned)
     return np.asarray(laid / np.float32(MAP_UNITS), np.float32)

@@ -105,9 +105,8 @@ class PlainRecipe(Recipe):
 
     def _map_alone(self, step: int, batch: Batch, seen: Tensor) -> dict[str, Tensor]:
         """The loss of a stage that trains nothing but a map; see the module's text."""
-        stage = self.stage(step)
-        first = self.plan.stage_steps(1) if stage == 2 else 0
-        if not self.net.max_radius or step - first >= self.plan.stage_steps(stage) // 2:
+        steps = self.plan.stage_steps(self.stage(step))  # stage 1, or a stage 2 without a first
+        if not self.net.max_radius or step >= steps // 2:
             return map_part(self.net, batch, seen)
         compare = losses.cross_entropy if isinstance(self.net, DualPixelMap) else losses.squares
         return {"map": compare(seen, batch.defocus)}
