@@ -12,7 +12,6 @@ from allfocus.export import ranges as ranges_file
 from allfocus.export.quantize import Dialect
 from allfocus.export.ranges import Ranges
 from allfocus.export.reduction import Reduction
-from allfocus.runtime.abilities import NO_VNNI, lacks
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import ArtefactError, ParityError, UsageError
 from allfocus.runtime.signature import KINDS
@@ -229,5 +228,4 @@ def _too_much(trade: Trade) -> str:
         f"instead of {loss.original_db:.4f}), expected at most {trade.max_loss:g}; nothing was "
         "kept. --precision auto keeps the layers that hurt most out of it, --calibrate DIR finds "
         "ranges on your own pictures, --max-loss allows more, --accept-loss takes it as it is"
-        + (f". It was measured on this CPU, which has {NO_VNNI}" if lacks("int8") else "")
     )

@@ -111,11 +111,11 @@ def ranked(work: Mapping[str, float], make: Make, crops: Sequence[Picture]) -> t
     """The layers by the squared error that each alone makes in 8 bits for the work that it is, the
     worst first."""
     names = list(work)
-    exact = run_ort(make(names))
+    exact = run_ort(make(names), as_meant=True)
     wanted = [exact(crop) for crop in crops]
     damage = {}
     for name in tqdm(names, desc="layers", disable=None, leave=False):
-        run = run_ort(make([other for other in names if other != name]))
+        run = run_ort(make([other for other in names if other != name]), as_meant=True)
         errors = [np.mean((run(c) - w) ** 2) for c, w in zip(crops, wanted, strict=True)]
         damage[name] = float(np.mean(errors)) / work[name]
     return tuple(sorted(names, key=lambda name: -damage[name]))

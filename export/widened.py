@@ -1,7 +1,8 @@
 """Running on a CPU what is meant for GPUs, to see whether it computes what the net does.
 
 A bfloat16 graph becomes a float32 one of the same weights; what that loses is found in `half`. In
-fp8, ONNX Runtime rounds tensors as the graph says, and convolutions compute in float32.
+fp8, and in 8 bits on a CPU without VNNI, ONNX Runtime rounds tensors as the graph says, and
+convolutions compute in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from allfocus.export.nodes import all_nodes
+from allfocus.runtime.abilities import lacks
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import Graph
@@ -21,14 +23,17 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-UNFUSED = ("session.disable_quant_qdq", "1")  # it would make 8-bit convolutions of fp8, and fail
+# ONNX Runtime would make 8-bit convolutions of fp8, and fail; without VNNI, those overflow.
+UNFUSED = ("session.disable_quant_qdq", "1")
 ON_CPUS = ("fp32", "fp16", "int8")  # precisions of which ONNX Runtime's CPU runs a file as it is
 
 
 @contextmanager
 def opened(onnx_file: Path, graph: Graph) -> Iterator[Backend]:
     """What runs `onnx_file` on this CPU, whatever its precision."""
-    kind = _Unfused if graph.precision == "fp8" else OrtBackend
+    precision = graph.precision
+    unfused = precision == "fp8" or (precision == "int8" and lacks("int8"))
+    kind = _Unfused if unfused else OrtBackend
     if graph.precision != "bf16":
         with kind(onnx_file, Options()) as backend:
             yield backend
@@ -43,7 +48,7 @@ def opened(onnx_file: Path, graph: Graph) -> Iterator[Backend]:
 
 
 class _Unfused(OrtBackend):
-    """Rounds to fp8 and computes in float32."""
+    """Rounds to fp8 or 8 bits, and computes in float32."""
 
     def _session_options(self, ort: Any) -> Any:
         options = super()._session_options(ort)

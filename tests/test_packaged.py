@@ -16,7 +16,6 @@ import allfocus
 from allfocus.export import calibration, packaged, to_onnx
 from allfocus.export.packaged import Stored, read_header, refer
 from allfocus.export.quality import Quality
-from allfocus.runtime.abilities import lacks
 from allfocus.runtime.backend import Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import ArtefactError, CheckpointError
@@ -112,7 +111,6 @@ def test_zero_and_equal_weights_that_the_exporter_drops(tmp_path: Path) -> None:
     assert max(figures["max_abs"] for figures in parity.values()) <= 1e-4
 
 
-@pytest.mark.skipif(lacks("int8"), reason="no VNNI: sums of 8 bits overflow, and are refused")
 def test_files_in_eight_bits_refer_to_the_same_weights(
     pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
