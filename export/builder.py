@@ -49,7 +49,7 @@ def build_engine(
     source = _read(onnx_file, plugins)
     builder = _start(trt, target.flavour)
     if source.plugins is not None:
-        load_plugins(trt, source.plugins, error_log(trt))
+        load_plugins(trt, source.plugins, error_log(trt), target.targets)
     network = _parse(trt, builder, source, target.flavour)
     config = builder.create_builder_config()
     _set_flags(trt, config, target.flavour)
@@ -126,7 +126,7 @@ def _load(onnx_file: Path) -> onnx.ModelProto:
 
 def _start(trt: Any, flavour: Flavour) -> Any:
     log = error_log(trt)
-    log.forget()
+    log.forget_all()
     try:
         return trt.Builder(log.logger)
     except (TypeError, RuntimeError) as error:  # pybind11's "factory function returned nullptr"

@@ -6,6 +6,7 @@ several GPU generations at once, on a machine without a GPU.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -13,6 +14,8 @@ from allfocus.runtime.errors import BackendError, UsageError, nearest
 from allfocus.runtime.gpu import Gpu, find_gpus
 from allfocus.runtime.manifest import Flavour
 from allfocus.runtime.trt_engine import FLAVOURS
+
+log = logging.getLogger("allfocus")
 
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 DEFAULT_TARGETS = ("sm86", "sm89", "sm120")  # GeForce RTX 30, 40 and 50
@@ -83,9 +86,23 @@ def _automatic(targets: str | None) -> Flavour:
 
 
 def _ahead(targets: str | None) -> Target:
-    chosen = DEFAULT_TARGETS if targets is None else parse_targets(targets)
+    chosen = _default_targets() if targets is None else parse_targets(targets)
     version = _required("tensorrt-rtx")
     return Target(flavour="tensorrt-rtx", version=version, targets=chosen, gpu="")
+
+
+def _default_targets() -> tuple[str, ...]:
+    """Those of most machines, and the GPUs that are here; one that cannot be is told of."""
+    here = find_gpus().devices
+    for gpu in here:
+        if gpu.target not in RTX_TARGETS:
+            log.warning(
+                "TensorRT for RTX does not build for GPU %d (%s, %s): the engine will not run "
+                'there; TensorRT does: pip install "allfocus[trt]", --backend tensorrt',
+                *(gpu.index, gpu.name, gpu.target),
+            )
+    wanted = {*DEFAULT_TARGETS, *(gpu.target for gpu in here)}
+    return tuple(target for target in RTX_TARGETS if target in wanted)
 
 
 def _here(targets: str | None) -> Target:

@@ -28,6 +28,7 @@ from allfocus.runtime.spec import (
     Shapes,
     Size,
 )
+from allfocus.runtime.trt_plugins import unfit
 
 DEFAULT_SIZE = Size(600, 400)  # pixels; the size of the paper's timings
 PLUGINS = ("auto", "on", "off")
@@ -104,6 +105,7 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
         check_able(options.precision, parse_targets(options.target))
     target = _target(options)
     check_able(options.precision, target.targets if target else ())
+    plugins, told = _plugins(options.plugins, target)
     plan = Plan(
         model=options.model,
         weights=weights_option.parse(options.weights, options.model),
@@ -115,11 +117,11 @@ def make_plan(options: Options) -> tuple[Plan, list[str]]:
             signature=signature,
         ),
         target=target,
-        plugins=_plugins(options.plugins, target),
+        plugins=plugins,
         fp32_layers=_fp32_layers(options),
         reduction=reduction,
     )
-    return plan, notes
+    return plan, [*notes, *told]
 
 
 def _fp32_layers(options: Options) -> tuple[str, ...]:
@@ -153,20 +155,25 @@ def _target(options: Options) -> Target | None:
     return None
 
 
-def _plugins(choice: str, target: Target | None) -> Path | None:
-    """The plugin library of `--plugins`; "auto" takes it where TensorRT builds and it is there."""
+def _plugins(choice: str, target: Target | None) -> tuple[Path | None, list[str]]:
+    """The plugin library of `--plugins`, and notes; "auto" takes it where TensorRT builds, and it
+    is there and holds code for the GPU."""
     if choice not in PLUGINS:
         raise UsageError(f"unknown --plugins {choice!r}: {nearest(choice, PLUGINS)}")
     if choice == "off" or target is None:
-        return None
+        return None, []
     if target.flavour == "tensorrt":
-        return require_plugins() if choice == "on" else find_plugins()
+        if choice == "on":
+            return require_plugins(), []
+        found = find_plugins()
+        problem = unfit(found, target.targets) if found else ""
+        return (None, [f"without plugins: {problem}"]) if problem else (found, [])
     if choice == "on":
         raise UsageError(
             "--plugins on: TensorRT for RTX cannot use plugins (its parser ends the whole process "
             "when it meets one); use --backend tensorrt, or leave --plugins at auto"
         )
-    return None
+    return None, []
 
 
 def _shapes(options: Options, multiple: int) -> tuple[Shapes, list[str]]:

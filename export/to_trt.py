@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=BACKENDS, default="auto")
     parser.add_argument(
         "--target",
-        help=f"GPU generations, of {','.join(RTX_TARGETS)} (default {','.join(DEFAULT_TARGETS)}); "
-        "TensorRT for RTX only",
+        help=f"GPU generations, of {','.join(RTX_TARGETS)} (default {','.join(DEFAULT_TARGETS)} "
+        "and the GPUs that are here); TensorRT for RTX only",
     )
     parser.add_argument(
         "--plugins",

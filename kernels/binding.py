@@ -46,7 +46,8 @@ _ERRORS = {  # what launchers answer, in cudaGetErrorString's words
     700: "an illegal memory access was encountered",
     719: "unspecified launch failure",
 }
-_WRONG_BUILD = (98, 209, 222)  # the library does not fit this GPU or its driver
+_WRONG_BUILD = (98, 209)  # the library does not fit this GPU
+_OLD_DRIVER = (35, 222)  # the library was built by a newer nvcc than the driver knows
 
 
 def open_library(path: Path) -> ctypes.CDLL:
@@ -71,5 +72,9 @@ def check_launch(function: str, code: int) -> None:
     """Raise BackendError for a launcher's code that is not 0."""
     if code == 0:
         return
-    advice = f"; {HOW}" if code in _WRONG_BUILD else ""
+    advice = ""
+    if code in _WRONG_BUILD:
+        advice = f"; {HOW}"
+    elif code in _OLD_DRIVER:
+        advice = f"; update the driver, or, with an nvcc of its CUDA version or older, {HOW}"
     raise BackendError(f"{function}: CUDA error {code} ({_ERRORS.get(code, 'unknown')}){advice}")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from allfocus.kernels.architectures import listed
 from allfocus.kernels.binding import check_launch, open_library
 from allfocus.runtime.errors import UsageError
 
@@ -27,8 +28,7 @@ class Kernels:
         self.path = path
         self._library = open_library(path)
         self.version: str = self._library.allfocus_version().decode()
-        listed: str = self._library.allfocus_architectures().decode()
-        self.architectures = tuple(int(a) for a in listed.split(",") if a)
+        self.architectures = listed(self._library.allfocus_architectures().decode())
 
     def isotropic_conv(self, image: Tensor, seeds: Tensor, weights: Tensor) -> Tensor:
         """Shapes as in `reference.isotropic_conv`, NCHW."""

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 import allfocus
+from allfocus.kernels.architectures import covers, names
 from allfocus.kernels.binding import HOW
 from allfocus.kernels.launchers import Kernels
 from allfocus.runtime.errors import BackendError
 
-__all__ = ["BUILT", "VARIABLE", "Kernels", "covers", "load"]
+__all__ = ["BUILT", "VARIABLE", "Kernels", "load"]
 
 VARIABLE = "ALLFOCUS_KERNELS"
 BUILT = Path(__file__).parent / "lib" / "liballfocus_kernels.so"
@@ -62,24 +63,13 @@ def _find(named: str | None) -> Path:
     )
 
 
-def covers(architectures: tuple[int, ...], capability: int) -> bool:
-    """Whether a library runs on a GPU of this compute capability (86 for 8.6).
-
-    Machine code runs on its own major version from its own minor one on. Each build also holds the
-    PTX of its newest architecture, from which the driver compiles for any later GPU.
-    """
-    same = any(a // 10 == capability // 10 and a <= capability for a in architectures)
-    return same or (bool(architectures) and max(architectures) <= capability)
-
-
 def _check_architecture(kernels: Kernels, device: torch.device) -> None:
     major, minor = torch.cuda.get_device_capability(device)
     capability = 10 * major + minor
     if covers(kernels.architectures, capability):
         return
-    held = ", ".join(f"sm_{a}" for a in kernels.architectures) or "no GPU"
     raise BackendError(
-        f"{kernels.path} is compiled for {held}; {torch.cuda.get_device_name(device)} is "
-        f"sm_{capability}: add -DCMAKE_CUDA_ARCHITECTURES={capability} to the first command when "
-        f"you {HOW}"
+        f"{kernels.path} is compiled for {names(kernels.architectures)}; "
+        f"{torch.cuda.get_device_name(device)} is sm_{capability}: add "
+        f"-DCMAKE_CUDA_ARCHITECTURES={capability} to the first command when you {HOW}"
     )

@@ -2,17 +2,19 @@
 
 Every call that fails raises BackendError, except those that give something back: these log a
 warning, for they run where an error has nowhere to go. `Device.use` makes the GPU the calling
-thread's current device and leaves it so: putting the former one back would start CUDA on that GPU
-too, which costs hundreds of megabytes there.
+thread's current device and leaves it so: putting the former one back could start CUDA on that GPU
+too, which costs hundreds of megabytes there. What gives back puts it back, where CUDA runs there.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfocus.runtime.errors import BackendError
+from allfocus.runtime.gpu import thread_has_context
 
 log = logging.getLogger("allfocus")
 
@@ -63,10 +66,20 @@ class Device:
         """Give back what `call` made, from whatever thread.
 
         One that has no current device yet, such as that of a garbage collection, would start CUDA
-        on GPU 0.
+        on GPU 0. One that works on another GPU goes on there: it did not ask for this.
         """
+        former = self._left()
         self.use_to_release()
         self._try(function, handle)
+        if former is not None:
+            self._try("cudaSetDevice", former)
+
+    def _left(self) -> int | None:
+        """The other GPU that the calling thread works on, if it does: CUDA runs there already."""
+        error, current = self.runtime.cudaGetDevice()
+        if int(error) != 0 or current == self.index or not thread_has_context():
+            return None
+        return int(current)
 
     def use(self) -> None:
         """Make this GPU the calling thread's current device."""
@@ -186,16 +199,18 @@ class Stream:
         """Record what `work` queues on this stream, without running it.
 
         What other threads do with CUDA meanwhile neither disturbs the recording nor fails by it.
+        Nor does the garbage collector: what it would free in this thread waits.
         """
         runtime, call = self.device.runtime, self.device.call
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        call("cudaStreamBeginCapture", self.handle, mode)
-        try:
-            work()
-        except BaseException:
-            self._abandon_capture()
-            raise
-        recorded = call("cudaStreamEndCapture", self.handle)
+        with _no_collection():
+            call("cudaStreamBeginCapture", self.handle, mode)
+            try:
+                work()
+            except BaseException:
+                self._abandon_capture()
+                raise
+            recorded = call("cudaStreamEndCapture", self.handle)
         try:
             return CudaGraph(self, call("cudaGraphInstantiate", recorded, 0))
         finally:
@@ -220,6 +235,17 @@ class CudaGraph:
     def launch(self) -> None:
         """Queue the recorded work once."""
         self._stream.device.call("cudaGraphLaunch", self._handle, self._stream.handle)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _finalizer(owner: object, release: Callable[..., None], *arguments: Any) -> Callable[[], Any]:

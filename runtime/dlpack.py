@@ -25,7 +25,6 @@ _TYPES = {
     **{(_UINT, 8 * n): np.dtype(f"u{n}") for n in (1, 2, 4, 8)},
     **{(_FLOAT, 8 * n): np.dtype(f"f{n}") for n in (2, 4, 8)},
 }  # by code and bits
-_CODES = {dtype: code for (code, _), dtype in _TYPES.items()}
 
 
 class _Device(ctypes.Structure):
@@ -57,40 +56,12 @@ class _Managed(ctypes.Structure):
 
 
 # Private prototypes: argtypes set on ctypes.pythonapi itself would be everybody's.
-_new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
-    ("PyCapsule_New", ctypes.pythonapi)
-)
 _is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_IsValid", ctypes.pythonapi)
 )
 _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
-# The same by address, for the destructor: a dying capsule must not be referenced again.
-_dying_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
-_dying_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-_lent: dict[int, tuple[Any, ...]] = {}  # by address: what must live until the deleter is called
-
-
-def _delete(address: int, lent: dict[int, tuple[Any, ...]] = _lent) -> None:
-    lent.pop(address, None)
-
-
-def _destroy_capsule(capsule: int) -> None:
-    if _dying_is_valid(capsule, _NAME):  # nobody took the tensor over
-        _delete(_dying_pointer(capsule, _NAME))
-
-
-_DELETER = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete)
-_DESTRUCTOR = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_destroy_capsule)
-for _callback in (_DELETER, _DESTRUCTOR):
-    # Consumers may call them while the interpreter takes its modules apart: they never die.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_callback))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +75,21 @@ class Tensor:
     device: tuple[int, int]  # DLDeviceType and number
 
 
+class _Addressed:
+    """Memory as NumPy takes it, which keeps this and so its owner; the address is never read."""
+
+    def __init__(
+        self, owner: object, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (pointer, False),
+            "version": 3,
+        }
+
+
 def capsule(
     owner: object,
     pointer: int,
@@ -111,22 +97,14 @@ def capsule(
     dtype: np.dtype[Any],
     device: tuple[int, int],
 ) -> Any:
-    """A DLPack capsule for a contiguous array; `owner` lives until its consumer lets go of it."""
-    extents = (ctypes.c_int64 * len(shape))(*shape)
-    managed = _Managed()
-    managed.tensor = _Tensor(
-        data=pointer,
-        device=_Device(*device),
-        ndim=len(shape),
-        dtype=_DataType(_CODES[dtype], dtype.itemsize * 8, 1),
-        shape=extents,
-        strides=None,  # contiguous
-        byte_offset=0,
-    )
-    managed.deleter = ctypes.cast(_DELETER, ctypes.c_void_p)
-    address = ctypes.addressof(managed)
-    _lent[address] = (managed, extents, owner)
-    return _new(address, _NAME, ctypes.cast(_DESTRUCTOR, ctypes.c_void_p))
+    """A DLPack capsule for a contiguous array; `owner` lives until its consumer lets go of it.
+
+    NumPy makes it, since a capsule dies in C, maybe while an exception is on its way, or while the
+    interpreter takes its modules apart: no Python may run then. Only the device is put right.
+    """
+    made = np.asarray(_Addressed(owner, pointer, shape, dtype)).__dlpack__()
+    _Managed.from_address(_pointer(made, _NAME)).tensor.device = _Device(*device)
+    return made
 
 
 def read(given: Any) -> Tensor:

@@ -50,6 +50,17 @@ def find_gpus() -> Gpus:
     return Gpus(devices, version, driver, "" if devices else "the NVIDIA driver lists no GPU")
 
 
+def thread_has_context() -> bool:
+    """Whether the calling thread works with a GPU already: a CUDA context is current in it."""
+    try:
+        library = _load_library()
+        context = ctypes.c_void_p()
+        _call(library, "cuCtxGetCurrent", ctypes.byref(context))
+    except (OSError, _DriverError):
+        return False
+    return bool(context.value)
+
+
 class _DriverError(Exception):
     pass
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 from typing import Any
 
 from allfocus.runtime.backend import Array
@@ -12,6 +15,8 @@ from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.onnx_backend import OnnxBackend
 from allfocus.runtime.spec import Graph, Size, Spec
+
+log = logging.getLogger("allfocus")
 
 _LOG_FATAL = 4  # ONNX Runtime's severity: its errors are raised too, and told once
 _SHRINK = "memory.enable_memory_arena_shrinkage"  # a run's option: which give back afterwards
@@ -149,6 +154,16 @@ class OrtCudaBackend(OrtBackend):
             ("CUDAExecutionProvider", {"device_id": self.options.device, "use_tf32": "0"}),
             "CPUExecutionProvider",
         ]
+
+    def _import(self) -> Any:
+        """Where CUDA and cuDNN come from wheels, nothing finds them before they are loaded once."""
+        ort = super()._import()
+        preload = getattr(ort, "preload_dlls", None)  # from 1.21 on
+        if preload is not None:
+            with redirect_stdout(StringIO()) as said:  # stdout is the command's own
+                preload(directory="")  # of the environment, then of the system
+            log.debug("onnxruntime.preload_dlls: %s", said.getvalue().strip() or "nothing to say")
+        return ort
 
     def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
         outputs = super()._run(inputs)

@@ -6,6 +6,7 @@ Frames in GPU memory come from CuPy, PyTorch, Numba, PyCUDA or any other library
 
 from __future__ import annotations
 
+import logging
 import math
 import weakref
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend, Outputs
 from allfocus.runtime.cudart import Device, Memory, Stream, load_runtime
 from allfocus.runtime.device_array import DeviceArray, view
-from allfocus.runtime.errors import InputError
+from allfocus.runtime.errors import BackendError, InputError
 from allfocus.runtime.lanes import Lanes
 from allfocus.runtime.layout import frame_layout, layout
 from allfocus.runtime.manifest import Manifest, read_manifest
@@ -44,6 +45,8 @@ from allfocus.runtime.trt_engine import (
 )
 from allfocus.runtime.trt_lane import MOST_CONTEXTS, Lane
 from allfocus.runtime.trt_runner import Capturing, Runner
+
+log = logging.getLogger("allfocus")
 
 
 class TrtBackend(Backend):
@@ -192,7 +195,10 @@ class TrtBackend(Backend):
             try:
                 yield lane
             except BaseException:
-                lane.stream.synchronize()
+                try:
+                    lane.stream.synchronize()
+                except BackendError as also:  # the first error tells more than what follows from it
+                    log.warning("after that, %s", also)
                 raise
 
     def _result(self, lane: Lane, name: str, size: Size, first: int) -> DeviceArray:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 from allfocus.kernels.plugin_library import require_plugins
@@ -26,6 +27,9 @@ from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
 
 log = logging.getLogger("allfocus")
+
+_ERRORS_KEPT = 16  # of all threads
+_ERRORS_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,8 @@ def check_target(engine: Path, manifest: Manifest, device: Device, trt: Any) -> 
         f"({device.name}) is {device.target}"
     )
     if manifest.flavour == "tensorrt":
-        raise ArtefactError(f"{mismatch}; on this machine, {again(manifest)}")
+        where = f", with CUDA_VISIBLE_DEVICES={device.index}" if device.index else ""
+        raise ArtefactError(f"{mismatch}; on this machine{where}, {again(manifest)}")
     known = {name.lower() for name in trt.ComputeCapability.__members__}
     if device.target not in known:
         raise ArtefactError(
@@ -116,10 +121,10 @@ class LoadedEngine:
         self.trt = trt
         self.manifest = manifest
         self.log = error_log(trt)
-        self.log.forget()
+        self.log.forget_all()
         self.runtime = self._start()
         if manifest.plugins:
-            load_plugins(trt, require_plugins(), self.log)
+            load_plugins(trt, require_plugins(), self.log, manifest.targets)
         data = path.read_bytes()
         self.engine = self.runtime.deserialize_cuda_engine(data)
         if self.engine is None:
@@ -242,20 +247,30 @@ def _describe(engine: Any, name: str, io: Io) -> str:
 class ErrorLog:
     """TensorRT's messages: warnings go to Python's log, errors are kept for the next exception.
 
-    Errors of other calls that are at work meanwhile stand among them: nothing tells them apart.
+    By the thread in which they came, so that frames of several streams do not mix theirs; those of
+    threads that TensorRT starts are told where the caller's own has none.
     """
 
     def __init__(self, trt: Any) -> None:
-        self._errors: deque[str] = deque(maxlen=3)
+        self._errors: deque[tuple[int, str]] = deque(maxlen=_ERRORS_KEPT)
         self.logger = _make_logger(trt, self._errors)
 
     def forget(self) -> None:
-        """Leave out of `tail` what came so far."""
+        """Leave out of `tail` what came in this thread so far."""
+        own = get_ident()
+        for each in [each for each in self._errors.copy() if each[0] == own]:
+            with suppress(ValueError):  # another thread's error has pushed it out
+                self._errors.remove(each)
+
+    def forget_all(self) -> None:
+        """Leave out of `tail` what came so far in any thread."""
         self._errors.clear()
 
     def tail(self) -> str:
         """The last errors in one line."""
-        return " | ".join(self._errors) or "TensorRT gave no reason"
+        kept, own = self._errors.copy(), get_ident()
+        found = [text for thread, text in kept if thread == own] or [text for _, text in kept]
+        return " | ".join(found[-_ERRORS_TOLD:]) or "TensorRT gave no reason"
 
 
 @cache
@@ -264,7 +279,7 @@ def error_log(trt: Any) -> ErrorLog:
     return ErrorLog(trt)
 
 
-def _make_logger(trt: Any, errors: deque[str]) -> Any:
+def _make_logger(trt: Any, errors: deque[tuple[int, str]]) -> Any:
     severity = trt.ILogger.Severity
     warned: set[str] = set()  # it says the same of every layer
 
@@ -274,7 +289,7 @@ def _make_logger(trt: Any, errors: deque[str]) -> Any:
 
         def log(self, level: Any, message: str) -> None:
             if level in (severity.INTERNAL_ERROR, severity.ERROR):
-                errors.append(message.strip())
+                errors.append((get_ident(), message.strip()))
             elif level == severity.WARNING and message not in warned:
                 warned.add(message)
                 log.warning("TensorRT: %s", message.strip())

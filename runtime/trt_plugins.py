@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import allfocus
+from allfocus.kernels.architectures import covers, listed, names
 from allfocus.kernels.plugin_library import HOW
 from allfocus.runtime.errors import BackendError
 
 if TYPE_CHECKING:
     from allfocus.runtime.trt_engine import ErrorLog
 
+_NAMES = {"IsotropicConv", "SftModulate"}
+_NAMESPACE = "allfocus"
 _UNKNOWN = "unknown"  # where the plugins were built by themselves
 
 
 @cache
-def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
+def load_plugins(trt: Any, library: Path, log: ErrorLog, targets: tuple[str, ...]) -> None:
     """Register the plugins of `library` with TensorRT (its module), once a process.
 
     A Builder or Runtime made with `log` must be there: it is how TensorRT learns where errors go.
     Raises BackendError where TensorRT cannot load the library, where it belongs to another version
-    of allfocus, or was built for another major version: TensorRT would load such a one, and crash
-    when it first logs something.
+    of allfocus, holds no code for a GPU of `targets`, or was built for another major version:
+    TensorRT would load such a one, and crash when it first logs something. Where the program has
+    registered them itself, they stay.
     """
     version = _version(library)
     if version not in (None, _UNKNOWN, allfocus.__version__):
@@ -38,11 +43,36 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog) -> None:
             f"{library} was built for TensorRT {made_for}, and this is {trt.__version__}: "
             f"{HOW}; or export with --plugins off"
         )
-    if trt.get_plugin_registry().load_library(str(library)) is None:
+    if problem := unfit(library, targets):
+        raise BackendError(f"{problem}; or export with --plugins off")
+    registry = trt.get_plugin_registry()
+    ours = {c.name for c in registry.all_creators if c.plugin_namespace == _NAMESPACE}
+    if ours >= _NAMES:  # loading them once more would count as failure
+        return
+    if registry.load_library(str(library)) is None:
         raise BackendError(
             f"TensorRT {trt.__version__} cannot load its plugins from {library}: {log.tail()}; "
             f"for this release, {HOW}"
         )
+
+
+def unfit(library: Path, targets: Sequence[str]) -> str:
+    """Why the kernels of `library` do not run on GPUs of `targets` ("sm86"); "" where they do, or
+    it does not say for which GPUs it was compiled."""
+    try:
+        asked = ctypes.CDLL(str(library)).allfocus_architectures
+    except (OSError, AttributeError):
+        return ""
+    asked.restype = ctypes.c_char_p
+    held = listed(bytes(asked()).decode())
+    missing = [t for t in targets if held and not covers(held, int(t.removeprefix("sm")))]
+    if not missing:
+        return ""
+    wanted = ";".join(t.removeprefix("sm") for t in missing)
+    return (
+        f"{library} is compiled for {names(held)}, and the engine is for {', '.join(missing)}: add "
+        f'-DCMAKE_CUDA_ARCHITECTURES="{wanted}" to the first command when you {HOW}'
+    )
 
 
 def _version(library: Path) -> str | None:

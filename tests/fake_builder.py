@@ -49,7 +49,7 @@ class FakeTrt:
         )
 
     def get_plugin_registry(self) -> Any:
-        return SimpleNamespace(load_library=self._load_library)
+        return SimpleNamespace(load_library=self._load_library, all_creators=[])
 
     def _load_library(self, path: str) -> object:
         self.libraries.append(path)

@@ -193,6 +193,9 @@ class FakeCuda:
         error, self.last_error = self.last_error, Error.cudaSuccess
         return (error,)
 
+    def cudaGetDevice(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, self.device
+
     def cudaSetDevice(self, device: int) -> tuple[Error]:
         self.current.device = device
         return (self._enter("cudaSetDevice"),)

@@ -15,6 +15,7 @@ import math
 import sys
 from enum import Enum
 from threading import Lock
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,11 @@ class FakeTrt:
 class IPluginRegistry:
     def __init__(self, trt: FakeTrt) -> None:
         self._trt = trt
+
+    @property
+    def all_creators(self) -> list[SimpleNamespace]:
+        names = ("IsotropicConv", "SftModulate") if self._trt.plugins else ()
+        return [SimpleNamespace(name=each, plugin_namespace="allfocus") for each in names]
 
     def load_library(self, plugin_path: str) -> object | None:
         assert self._trt.logger is not None, "errors would go nowhere"

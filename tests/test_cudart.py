@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fake_cuda import LEGACY, Error, FakeCuda, install
 
+from allfocus.runtime import cudart
 from allfocus.runtime.cudart import Device, Memory, PinnedMemory, Stream, load_runtime
 from allfocus.runtime.errors import BackendError
 
@@ -112,6 +113,33 @@ def test_what_is_given_back_elsewhere_is_given_back_on_its_gpu() -> None:
     thread.start()
     thread.join()
     assert seen == [("cudaSetDevice", 1), ("cudaFree", 1)]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_giving_back_leaves_a_thread_on_the_gpu_it_works_on(
+    monkeypatch: pytest.MonkeyPatch, *, works: bool
+) -> None:
+    """Where CUDA runs there already: to put GPU 0 back would start it there otherwise."""
+    monkeypatch.setattr(cudart, "thread_has_context", lambda: works)
+    cuda = FakeCuda(devices=2)
+    device = Device(cuda, 1)
+    device.use()
+    memory = Memory(device, 16)
+    cuda.cudaSetDevice(0)
+    memory.free()
+    assert cuda.device == (0 if works else 1)
+    assert not cuda.blocks
+
+
+def test_nothing_is_collected_while_a_graph_is_captured(device: Device) -> None:
+    """Memory that is freed in the capturing thread would end the recording."""
+    stream = Stream(device)
+    seen: list[bool] = []
+    stream.capture(lambda: seen.append(gc.isenabled()))
+    assert (seen, gc.isenabled()) == ([False], True)
+    with pytest.raises(ZeroDivisionError):
+        stream.capture(lambda: 1 // 0)
+    assert gc.isenabled()
 
 
 def test_a_failing_call_is_told_in_words_and_forgotten_by_cuda(

@@ -94,6 +94,25 @@ def test_owner_is_let_go_where_nobody_takes_the_capsule() -> None:
     assert watch() is None
 
 
+def test_what_goes_wrong_with_a_capsule_is_told_and_the_owner_let_go() -> None:
+    """A capsule that dies while an exception is on its way must not hide it."""
+    producer = HostArray(np.arange(3))
+    watch = weakref.ref(producer)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        1 + producer.__dlpack__()
+    del producer
+    gc.collect()
+    assert watch() is None
+
+
+def test_memory_of_a_gpu_is_called_that() -> None:
+    array = np.zeros((2, 3), np.float32)
+    made = dlpack.capsule(array, array.ctypes.data, (2, 3), array.dtype, (dlpack.CUDA, 1))
+    found = dlpack.read(made)
+    assert (found.device, found.pointer) == ((dlpack.CUDA, 1), array.ctypes.data)
+    assert (found.shape, found.strides, found.dtype) == ((2, 3), (12, 4), np.float32)
+
+
 def test_reading_does_not_take_the_tensor_over() -> None:
     producer = HostArray(np.arange(3))
     references = sys.getrefcount(producer)

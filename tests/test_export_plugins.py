@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 import pytest
 from fake_builder import FakeTrt
+from fake_kernels import compile_fake
 from ops_net import NAMES, ops_net
 
 from allfocus.export import builder, cache, flavour, plan, to_onnx, to_trt
@@ -93,6 +94,17 @@ def test_tensorrt_takes_plugins_where_they_are(library: Path) -> None:
     assert planned().plugins == library
     assert planned(plugins="on").plugins == library
     assert planned(plugins="off").plugins is None
+
+
+@pytest.mark.usefixtures("tensorrt")
+def test_a_library_for_other_gpus_is_left_out_with_a_note(library: Path) -> None:
+    library.unlink()
+    compile_fake(library, architectures="90")  # and its PTX, which the driver takes from 9.0 on
+    options = {"model": "didanet-tiny", "weights": "random:0"}
+    made, notes = make_plan(Options(**options))
+    assert made.plugins is None
+    assert [note for note in notes if "without plugins" in note and "compiled for sm_90" in note]
+    assert make_plan(Options(**options, plugins="on"))[0].plugins == library  # told by the build
 
 
 @pytest.mark.usefixtures("tensorrt")

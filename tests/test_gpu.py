@@ -35,6 +35,9 @@ class Driver:
     def answer_cuInit(self, flags: int) -> None:  # noqa: N802
         assert flags == 0
 
+    def answer_cuCtxGetCurrent(self, out: Any) -> None:  # noqa: N802
+        out._obj.value = 1 if self.names else None
+
     def answer_cuDriverGetVersion(self, out: Any) -> None:  # noqa: N802
         out._obj.value = 12090
 
@@ -66,6 +69,22 @@ def test_gpus_are_described(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     found = find_gpus()
     assert found.devices == (Gpu(0, "RTX A", "sm80", 70 << 30), Gpu(1, "RTX B", "sm81", 71 << 30))
     assert (found.cuda, found.driver, found.reason) == ("12.9", "580.95.05", "")
+
+
+def test_whether_a_thread_works_with_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for driver, expected in (
+        (Driver(["RTX A"]), True),
+        (Driver([]), False),
+        (Driver(["RTX A"], "cuCtxGetCurrent"), False),  # CUDA was not started
+    ):
+        pretend(monkeypatch, driver, tmp_path)
+        assert gpu.thread_has_context() is expected
+
+    def missing() -> None:
+        raise OSError
+
+    monkeypatch.setattr(gpu, "_load_library", missing)
+    assert not gpu.thread_has_context()
 
 
 def test_a_driver_without_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

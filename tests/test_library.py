@@ -14,6 +14,7 @@ from fake_kernels import compile_fake
 
 import allfocus
 from allfocus.kernels import library
+from allfocus.kernels.architectures import covers
 from allfocus.kernels.binding import BUILD, PROTOTYPES
 from allfocus.kernels.launchers import Kernels
 from allfocus.runtime.errors import BackendError, UsageError
@@ -154,7 +155,7 @@ def test_another_architecture(
 def test_which_gpus_a_library_covers(
     architectures: tuple[int, ...], capability: int, expected: bool
 ) -> None:
-    assert library.covers(architectures, capability) is expected
+    assert covers(architectures, capability) is expected
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,7 @@ def test_which_gpus_a_library_covers(
     [
         (1, r"sft_modulate: CUDA error 1 \(invalid argument\)$", False),
         (209, "CUDA error 209 .no kernel image is available.*; build it", True),
+        (35, "CUDA error 35 .CUDA driver version is insuff.*; update the driver, or,.*build", True),
         (12345, r"CUDA error 12345 \(unknown\)$", False),
     ],
 )

@@ -219,6 +219,30 @@ def test_a_provider_that_does_not_start_is_told(
     assert asked == [tiny.float, 4, providers, False]
 
 
+def test_cuda_is_looked_for_among_the_packages_and_stdout_stays_clean(
+    tiny: Exported, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wheels of CUDA lie where no loader looks, and ONNX Runtime prints what it misses."""
+    import onnxruntime
+
+    looked: list[str] = []
+
+    def preload(directory: str) -> None:
+        looked.append(directory)
+        print("Failed to load libcudnn.so.9")
+
+    session = SimpleNamespace(get_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    with pytest.raises(BackendError, match="could not start its CUDAExecutionProvider"):
+        OrtCudaBackend(tiny.float, Options())
+    assert looked == [""]
+    monkeypatch.delattr(onnxruntime, "preload_dlls")  # before 1.21
+    with pytest.raises(BackendError, match="could not start its CUDAExecutionProvider"):
+        OrtCudaBackend(tiny.float, Options())
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.gpu
 def test_cuda_computes_what_the_cpu_computes(tiny: Exported) -> None:
     from allfocus.runtime.probe import candidate

@@ -52,6 +52,30 @@ def test_the_defaults_are_the_issues(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made.stem, notes) == ("didanet-fp16-600x400", [])
 
 
+@pytest.mark.parametrize(
+    ("name", "target", "targets"),
+    [
+        ("A100", "sm80", ("sm80", "sm86", "sm89", "sm120")),
+        ("GeForce RTX 4090", "sm89", ("sm86", "sm89", "sm120")),
+        ("H200", "sm90", ("sm86", "sm89", "sm120")),
+    ],
+)
+def test_rtx_builds_for_the_gpus_that_are_here_too(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    target: str,
+    targets: tuple[str, ...],
+) -> None:
+    here = Gpus((Gpu(0, name, target, 1 << 30),), "13.0", "580.95", "")
+    install(monkeypatch, here, tensorrt_rtx="1.7.1")
+    assert plan(onnx_only=False)[0].target.targets == targets
+    assert plan(onnx_only=False, target="sm120")[0].target.targets == ("sm120",)
+    told = [r.getMessage() for r in caplog.records if "does not build for GPU 0" in r.getMessage()]
+    assert bool(told) == (target == "sm90")
+    assert all("(H200, sm90)" in text and "allfocus[trt]" in text for text in told)
+
+
 @given(st.integers(1, 5000), st.integers(1, 5000))
 def test_one_size_is_rounded_up_with_a_note(width: int, height: int) -> None:
     made, notes = plan(size=f"{width}x{height}")

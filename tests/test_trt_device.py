@@ -10,7 +10,7 @@ import fake_trt
 import numpy as np
 import pytest
 from engine_files import engine_file, picture
-from fake_cuda import FakeCuda, out_of_memory
+from fake_cuda import Error, FakeCuda, out_of_memory
 from fake_trt import FakeTrt, net
 from gpu_frames import DlpackFrame, GpuFrame
 from hypothesis import HealthCheck, given, settings
@@ -170,6 +170,18 @@ def test_no_copy_of_a_frame_is_left_running_after_an_error(
     with pytest.raises(BackendError):
         backend.infer_device(GpuFrame(cuda, picture("frame", Size(8, 8))))
     assert not any(stream.queue for stream in cuda.streams.values())
+
+
+def test_what_goes_wrong_first_is_what_is_told(
+    tmp_path: Path, cuda: FakeCuda, trt: FakeTrt, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = load(engine_file(tmp_path))
+    trt.fail.add("execute")
+    cuda.failures["cudaStreamSynchronize"] = Error.cudaErrorIllegalAddress
+    with pytest.raises(BackendError, match="TensorRT cannot run the engine"):
+        backend.infer_device(GpuFrame(cuda, picture("frame", Size(8, 8))))
+    assert "after that, CUDA: cudaStreamSynchronize" in caplog.text
+    cuda.failures.clear()
 
 
 def test_out_of_gpu_memory_for_the_result_is_told(tmp_path: Path, cuda: FakeCuda) -> None:

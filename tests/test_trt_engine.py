@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from at_once import joined, started
 from engine_files import engine_file
 from fake_cuda import FakeCuda
+from fake_kernels import compile_fake
 from fake_trt import FakeTrt
 
 import allfocus
@@ -264,6 +266,31 @@ def test_plugins_are_registered_once_and_before_the_engine(
         engine.close()
 
 
+def test_plugins_that_a_program_registered_itself_stay(
+    tmp_path: Path, trt: FakeTrt, library: Path
+) -> None:
+    """TensorRT calls it a failure to register them once more."""
+    trt.plugins.append("/elsewhere/" + library.name)
+    load(engine_file(tmp_path, plugins=True), trt).close()
+    assert trt.plugins == ["/elsewhere/" + library.name]
+
+
+def test_a_library_without_code_for_the_gpu_is_told(
+    tmp_path: Path, trt: FakeTrt, library: Path
+) -> None:
+    library.unlink()
+    compile_fake(library, architectures="86,120")
+    says = (
+        r"compiled for sm_86, sm_120, and the engine is for sm90: add -DCMAKE_CUDA_ARCHITECTURES="
+        r'"90" to the first command .*--plugins off'
+    )
+    with pytest.raises(BackendError, match=says):
+        load(engine_file(tmp_path, targets=("sm90",), plugins=True), trt)
+    assert not trt.plugins
+    load(engine_file(tmp_path, targets=("sm89",), plugins=True), trt).close()
+    assert trt.plugins == [str(library)]
+
+
 def test_plugins_that_tensorrt_cannot_load_are_told(
     tmp_path: Path, trt: FakeTrt, library: Path
 ) -> None:
@@ -284,7 +311,7 @@ def test_what_is_no_library_is_told_by_real_rtx(tmp_path: Path) -> None:
     log = error_log(real)
     alive = real.Runtime(log.logger)
     with pytest.raises(BackendError, match=r"cannot load its plugins from .*x\.so: .*too short"):
-        load_plugins(real, tmp_path / "x.so", log)
+        load_plugins(real, tmp_path / "x.so", log, ("sm89",))
     del alive
 
 
@@ -350,4 +377,12 @@ def test_log_keeps_the_last_errors_and_passes_warnings_on(
         log.logger.log(fake_trt.Severity.WARNING, "slow")
         log.logger.log(fake_trt.Severity.INFO, "chatter")
     assert log.tail() == "error 3 | error 4 | broken"
+    with ThreadPoolExecutor(1) as pool:  # a lane of another stream
+        assert pool.submit(log.tail).result() == "error 3 | error 4 | broken"
+        pool.submit(log.logger.log, fake_trt.Severity.ERROR, "its own").result()
+        assert pool.submit(log.tail).result() == "its own"
+        pool.submit(log.forget).result()
+    assert log.tail() == "error 3 | error 4 | broken"
+    log.forget_all()
+    assert log.tail() == "TensorRT gave no reason"
     assert [record.getMessage() for record in caplog.records] == ["TensorRT: slow"]
