@@ -130,8 +130,14 @@ def written(text: str, rows: dict[str, Row]) -> str:
 
 def read(path: Path) -> dict[str, Row]:
     """What `allfocus bench models --out` wrote."""
-    rows = json.loads(path.read_text(encoding="utf-8"))["models"]
-    return {name: _row(row) for name, row in rows.items()}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["models"]
+        return {name: _row(row) for name, row in rows.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path}: expected what `allfocus bench models --out` wrote ({error!r}); remove it, or "
+            "give another --out"
+        ) from None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +154,8 @@ def run(args: argparse.Namespace) -> int:
     from allfocus.benchmarks.machine import describe
 
     kept = read(args.out) if args.out.is_file() else {}
+    if args.write is not None:
+        written(_text_of(args.write), {})  # what is wrong with it is told before the work
     wanted = args.model.split(",") if args.model else list(MODELS)
     for name in tqdm([entry(name).name for name in wanted], unit="model", disable=None):
         with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +166,7 @@ def run(args: argparse.Namespace) -> int:
     with publish(args.out) as draft:
         draft.write_text(f"{encoded}\n", encoding="utf-8")
     if args.write is not None:
-        text = written(args.write.read_text(encoding="utf-8"), rows)
+        text = written(_text_of(args.write), rows)
         with publish(args.write) as draft:
             draft.write_text(text, encoding="utf-8")
     print(encoded if args.json else table(rows))
@@ -168,6 +176,13 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `python -m allfocus.benchmarks.model_table`."""
     return script("allfocus bench models", __doc__ or "", add_arguments, run, argv)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--write {path}: expected a text file with the marks: {error}") from None
 
 
 def _row(row: dict[str, dict[str, object]]) -> Row:

@@ -52,7 +52,7 @@ class DataSet:
         if limit is not None and limit < len(self):
             notes += (f"only the first {limit} of {len(self)} pictures",)
         if size is not None:
-            notes += (f"only the middle of each picture, {size} pixels",)
+            notes += (f"only the middle of each picture, {size} pixels at most",)
         return dataclasses.replace(self, makers=self.makers[:limit], notes=notes, size=size)
 
 

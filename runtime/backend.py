@@ -21,6 +21,8 @@ from allfocus.runtime.spec import PRECISIONS, Graph, Precision, Size, Spec, Want
 
 Array = NDArray[Any]
 
+_MOST_THREADS = 1024  # more is a slip of the hand: to start so many takes minutes
+
 
 @dataclass(frozen=True)
 class Options:
@@ -49,6 +51,8 @@ class Options:
                     f"{name}: expected a whole number of {least} or more, got {given!r}"
                 )
             object.__setattr__(self, name, number)  # NumPy's cannot be written as JSON
+        if self.threads > _MOST_THREADS:
+            raise UsageError(f"threads: expected {_MOST_THREADS} at most, got {self.threads}")
         if self.precision not in ("auto", *PRECISIONS):
             raise UsageError(
                 f"expected precision auto or one of {', '.join(PRECISIONS)}, got {self.precision!r}"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -58,11 +59,13 @@ def run(args: argparse.Namespace) -> int:
         work.check_maps(naming, deblur)
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
+        about = work.about(deblur)
     lock = args.out / ".allfocus-batch.lock"
     with locked(lock, lambda: _refuse(args.out), advice="choose another --out"):
         jobs = remaining(planned) if args.resume else planned
         outcomes = _all(jobs, settings, args)
-    _report(outcomes, len(planned) - len(jobs), args)
+    about["there_already"] = len(planned) - len(jobs)
+    _report(outcomes, about, args)
     return FAILED if any(isinstance(each, Failure) for each in outcomes) else DONE
 
 
@@ -72,6 +75,8 @@ def _plan(args: argparse.Namespace, naming: Naming) -> list[Job]:
         raise UsageError(
             "--resume leaves out what is there, --overwrite writes over it: give one of them"
         )
+    if args.address is not None and args.engine != "ray":
+        raise UsageError("--address is that of a Ray cluster: for --engine ray only")
     check_folder(args.out)
     if names_a_file(args.out):
         raise UsageError(
@@ -134,7 +139,7 @@ def _inputs(args: argparse.Namespace) -> list[str]:
             text = sys.stdin.read() if str(args.list) == "-" else args.list.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--list {args.list}: {error}") from None
-        listed = [line.strip() for line in text.splitlines() if line.strip()]
+        listed = [line for line in text.splitlines() if line.strip()]  # blanks may be of a name
     if not listed and not args.inputs:
         raise UsageError("no inputs: name files, folders or patterns, or give --list FILE")
     return [*args.inputs, *listed]
@@ -144,14 +149,16 @@ def _refuse(out: Path) -> None:
     raise UsageError(f"{out}: another `allfocus batch` writes there; wait for it, or stop it")
 
 
-def _report(outcomes: Sequence[Done | Failure], there: int, args: argparse.Namespace) -> None:
+def _report(
+    outcomes: Sequence[Done | Failure], about: dict[str, Any], args: argparse.Namespace
+) -> None:
     failed = sum(isinstance(each, Failure) for each in outcomes)
     if args.json:
         done = [work.done_as_json(each) for each in outcomes if isinstance(each, Done)]
         failures = [work.failure_as_json(each) for each in outcomes if isinstance(each, Failure)]
-        print(json.dumps({"there_already": there, "files": done, "failed": failures}))
+        print(json.dumps({**about, "files": done, "failed": failures}))
         return
-    if there:
-        print(f"allfocus: {there} were there already", file=sys.stderr)
+    if about["there_already"]:
+        print(f"allfocus: {about['there_already']} were there already", file=sys.stderr)
     if failed:
         print(f"allfocus: {failed} of {len(outcomes)} pictures failed", file=sys.stderr)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from allfocus.runtime.abilities import lacks
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.frame import peak
@@ -100,9 +101,14 @@ def check(backend: Backend) -> None:
             )
 
 
+_ON_CPUS = ("cpu", "openvino")  # backends
+
+
 def _refusal(backend: Backend, what: str) -> str:
     advice = "Export it again with `allfocus export --force`, update the driver, or take another"
-    if backend.precision != backend.graph.precision:
+    if backend.precision == "int8" and backend.name in _ON_CPUS and lacks("int8"):
+        advice = "This CPU's sums of 8 bits overflow: take precision fp32 or auto, or another"
+    elif backend.precision != backend.graph.precision:
         able = f"{backend.graph.precision} or int8"
         advice = (
             f"{backend.precision} is too coarse for this net: take precision {able}, or another"

@@ -5,10 +5,16 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
 
-from allfocus.runtime.errors import AllfocusError
+from allfocus.runtime.errors import AllfocusError, UsageError
+
+log = logging.getLogger("allfocus")
 
 Add = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]
@@ -34,6 +40,18 @@ EXTRAS = {
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 
+class Parser(argparse.ArgumentParser):
+    """One that tells wrong use as all else is told, in JSON where that is asked for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)  # `--js` would be `--json` to it alone
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, after how it is used."""
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
+
+
 def guarded(run: Run, args: argparse.Namespace) -> int:
     """Call `run`; report an AllfocusError as one line (or one JSON object) and its exit code.
 
@@ -46,8 +64,18 @@ def guarded(run: Run, args: argparse.Namespace) -> int:
         return _report(error, args)
     except ModuleNotFoundError as error:
         return _report(_missing(error), args)
+    except BrokenPipeError:  # who read stdout has gone: there is nobody left to tell
+        _leave_stdout()
+        return FAILED
+    except OSError as error:
+        if error.errno is None or error.strerror is None:  # no answer of the system's
+            raise
+        log.debug("the system's refusal", exc_info=True)
+        return _report(_refused(error), args)
     except KeyboardInterrupt:
-        print("allfocus: interrupted; nothing half-written was kept", file=sys.stderr)
+        told = "interrupted; nothing half-written was kept"
+        _print_error({"error": told, "kind": "KeyboardInterrupt"}, args)
+        print(f"allfocus: {told}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -57,9 +85,30 @@ def _speak_plainly() -> None:
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def _report(error: AllfocusError, args: argparse.Namespace) -> int:
+def _leave_stdout() -> None:
+    """What is left in its buffer would be an error again when the interpreter ends."""
+    with suppress(OSError, ValueError):  # a stand-in for stdout has no file
+        target = sys.stdout.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, target)
+        os.close(nowhere)
+
+
+def _refused(error: OSError) -> AllfocusError:
+    """A file or folder that the system does not give, in words."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return AllfocusError(
+        f"{where}{error.strerror}: see that the name is right, and that it may be read or written"
+    )
+
+
+def _print_error(told: dict[str, str], args: argparse.Namespace) -> None:
     if getattr(args, "json", False):
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        print(json.dumps(told))
+
+
+def _report(error: AllfocusError, args: argparse.Namespace) -> int:
+    _print_error({"error": str(error), "kind": type(error).__name__}, args)
     print(f"allfocus: {error}", file=sys.stderr)
     return error.exit_code
 
@@ -77,9 +126,14 @@ def _missing(error: ModuleNotFoundError) -> AllfocusError:
 
 def script(prog: str, description: str, add: Add, run: Run, argv: Sequence[str] | None) -> int:
     """A module's own `main`: the same command as `allfocus NAME`, run by its path."""
-    parser = argparse.ArgumentParser(prog=prog, description=description)
-    add(parser)
-    return guarded(run, parser.parse_args(argv))
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def parsed(_: argparse.Namespace) -> int:
+        parser = Parser(prog=prog, description=description)
+        add(parser)
+        return run(parser.parse_args(words))
+
+    return guarded(parsed, argparse.Namespace(json="--json" in words))
 
 
 def positive(text: str) -> int:

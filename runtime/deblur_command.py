@@ -14,12 +14,13 @@ from tqdm import tqdm
 from allfocus.runtime.command import DONE, FAILED
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import AllfocusError
-from allfocus.runtime.jobs import Job, plan, under_maps
+from allfocus.runtime.jobs import Job, plan
 from allfocus.runtime.model_options import opened
 from allfocus.runtime.pictures.radius import MAP_UNITS
 from allfocus.runtime.work import (
     Done,
     Failure,
+    about,
     add_options,
     check_maps,
     do_one,
@@ -61,9 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     names = naming(args)
-    jobs = plan(args.inputs, args.out, names, recursive=args.recursive, overwrite=args.overwrite)
-    if args.map_from is not None:
-        jobs = under_maps(jobs, args.map_from, args.out)
+    jobs = plan(
+        args.inputs,
+        args.out,
+        names,
+        recursive=args.recursive,
+        overwrite=args.overwrite,
+        maps=args.map_from,
+    )
     with opened(args) as deblur:
         check_maps(names, deblur)
         if args.map_from is not None:
@@ -71,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
         if deblur.spec.untrained:
             print(f"allfocus: {deblur.spec.name}: {deblur.spec.weights}", file=sys.stderr)
         outcomes = _do_all(deblur, jobs, args)
-        about = {"model": deblur.spec.name, "backend": deblur.backend}
+        model = about(deblur)
     failures = [o for o in outcomes if isinstance(o, Failure)]
     if args.json:
-        print(json.dumps({**about, **_as_json(outcomes)}))
+        left = len(jobs) - len(outcomes)
+        print(json.dumps({**model, **_as_json(outcomes), "not_tried": left}))
     elif failures:
         print(f"allfocus: {_count(len(failures), len(outcomes), len(jobs))}", file=sys.stderr)
     return FAILED if failures else DONE

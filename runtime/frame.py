@@ -6,6 +6,7 @@ or float32 in [0, 1]. `peak` is the value of white. For frames of luma and chrom
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import cv2
@@ -43,6 +44,11 @@ def checked(frame: Any, io: Io) -> Array:
         raise InputError(
             f"{EXPECTED.get(io, _EXPECTED)}, got None, as cv2.imread gives where it cannot read "
             "a file, and VideoCapture.read where there is no frame: see that there is one"
+        )
+    if isinstance(frame, str | PathLike):
+        raise InputError(
+            f"{EXPECTED.get(io, _EXPECTED)}, got the path {str(frame)!r}: read it first, "
+            "cv2.imread(...)"
         )
     if not isinstance(frame, np.ndarray):
         raise InputError(

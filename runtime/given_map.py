@@ -9,6 +9,7 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.pictures.radius import WIDEST, too_wide
 from allfocus.runtime.spec import Size
 
 _TAKES = ("image", "defocus")  # what goes into a deblurrer that needs nothing else
@@ -57,6 +58,8 @@ def checked_map(defocus: Any, size: Size) -> Array:
             f"{_EXPECTED}, got values that are no numbers (NaN, inf), or beyond all radii: fill "
             "them first"
         )
+    if radii.max() > WIDEST:
+        raise InputError(f"{_EXPECTED}: {too_wide(float(radii.max()))}")
     if radii.min() < 0:
         raise InputError(
             f"{_EXPECTED} of 0 or more, got {radii.min():g}: of signed radii give np.abs(...)"

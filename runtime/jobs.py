@@ -60,20 +60,26 @@ def plan(
     recursive: bool,
     overwrite: bool,
     resume: bool = False,
+    maps: Path | None = None,
 ) -> list[Job]:
     """The jobs for `inputs` (files, folders, patterns) and `out` (a file or a folder).
 
     A folder's pictures keep their place below it, all others their name. A file that is not there
     is left to whoever reads it. Outputs that are there already are refused, unless `overwrite`
-    allows all, or `resume` those that are no input. Raises UsageError for these and for outputs
-    that clash, and InputError where a folder or pattern holds no picture.
+    allows all, or `resume` those that are no input. With `maps`, each has its own: see
+    `under_maps`. Raises UsageError for these and for outputs that clash, and InputError where a
+    folder or pattern holds no picture, or a folder of folders cannot be read.
     """
     if _is_one_file(inputs) and names_a_file(out):
         pairs = [(Path(inputs[0]), out)]
     else:
         _check_folder(out)
         pairs = [(source, out / name) for source, name in _expand(inputs, out, recursive)]
+        for source, _ in pairs:
+            _check_name(source)
     jobs = [job_for(source, target, naming) for source, target in pairs]
+    if maps is not None:
+        jobs = under_maps(jobs, maps, out)
     if resume:
         jobs = _resumed(jobs)
     _refuse_clashes(jobs)
@@ -189,7 +195,7 @@ def _expand(inputs: Sequence[str], out: Path, recursive: bool) -> Iterator[tuple
 def _matches(text: str, out: Path, recursive: bool) -> list[tuple[Path, Path]]:
     path = Path(text)
     if path.is_dir():
-        found = path.rglob("*") if recursive else path.iterdir()
+        found = _walk(path) if recursive else path.iterdir()
         more = "" if recursive else "; --recursive looks into its folders too"
         return [(p, p.relative_to(path)) for p in _pictures(text, found, path, out, more)]
     if path.exists() or not glob.has_magic(text):
@@ -198,6 +204,31 @@ def _matches(text: str, out: Path, recursive: bool) -> list[tuple[Path, Path]]:
     found = (Path(p) for p in glob.iglob(text, recursive=True))  # noqa: PTH207
     base = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts))
     return [(p, Path(p.name)) for p in _pictures(text, found, base, out, "")]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below; raises InputError for a folder that cannot be read, as rglob does not."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename}: a folder that cannot be read ({error.strerror}); see its rights, "
+            "or name the folders that are wanted"
+        )
+
+    for place, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in names)
+
+
+def _check_name(source: Path) -> None:
+    """Raise UsageError where an output cannot have the name of what is no picture by its own."""
+    if source.suffix.lower() in SUFFIXES:
+        return
+    if not source.exists():
+        raise UsageError(f"{source}: no such file or folder")
+    raise UsageError(
+        f"{source}: no picture by its name, which its output would have; expected one of "
+        f"{', '.join(SUFFIXES)}, or a name for one output: --out NAME.png"
+    )
 
 
 def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: str) -> list[Path]:

@@ -78,25 +78,26 @@ class Model(Closing):
     def _with_planes(self, size: Size, inputs: dict[str, Any]) -> Size:
         """A picture's size, or that of the planes which `estimate` gave for it as it was padded.
 
-        Raises InputError for planes that are larger than that.
+        Raises InputError for planes of any other size.
         """
         known = MODELS.get(self.spec.name)
         multiple = multiple_in(self.graph.io, known.multiple if known else self.spec.multiple)
         usual, padded = self._backend.size_for(size), size.padded(multiple)
-        most = Size(max(usual.width, padded.width), max(usual.height, padded.height))
+        allowed = dict.fromkeys((size, padded, usual))
         for name, given in inputs.items():
             if _is(name, "plane") and np.ndim(given) == 2:
                 height, width = np.shape(given)
-                if height > most.height or width > most.width:
+                if Size(width, height) not in allowed:
+                    listed = " or ".join(map(str, allowed))
                     raise InputError(
-                        f"{name} of {Size(width, height)}: larger than the picture, {size}"
+                        f"{name} of {Size(width, height)}: expected that of the picture, {listed}"
                     )
                 size = Size(max(size.width, width), max(size.height, height))
         return size
 
     def _enter(self, name: str, given: Any, size: Size) -> Array:
         """A plane or a vector in the graph's layout; what is unknown is left to the backend."""
-        array = np.asarray(given, np.float32)
+        array = _numbers(name, given)
         if _is(name, "plane") and array.ndim == 2:
             scaled = array / np.float32(self.spec.max_radius) if name == "defocus" else array
             padded = pad(scaled, size)
@@ -115,6 +116,20 @@ class Model(Closing):
             plane = plane[: size.height, : size.width]
         scale = self.spec.max_radius if name == "defocus" else 1.0
         return np.multiply(plane, scale, dtype=np.float32)
+
+
+def _numbers(name: str, given: Any) -> Array:
+    """As float32; raises InputError for what holds no finite numbers, or radii under 0."""
+    raw = np.asarray(given)
+    if raw.dtype.kind not in "fiu":
+        raise InputError(f"{name}: expected numbers, got {raw.dtype} {list(raw.shape)}")
+    with np.errstate(over="ignore"):
+        array = np.asarray(raw, np.float32)
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: expected finite numbers, got NaN or infinity: fill them first")
+    if name == "defocus" and array.size and array.min() < 0:
+        raise InputError(f"defocus: expected radii of 0 or more, got {array.min():g}")
+    return array
 
 
 def _is(name: str, kind: str) -> bool:

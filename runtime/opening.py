@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -223,6 +224,8 @@ def _fitting(path: Path, wanted: Sequence[str], asked: str) -> tuple[str, ...]:
 
 def as_path(model: str | Path) -> Path | None:
     """`model` as a path, or None where it is a name of the catalogue (which has no dots)."""
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"model: expected a name or a path of a file, got {model!r}")
     path = Path(model)
     if isinstance(model, Path) or path.suffix or len(path.parts) != 1:
         return path.expanduser()
@@ -232,5 +235,5 @@ def as_path(model: str | Path) -> Path | None:
 
 def _wanted(backend: str) -> tuple[str, ...]:
     if backend not in _CHOICES:
-        raise UsageError(f"unknown backend {backend!r}: {nearest(backend, _CHOICES)}")
+        raise UsageError(f"unknown backend {backend!r}: {nearest(str(backend), _CHOICES)}")
     return _CHOICES[backend]

@@ -28,6 +28,7 @@ from allfocus.runtime.streams.frames import Source
 from allfocus.runtime.streams.named import is_camera, named
 from allfocus.runtime.streams.repeats import Repeats
 from allfocus.runtime.streams.video_sink import VideoSink
+from allfocus.runtime.work import about
 
 _ABOUT = """\
 Timestamps, sound, subtitles, pixel format and colour tags stay as they are; what is in focus stays
@@ -93,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
         except (AllfocusError, KeyboardInterrupt) as error:
             return _ended(error, sink)
     _say_notes(args.input, sink, told)
-    _tell(args, report, sink)
+    _tell(args, report, sink, about(deblur))
     return DONE if report.frames and not report.damaged else FAILED
 
 
@@ -167,7 +168,9 @@ def _check(text: str, out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{out} is there already: choose another --out, or allow --overwrite")
 
 
-def _tell(args: argparse.Namespace, report: Snapshot, sink: VideoSink) -> None:
+def _tell(
+    args: argparse.Namespace, report: Snapshot, sink: VideoSink, model: dict[str, Any]
+) -> None:
     if sink.retimed:
         _say(
             f"{args.input}: {sink.retimed} frames had no timestamp of their own, or one before the "
@@ -178,8 +181,8 @@ def _tell(args: argparse.Namespace, report: Snapshot, sink: VideoSink) -> None:
     if report.damaged:
         _say(f"{args.input}: {report.damaged:,} frames were left out")
     if args.json:
-        about = {"input": args.input, "output": str(args.out), "retimed": sink.retimed}
-        print(json.dumps({**about, **asdict(report)}))
+        files = {"input": args.input, "output": str(args.out), "retimed": sink.retimed}
+        print(json.dumps({**model, **files, **asdict(report)}))
     elif report.frames:
         print(f"{args.input} -> {args.out}  {report.line()}")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def _do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -
         height=height,
         timings=result.timings,
         skipped=result.skipped,
-        notes=notes + _beyond(deblur, result),
+        notes=notes + (() if given is not None else _beyond(deblur, result)),
         trust=None if result.trust is None else float(result.trust.mean()),
     )
 
@@ -193,7 +194,15 @@ def _plain_png(pixels: NDArray[Any], metadata: Metadata) -> Picture:
 
 
 def tell(outcome: Done | Failure, quiet: bool) -> None:
-    """Report one picture: what was written to stdout, what went wrong to stderr."""
+    """Report one picture: what was written to stdout, what went wrong to stderr.
+
+    Where nobody reads that any more (`| head`), the pictures are done all the same.
+    """
+    with suppress(BrokenPipeError):
+        _tell(outcome, quiet)
+
+
+def _tell(outcome: Done | Failure, quiet: bool) -> None:
     if isinstance(outcome, Failure):
         tqdm.write(f"allfocus: {outcome.error}", file=sys.stderr)
         return
@@ -207,6 +216,15 @@ def tell(outcome: Done | Failure, quiet: bool) -> None:
         tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{more}")
 
 
+def about(deblur: Deblurrer) -> dict[str, Any]:
+    """The model and what runs it, in plain values."""
+    return {
+        "model": deblur.spec.name,
+        "backend": deblur.backend,
+        "precision": deblur.precision,
+    }
+
+
 def done_as_json(done: Done) -> dict[str, Any]:
     """A picture that was done in plain values; `milliseconds` by phase."""
     return {
@@ -214,6 +232,7 @@ def done_as_json(done: Done) -> dict[str, Any]:
         "output": str(done.job.target),
         **{name: _text(getattr(done.job, name)) for name in ("defocus", "view")},
         "trust_map": _text(done.job.trust),
+        "map_from": _text(done.job.given),
         "width": done.width,
         "height": done.height,
         "milliseconds": done.timings,

@@ -281,3 +281,21 @@ def test_resume_removes_what_was_half_written_and_nothing_else(tmp_path: Path) -
         (out / name).touch()
     assert len(remaining(jobs(folder, out))) == 1
     assert sorted(p.name for p in out.iterdir()) == sorted(kept)
+
+
+def test_an_address_is_of_a_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photos(tmp_path / "in", 1)
+    words = [str(folder), "-o", str(tmp_path / "out"), *OPTIONS, "--address", "auto"]
+    assert cli.main(["batch", *words]) == 2
+    assert "--address is that of a Ray cluster: for --engine ray only" in capsys.readouterr().err
+
+
+def test_names_in_a_list_keep_their_blanks(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "in", 1)
+    (folder / "0.png").rename(folder / "0 .png")
+    (folder / " lead.png").write_bytes((folder / "0 .png").read_bytes())
+    chosen = tmp_path / "list.txt"
+    chosen.write_text(f"{folder / '0 .png'}\n\n{folder / ' lead.png'}\n", encoding="utf-8")
+    words = ["batch", "--list", str(chosen), "-o", str(tmp_path / "out"), *OPTIONS]
+    assert cli.main([*words, "--workers", "1"]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [" lead.png", "0 .png"]

@@ -65,6 +65,17 @@ def test_a_wrong_one_is_refused(floats: Floats, amount: float, share: float) -> 
         canary.check(backend)
 
 
+@pytest.mark.parametrize("vnni", [True, False])
+def test_sums_that_overflow_are_no_matter_of_exports(
+    floats: Floats, monkeypatch: pytest.MonkeyPatch, *, vnni: bool
+) -> None:
+    monkeypatch.setattr(canary, "lacks", lambda _: not vnni)
+    monkeypatch.setattr(Wrong, "precision", "int8")
+    with opened(floats, 0.3) as backend, pytest.raises(ArtefactError) as caught:
+        canary.check(backend)
+    assert ("sums of 8 bits overflow: take precision fp32 or auto" in str(caught.value)) != vnni
+
+
 def test_load_refuses_it_unless_it_is_told_not_to_look(
     floats: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:

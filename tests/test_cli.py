@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shlex
 import subprocess
 import sys
 from types import ModuleType
@@ -96,10 +97,58 @@ def test_a_wrong_option_is_wrong_use(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in(monkeypatch)
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["echo", "--loud"])
-    assert stopped.value.code == 2
-    assert "usage: allfocus echo" in capsys.readouterr().err
+    assert cli.main(["echo", "--loud"]) == 2
+    said = capsys.readouterr()
+    assert "usage: allfocus echo" in said.err
+    assert "allfocus: unrecognized arguments: --loud" in said.err
+    assert said.out == ""
+    assert cli.main(["echo", "--loud", "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"error": "unrecognized arguments: --loud", "kind": "UsageError"}
+    assert cli.main(["echo", "--js"]) == 2  # no abbreviations, which nothing else would see
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (PermissionError(13, "Permission denied", "a/b"), 1, "a/b: Permission denied: see that"),
+        (OSError(36, "File name too long"), 1, "File name too long: see that the name is right"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing half-written was kept"),
+    ],
+)
+def test_what_the_system_refuses_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    said: str,
+) -> None:
+    stand_in(monkeypatch, error)
+    assert cli.main(["echo"]) == status
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"allfocus: {said}")
+    assert cli.main(["echo", "--json"]) == status
+    assert json.loads(capsys.readouterr().out)["error"].startswith(said)
+
+
+def test_a_reader_that_has_gone_ends_it_quietly() -> None:
+    code = """
+import sys
+from allfocus.runtime.command import script
+
+def run(args):
+    for number in range(100_000):
+        print(number)
+    return 0
+
+sys.exit(script("count", "", lambda parser: None, run, []))
+"""
+    command = (
+        f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -n 1; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "0\n", "")
 
 
 def test_an_error_is_one_line_or_one_object(

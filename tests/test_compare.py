@@ -332,9 +332,7 @@ def test_a_file_that_is_not_there_is_wrong_use(
     ],
 )
 def test_limits_that_mean_nothing_are_wrong_use(options: list[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", "compare", "a", "b", *options])
-    assert stop.value.code == 2
+    assert cli.main(["bench", "compare", "a", "b", *options]) == 2
 
 
 def test_amounts_are_read_with_and_without_their_units(tmp_path: Path) -> None:

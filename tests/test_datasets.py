@@ -506,3 +506,13 @@ def test_what_is_hidden_is_no_picture(tmp_path: Path, make: Callable[[Path], Non
     put(tmp_path / "photos", "a.png")
     (tmp_path / "photos" / "._a.png").write_bytes(b"macOS")
     assert find(tmp_path / "photos") == [tmp_path / "photos" / "a.png"]
+
+
+def test_folders_without_pictures_are_called_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("blurry", "sharp"):
+        (tmp_path / name).mkdir()
+    assert main(["data", "check", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "it holds the folders blurry (no pictures), sharp (no pictures)" in said.out + said.err

@@ -16,7 +16,8 @@ from allfocus.runtime.frame import checked, from_color, on_device, peak, to_colo
 BAD: list[tuple[Any, str]] = [
     ([[1, 2], [3, 4]], r"got list.*np\.asarray"),
     (None, "got None, as cv2.imread gives where it cannot read a file"),
-    ("photo.jpg", "got str: make it an array"),
+    ("photo.jpg", r"got the path 'photo\.jpg': read it first, cv2\.imread"),
+    (b"photo", "got bytes: make it an array"),
     (np.zeros((3, 40, 60), np.uint8), r"channels first.*transpose\(1, 2, 0\)"),
     (np.zeros((1, 40, 60), np.uint8), "channels first"),
     (np.zeros((40, 60, 2), np.uint8), "1, 3 or 4 channels, not 2"),

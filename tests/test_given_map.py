@@ -178,3 +178,10 @@ def test_which_models_can() -> None:
     able = {name for name in MODELS if guidable(name)}
     assert {"didanet", "didanet-lite", "didanet-nano"} < able
     assert not {"sftnet", "apl", "jdrl-unet", "dualpixel-map", "no such model"} & able
+
+
+def test_codes_of_a_map_file_are_no_radii() -> None:
+    codes = np.full((4, 6), 5 * 256, np.uint16)  # as `--map` writes 5 pixels
+    with pytest.raises(InputError, match=r"reaches 1280 pixels.*read from a map file by 256"):
+        checked_map(codes, Size(6, 4))
+    assert (checked_map(codes / 256, Size(6, 4)) == 5).all()

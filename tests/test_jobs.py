@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,7 +183,8 @@ def test_resume_leaves_to_the_user_what_may_be_an_input_or_an_output() -> None:
         (("a/1.jpg", "b/1.jpg"), "x.jpg", "the name of one picture, for several"),
         (("a/1.jpg",), "x.gif", "no picture format has this suffix"),
         (("a",), "a/notes.txt", "a file, where a folder was expected"),
-        (("a/notes.txt",), "out", "no picture format has this suffix"),
+        (("a/notes.txt",), "out", r"a/notes\.txt: no picture by its name.*expected one of \.png"),
+        (("a/photoz",), "out", "a/photoz: no such file or folder"),
     ],
 )
 def test_outputs_that_cannot_be_meant(inputs: tuple[str, ...], out: str, text: str) -> None:
@@ -202,3 +204,23 @@ def test_nothing_to_do() -> None:
 def test_a_suffix_is_part_of_a_name(suffix: str) -> None:
     with pytest.raises(UsageError, match="expected a part of a name, as in --suffix=-sharp"):
         Naming(suffix=suffix)
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pictures would be left out without a word."""
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    scan = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    says = r"locked: a folder that cannot be read \(Permission denied\); see its rights"
+    with pytest.raises(InputError, match=says):
+        planned(str(tmp_path), out=str(tmp_path / "out"), recursive=True)
+    assert planned(str(tmp_path), out=str(tmp_path / "out"))

@@ -204,6 +204,8 @@ def test_missing_files(tmp_path: Path) -> None:
     [
         ({"backend": "tensorrtx"}, "unknown backend 'tensorrtx'.*'tensorrt"),
         ({"backend": "gpu"}, "unknown backend 'gpu'"),
+        ({"backend": None}, "unknown backend None"),
+        ({"threads": 100_000}, "threads: expected 1024 at most, got 100000"),
         ({"color": "gbr"}, 'expected "bgr" or "rgb"'),
         ({"device": -1}, "0 or more"),
         ({"precision": "fp12"}, "precision auto or one of fp32, .*, got 'fp12'"),
@@ -332,3 +334,9 @@ def test_a_manifest_that_cannot_be_read_is_told(
     with allfocus.load(NAME) as deblur:
         assert deblur.backend == "cpu"
     assert "new.json: not JSON" in caplog.text
+
+
+@pytest.mark.parametrize("model", [None, 3])
+def test_what_is_no_model_is_told(model: Any) -> None:
+    with pytest.raises(UsageError, match="model: expected a name or a path of a file, got"):
+        allfocus.load(model)

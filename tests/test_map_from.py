@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,25 @@ def test_maps_may_lie_beside_their_pictures(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.png"]
 
 
+def test_folders_of_pictures_and_their_maps_get_new_maps_too(tmp_path: Path) -> None:
+    """The maps among the inputs are none of them, so that nothing would be written twice."""
+    photo(tmp_path / "a.png")
+    half(tmp_path / "a-defocus.png")
+    out = tmp_path / "out"
+    assert deblur(tmp_path, "-o", out, "--map", "--map-from", tmp_path) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["a-defocus.png", "a.png"]
+
+
+def test_json_says_which_map_was_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "a.png")
+    half(tmp_path / "m.png")
+    words = ("-o", tmp_path / "out", "--map-from", tmp_path / "m.png", "--json")
+    assert deblur(tmp_path / "a.png", *words) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["files"][0]["map_from"] == str(tmp_path / "m.png")
+    assert (said["precision"], said["not_tried"]) == ("fp32", 0)
+
+
 def test_a_mended_map_is_believed(tmp_path: Path) -> None:
     frame = photo(tmp_path / "a.png")
     half(tmp_path / "mended.png")
@@ -139,6 +159,7 @@ def test_what_is_no_map_is_one_failing_picture(
         "grey8.png": (np.zeros(SIZE, np.uint8), "expected 16-bit grey"),
         "color.png": (np.zeros((*SIZE, 3), np.uint16), "expected 16-bit grey"),
         "small.png": (np.zeros((32, 32), np.uint16), "of the frame, [64, 96], got [32, 32]"),
+        "white.png": (np.full(SIZE, 65535, np.uint16), "this one reaches 256 pixels, where 64 is"),
     }
     for name, (pixels, said) in bad.items():
         cv2.imwrite(str(tmp_path / name), pixels)

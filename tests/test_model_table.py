@@ -56,3 +56,31 @@ def test_measuring_a_model_of_test_size(tmp_path: Path) -> None:
 def test_a_page_without_marks_is_refused() -> None:
     with pytest.raises(UsageError, match="expected the lines"):
         model_table.written("no table here", {})
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "says"),
+    [
+        ("--out", b'{"a": 1}', "expected what `allfocus bench models --out` wrote"),
+        ("--out", b"[]", "expected what `allfocus bench models --out` wrote"),
+        ("--out", b"\x89PNG\xff", "expected what `allfocus bench models --out` wrote"),
+        ("--write", b"no marks", "around the table"),
+        ("--write", b"\xff\xfe", "expected a text file with the marks"),
+        ("--write", None, "expected a text file with the marks"),
+    ],
+)
+def test_wrong_files_are_told_before_the_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    content: bytes | None,
+    says: str,
+) -> None:
+    monkeypatch.setattr(model_table, "count", lambda _: pytest.fail("counted"))
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    words = ["--model", "didanet-tiny", "--out", str(tmp_path / "new.json"), option, str(path)]
+    assert model_table.main(words) == 2
+    assert says in capsys.readouterr().err

@@ -7,12 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from allfocus.benchmarks.pairs import open_data
 from allfocus.runtime.errors import InputError, UsageError
+from allfocus.runtime.pictures.metadata import upright
 from allfocus.runtime.spec import Size
 from allfocus.train.datasets import recognise
-from allfocus.train.pairs import read_rgb
+from allfocus.train.pairs import read_map, read_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -47,6 +49,23 @@ def test_pairs_are_those_that_training_finds(tmp_path: Path, names: tuple[str, .
             assert pair.radius is not None
             share = read_rgb(files.defocus)[..., 0] / 255
             np.testing.assert_allclose(pair.radius, 8 * share, rtol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("value", [3, 6])
+def test_a_turned_map_lies_as_its_turned_picture(tmp_path: Path, value: int, ending: str) -> None:
+    """`allfocus deblur --map` labels the map of a phone's picture as it labels that."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    plane = np.zeros((40, 64), np.uint8)
+    plane[:, :32] = 200
+    path = tmp_path / f"0.{ending}"
+    lossless = {"lossless": True} if ending == "webp" else {}
+    Image.fromarray(plane).save(path, exif=exif, **lossless)
+    expected = upright(plane, value)
+    radius = read_map(path, 255.0, "blurred")
+    assert radius.shape == read_rgb(path).shape[:2] == expected.shape
+    np.testing.assert_allclose(radius, expected, atol=3)
 
 
 def test_white_in_a_map_is_the_radius_that_is_given(tmp_path: Path) -> None:

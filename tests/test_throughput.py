@@ -88,7 +88,5 @@ def test_a_model_for_other_frames_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("wrong", [["--streams", "0"], ["--frames", "x"], ["--size", "8"]])
 def test_wrong_options_are_told(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", "throughput", *wrong])
-    assert ended.value.code == 2
+    assert cli.main(["bench", "throughput", *wrong]) == 2
     assert wrong[0] in capsys.readouterr().err

@@ -269,9 +269,7 @@ def test_apl_on_pictures_with_masks_reports_losses_and_no_psnr(tmp_path: Path) -
 
 
 def test_a_warmup_below_zero_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(command(photos, tmp_path, "--warmup", "-5"))
-    assert stopped.value.code == UsageError.exit_code
+    assert main(command(photos, tmp_path, "--warmup", "-5")) == UsageError.exit_code
 
 
 def test_fine_tuning_starts_from_given_weights(photos: Path, tmp_path: Path) -> None:

@@ -413,6 +413,8 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         ("out.xyz", None, "cannot be written as a video"),
         ("out.mp4", "no-such-codec", "PyAV here has no such encoder"),
         ("out.mp4", "h264_but_not", "PyAV here has no such encoder"),
+        ("out.mp4", "aac", "PyAV here has no such encoder of pictures"),
+        ("out.mp4", "subrip", "PyAV here has no such encoder of pictures"),
     ],
 )
 def test_what_cannot_be_written_is_refused_at_once(

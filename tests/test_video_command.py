@@ -43,6 +43,9 @@ from allfocus.runtime.deblurrer import Result
 class Slow:
     class graph:
         io = "frame"
+    class spec:
+        name = "slow"
+    backend, precision = "cpu", "fp32"
     def __enter__(self):
         return self
     def __exit__(self, *_):
@@ -62,6 +65,11 @@ class Inverting:
 
     class graph:  # noqa: N801
         io = "float"
+
+    class spec:  # noqa: N801
+        name = "inverting"
+
+    backend, precision = "cpu", "fp32"
 
     def __enter__(self) -> Inverting:
         return self

@@ -17,7 +17,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.map_range import Light, bits_of, light
-from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
+from allfocus.train.pairs import EXTENSIONS, Pair, check_sizes, list_images, read_map, read_rgb
 from allfocus.train.store import is_store, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
@@ -141,9 +141,16 @@ def _unknown(folder: Path) -> str:
     for name in inner:
         if recognise(folder / name):
             return f"no known layout, but {folder / name} is one: give that"
-    has = f"it holds the folders {', '.join(inner[:8])}" if inner else "it holds no pictures"
+    listed = ", ".join(f"{name} ({_held(folder / name)})" for name in inner[:8])
+    has = f"it holds the folders {listed}" if inner else "it holds no pictures"
     known = "".join(f"\n  {layout.name}: {layout.shape}" for layout in LAYOUTS)
     return f"no known layout; {has}. Known:{known}"
+
+
+def _held(folder: Path) -> str:
+    """What a folder holds itself, counted."""
+    count = sum(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
+    return f"{count or 'no'} picture{'' if count == 1 else 's'}"
 
 
 def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) -> list[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from allfocus.runtime.pictures.radius import WIDEST
 from allfocus.train.camera import Image, to_linear
-from allfocus.train.pairs import WIDEST
 from allfocus.train.psf import Aperture
 from allfocus.train.render import convolve
 

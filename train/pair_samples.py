@@ -111,7 +111,7 @@ class PairSamples(Dataset[Sample]):
 
     def _map(self, path: Path, white: White) -> NDArray[Any]:
         read = partial(read_map, path, self.max_radius, white)
-        return self._decoded.read(path, read, f"map, {self.max_radius} at {white}")
+        return self._decoded.read(path, read, f"upright map, {self.max_radius} at {white}")
 
 
 def _stacked(planes: _Planes) -> Image:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.pictures.formats import format_of
-from allfocus.runtime.pictures.radius import MAP_UNITS
+from allfocus.runtime.pictures.metadata import orientation, upright
+from allfocus.runtime.pictures.radius import MAP_UNITS, WIDEST
 from allfocus.train.camera import Image
 
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"}
 _DIGITS = re.compile("[0-9]+")
 _GREY = 0.05  # of white: how much the channels of a grey picture differ at most
-WIDEST = 64.0  # pixels: a 16-bit map with larger radii is in some other unit
 White = Literal["blurred", "sharp"]  # what white means in a map
 
 
@@ -115,15 +115,18 @@ def _grey(path: Path, image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _decode(path: Path, flags: int) -> NDArray[Any]:
+    """A picture as its EXIF orientation asks: a map lies as its picture does."""
     try:
         data = path.read_bytes()
-        format_of(data[:64]).inspect(data)  # OpenCV only pads what a file lacks
+        form = format_of(data[:64])
+        header = form.inspect(data)  # OpenCV only pads what a file lacks
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except (OSError, InputError, cv2.error) as error:
         raise InputError(f"{path}: {error}; repair or remove it") from None
     if image is None:
         raise InputError(f"{path}: not a picture that OpenCV can read; repair or remove it")
-    return image
+    turned = flags != cv2.IMREAD_UNCHANGED or form.name == "TIFF"  # by OpenCV
+    return np.asarray(image) if turned else upright(image, orientation(header.metadata))
 
 
 _Key = Callable[[Path], str | None]

@@ -13,6 +13,7 @@ from allfocus.runtime.pictures.image import MAX_PIXELS, read_image
 from allfocus.runtime.pictures.metadata import orientation, stored
 
 MAP_UNITS = 256  # steps a pixel of blur radius
+WIDEST = 64.0  # pixels: no model undoes more, and a map of larger radii is in some other unit
 
 _EXPECTED = f"expected 16-bit grey, the blur radius in pixels times {MAP_UNITS}, as --map writes it"
 
@@ -20,6 +21,15 @@ _EXPECTED = f"expected 16-bit grey, the blur radius in pixels times {MAP_UNITS},
 def coded(radius: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
     """Radii in pixels as they are written."""
     return np.asarray(np.clip(np.rint(radius * MAP_UNITS), 0, 65535), np.uint16)
+
+
+def too_wide(most: float) -> str:
+    """What to do about a map that reaches `most` pixels."""
+    return (
+        f"this one reaches {most:.0f} pixels, where {WIDEST:g} is the most that any model undoes; "
+        f"divide what is read from a map file by {MAP_UNITS}, scale a map of other units, or limit "
+        f"it to {WIDEST:g} where the blur is really wider"
+    )
 
 
 def read_radius(path: Path, turned: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
@@ -38,4 +48,7 @@ def read_radius(path: Path, turned: int, *, max_pixels: int = MAX_PIXELS) -> NDA
             "the picture): save it upright"
         )
     laid = pixels if own == turned else stored(pixels, turned)
-    return np.asarray(laid / np.float32(MAP_UNITS), np.float32)
+    radius = np.asarray(laid / np.float32(MAP_UNITS), np.float32)
+    if radius.max() > WIDEST:
+        raise InputError(f"{path}: {_EXPECTED}: {too_wide(float(radius.max()))}")
+    return radius

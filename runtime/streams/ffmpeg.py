@@ -65,7 +65,7 @@ def encoder(name: str, wanted: str | None, notes: list[str]) -> str:
         if _can_encode(codec):
             return codec
     if wanted:
-        raise UsageError(f"--codec {wanted}: PyAV here has no such encoder")
+        raise UsageError(f"--codec {wanted}: PyAV here has no such encoder of pictures")
     found = next(codec for codec in _FALLBACK if _can_encode(codec))
     notes.append(f"there is no encoder for {name} here: written with {found}")
     return found
@@ -126,9 +126,9 @@ def _quality(codec: str, quality: int, bits: int, notes: list[str]) -> dict[str,
 
 
 def _can_encode(codec: str | None) -> bool:
+    """Pictures, that is: there are encoders of sound and of subtitles too."""
     av = load()
     try:
-        av.Codec(codec, "w")
+        return bool(av.Codec(codec, "w").type == "video")
     except (ValueError, av.error.FFmpegError):
         return False
-    return True

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from allfocus.runtime.backend import Array
+from allfocus.runtime.errors import InputError
 from allfocus.runtime.spec import YUV, Size
 from allfocus.runtime.streams import ffmpeg, semiplanar, yuv
 from allfocus.runtime.streams.ffmpeg import Encoding
@@ -40,6 +41,11 @@ class LikeSource(Manner):
         """See Manner; the encoder is opened, since the size is known."""
         given, encoding, notes = self._given, self._encoding, self._notes
         name, form = given.codec_context.codec.canonical_name, given.codec_context.pix_fmt
+        if form is None:
+            raise InputError(
+                f"{self._source.path}: nothing tells how its pixels are stored; it is damaged, or "
+                "cut off before its first picture"
+            )
         codec = ffmpeg.encoder(str(name), encoding.codec, notes)
         width, height = given.codec_context.width, given.codec_context.height
         stream = container.add_stream(codec, rate=self.rate)
