@@ -115,7 +115,8 @@ def job_for(source: Path, target: Path, naming: Naming) -> Job:
 
 def under_maps(jobs: Sequence[Job], maps: Path, out: Path) -> list[Job]:
     """`jobs`, planned for `out`, with the map of each: the file `maps`, or in that folder, at the
-    picture's place, NAME-defocus.png of a picture NAME. Pictures that are such maps are left out.
+    picture's place, NAME-defocus.png of a picture NAME, or of its output's name. Pictures that are
+    such maps are left out.
 
     Raises UsageError where one is missing, would be for several pictures, or written over.
     """
@@ -137,7 +138,9 @@ def _map_of(job: Job, maps: Path, out: Path) -> Path:
     if not maps.is_dir():
         return maps
     place = job.target.parent.relative_to(out) if out in job.target.parents else Path()
-    return maps / place / f"{job.source.stem}-{_ENDS[0]}.png"
+    stems = dict.fromkeys((job.source.stem, job.target.stem))  # that of a run with --suffix too
+    named = [maps / place / f"{stem}-{_ENDS[0]}.png" for stem in stems]
+    return next((path for path in named if path.is_file()), named[0])
 
 
 def _refuse_maps(jobs: Sequence[Job], maps: Path) -> None:

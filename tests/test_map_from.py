@@ -89,6 +89,17 @@ def test_folders_of_pictures_and_their_maps_get_new_maps_too(tmp_path: Path) -> 
     assert sorted(path.name for path in out.iterdir()) == ["a-defocus.png", "a.png"]
 
 
+def test_maps_of_a_run_with_a_suffix_are_found(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert deblur(tmp_path / "a.png", "-o", first, "--suffix=-sharp", "--map") == 0
+    words = ("--suffix=-sharp", "--map-from", first)
+    assert deblur(tmp_path / "a.png", "-o", second, *words) == 0
+    one, other = (cv2.imread(str(f / "a-sharp.png")).astype(int) for f in (first, second))
+    assert np.abs(one - other).max() <= 2  # the map has steps of 1/256 of a pixel
+    assert deblur(tmp_path / "a.png", "-o", tmp_path / "third", "--map-from", first) == 2
+
+
 def test_json_says_which_map_was_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo(tmp_path / "a.png")
     half(tmp_path / "m.png")
