@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +43,6 @@ class Config:
     map_scale: int = 4  # the map is this many times smaller than the image: 1 or 4
     map_features: int = 64
     map_blocks: int = 4
-    map_fine: int = 0  # residual blocks at half the image's resolution, for a closer view
     map_levels: int = 0  # further halvings below the map's resolution, for a wider view
     features: int = 128
     blocks: int = 12
@@ -62,11 +60,8 @@ class Config:
             )
         if self.shuffle not in (1, 2, 4):
             raise ValueError(f"shuffle: expected 1, 2 or 4, got {self.shuffle}")
-        for name in ("map_fine", "map_levels"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}")
-        if self.map_fine and self.map_scale == 1:
-            raise ValueError("map_fine: expected 0 with map_scale 1, which sees all there is")
+        if self.map_levels < 0:
+            raise ValueError(f"map_levels: expected 0 or more, got {self.map_levels}")
         for name in ("map_features", "map_blocks", "features", "blocks"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -93,10 +88,10 @@ class ResidualBlock(nn.Module):
     switched on during training without changing what the net computes.
     """
 
-    def __init__(self, features: int, scale: float, inner: int | None = None) -> None:
+    def __init__(self, features: int, scale: float) -> None:
         super().__init__()
-        self.conv1 = conv(features, inner or features)
-        self.conv2 = conv(inner or features, features)
+        self.conv1 = conv(features, features)
+        self.conv2 = conv(features, features)
         self.scale = scale
         nn.init.kaiming_normal_(self.conv1.weight, nonlinearity="relu")
         for parameter in (self.conv1.bias, self.conv2.weight, self.conv2.bias):
@@ -143,8 +138,6 @@ class MapEstimator(nn.Module):
             self.head: nn.Module = conv(3, width)
         else:
             self.head = nn.Sequential(conv(3, width, 2), nn.ReLU(), conv(width, width, 2))
-        inner = max(1, width // 2)  # these meet four times as many positions as the others
-        self.fine = nn.ModuleList(ResidualBlock(width, 1.0, inner) for _ in range(config.map_fine))
         self.wider = WiderView(width, config.map_levels) if config.map_levels else None
         self.blocks = nn.Sequential(*(ResidualBlock(width, 1.0) for _ in range(config.map_blocks)))
         self.body = conv(width, width)
@@ -152,7 +145,7 @@ class MapEstimator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, 1, H, W]."""
-        features = self._seen_closely(image)
+        features = self.head(image)
         features = features if self.wider is None else features + self.wider(features)
         small: Tensor = self.tail(self.body(self.blocks(features)))
         if self.map_scale == 1:
@@ -160,16 +153,6 @@ class MapEstimator(nn.Module):
         return F.interpolate(
             small, scale_factor=float(self.map_scale), mode="bilinear", align_corners=False
         )
-
-    def _seen_closely(self, image: Tensor) -> Tensor:
-        """[N, 3, H, W] -> [N, C, H / map_scale, W / map_scale]."""
-        if not self.fine:
-            return cast("Tensor", self.head(image))
-        first, activation, second = cast("nn.Sequential", self.head)
-        features = activation(first(image))
-        for block in self.fine:
-            features = block(features)
-        return cast("Tensor", second(features))
 
 
 class Restorer(nn.Module):
@@ -293,9 +276,9 @@ def _seen(config: Config, first: int, last: int) -> tuple[int, int]:
         first, last = _seen_wider(config.map_levels, first, last)
     if scale == 1:
         return first - 1, last + 1
-    first, last = 2 * first - 1, 2 * last + 1
-    first, last = first - 2 * config.map_fine, last + 2 * config.map_fine
-    return 2 * first - 1, 2 * last + 1
+    for _ in range(2):
+        first, last = 2 * first - 1, 2 * last + 1
+    return first, last
 
 
 def _seen_wider(levels: int, first: int, last: int) -> tuple[int, int]:

@@ -44,8 +44,7 @@ class Config:
 
     map_features: int = 64
     map_blocks: int = 4
-    map_fine: int = 0  # residual blocks at half the image's resolution, as in didanet-lite
-    map_levels: int = 0  # further halvings below the map's resolution, as there
+    map_levels: int = 0  # further halvings below the map's resolution, as in didanet-lite
     features: int = 128
     blocks: int = 12
     conditions: int = 64
@@ -69,7 +68,6 @@ class Config:
         return didanet.Config(
             map_features=self.map_features,
             map_blocks=self.map_blocks,
-            map_fine=self.map_fine,
             map_levels=self.map_levels,
             untouched=self.untouched,
         )
