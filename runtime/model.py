@@ -119,7 +119,10 @@ class Model(Closing):
 
 
 def _numbers(name: str, given: Any) -> Array:
-    """As float32; raises InputError for what holds no finite numbers, or radii under 0."""
+    """As float32; raises InputError for what holds no finite numbers.
+
+    Radii may be under 0: an estimator's are, here and there, and give what the whole model gives.
+    """
     raw = np.asarray(given)
     if raw.dtype.kind not in "fiu":
         raise InputError(f"{name}: expected numbers, got {raw.dtype} {list(raw.shape)}")
@@ -127,8 +130,6 @@ def _numbers(name: str, given: Any) -> Array:
         array = np.asarray(raw, np.float32)
     if not np.isfinite(array).all():
         raise InputError(f"{name}: expected finite numbers, got NaN or infinity: fill them first")
-    if name == "defocus" and array.size and array.min() < 0:
-        raise InputError(f"defocus: expected radii of 0 or more, got {array.min():g}")
     return array
 
 

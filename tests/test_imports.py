@@ -24,7 +24,9 @@ FORBIDDEN = {  # room -> what its modules never import, at any depth of the code
     "kernels": {"allfocus.train", "allfocus.export", "allfocus.benchmarks"},
     "benchmarks": set(),
 }
-ALLOWED = {"runtime": ("allfocus.kernels.plugin_library",)}  # a path and its error, no more
+ALLOWED = {  # a path and its error, and for which GPUs a library is; no more
+    "runtime": ("allfocus.kernels.plugin_library", "allfocus.kernels.architectures")
+}
 OPTIONAL = (  # packages of the extras: absent in a bare installation
     *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "safetensors", "polygraphy"),
     *("tensorrt", "tensorrt_rtx", "cuda", "pycuda", "matplotlib", "psutil"),

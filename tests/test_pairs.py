@@ -88,7 +88,7 @@ def test_a_limit_and_a_size_cut_and_say_so(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.blurry, whole.blurry[:, 10:20])
     assert cut.notes == (
         "only the first 2 of 3 pictures",
-        "only the middle of each picture, 10x50 pixels",
+        "only the middle of each picture, 10x50 pixels at most",
     )
     assert data.limited(3, None).notes == ()
 

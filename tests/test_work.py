@@ -76,6 +76,7 @@ def test_as_json() -> None:
         "defocus": str(Path("out/m.png")),
         "view": None,
         "trust_map": None,
+        "map_from": None,
         "width": 4,
         "height": 3,
         "milliseconds": {"pre": 1.0, "infer": 5.5},
