@@ -75,12 +75,17 @@ def write_files(
     where `weights` is not what `train.checkpoint.save` writes, and ParityError where an ONNX file
     does not compute what the net does, or 8 bits cost too much.
     """
+    from allfocus.export import to_onnx
+
     stored = read_header(weights)
     net, spec = parse(str(weights), model).load(model)
     makers = [_Maker(net, spec, stored, weights, folder)]
     if calibrate is not None:
         makers += _in_eight_bits(makers[0], calibrate)
-    protos = [(each, phase, each.referring(phase)) for each in makers for phase in net.phases()]
+    protos = []
+    for phase in net.phases():
+        traced = to_onnx.trace(net, graph_of(model, phase), weights_stay=True)
+        protos += [(each, phase, each.referring(phase, traced)) for each in makers]
     copy = folder / f"{model}.safetensors"
     if not (copy.exists() and copy.samefile(weights)):
         with publish(copy) as draft:
@@ -140,14 +145,15 @@ class _Maker:
         """What the file of a phase shows."""
         return replace(graph_of(self.spec.name, phase), precision=self.kind(phase)[1])
 
-    def referring(self, phase: Phase) -> onnx.ModelProto:
-        """The graph of a phase, its weights in the safetensors file that will stand beside it."""
+    def referring(self, phase: Phase, traced: onnx.ModelProto) -> onnx.ModelProto:
+        """The graph of a phase, made of its trace in float32, its weights in the safetensors file
+        that will stand beside it."""
         from allfocus.export import to_onnx
 
         graph = self.graph(phase)
         bits = None if self.reduced is None else replace(self.reduced.bits, inline=False)
         spec = to_onnx.of_graph(self.spec, self.net, graph)
-        proto = to_onnx.export(self.net, spec, graph, bits=bits, weights_stay=True)
+        proto = to_onnx.finished(traced, self.net, spec, graph, bits)
         location = f"{self.spec.name}.safetensors"
         constants = [name for name, _ in self.net.named_buffers()]
         if self.reduced is not None:

@@ -69,13 +69,22 @@ def export(
 
     Equal arguments give equal bytes with the same versions of torch, onnx and onnxscript.
     """
+    base = replace(graph, precision=base_of(graph, bits))
+    return finished(trace(net, base, kept, weights_stay=weights_stay), net, spec, graph, bits)
+
+
+def trace(
+    net: Net, graph: Graph, kept: Sequence[str] = (), *, weights_stay: bool = False
+) -> onnx.ModelProto:
+    """The graph of `net` alone, in a precision that is no 8 bits: what takes the time. Arguments as
+    those of `export`."""
     import torch
 
-    from allfocus.export import faces, golden, ops, samples, surgery
+    from allfocus.export import faces, ops, samples, surgery
 
     with _quiet():
         program = torch.onnx.export(
-            faces.face(net, replace(graph, precision=base_of(graph, bits)), kept).eval(),
+            faces.face(net, graph, kept).eval(),
             tuple(torch.from_numpy(array) for array in _examples(graph, net)),
             dynamo=True,
             input_names=graph.signature.inputs,
@@ -92,6 +101,17 @@ def export(
     surgery.operate(model, weights_stay=weights_stay)
     if graph.precision == "bf16":
         _raise_opset(model)
+    return model
+
+
+def finished(
+    model: onnx.ModelProto, net: Net, spec: Spec, graph: Graph, bits: EightBits | None = None
+) -> onnx.ModelProto:
+    """A copy of what `trace` gave, in the precision of `graph`, that says what it is."""
+    from allfocus.export import golden
+
+    traced, model = model, type(model)()
+    model.CopyFrom(traced)
     if bits is not None:
         model = bits.applied(model, spec)
     labels = {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()}
