@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allfocus.benchmarks.common import rounds, stats
 from allfocus.benchmarks.kernel_schema import Rates
+from allfocus.train.tf32 import tf32
 
 Results = Sequence[Tensor]
 Prepare = Callable[[], Callable[[], Results]]  # untimed preparation; what it gives back is timed
@@ -100,12 +101,8 @@ def measure_rates(clock: Clock, repeats: int = 10) -> Rates:
     def multiply() -> Results:
         return (torch.mm(a, b, out=product),)
 
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")  # no TF32
-    try:
+    with tf32(False):
         copying, multiplying = (_milliseconds(clock, f, repeats) for f in (copy, multiply))
-    finally:
-        torch.set_float32_matmul_precision(precision)
     return Rates(
         bytes_per_second=2e3 * source.nbytes / copying,
         fma_per_second=1e3 * side**3 / multiplying,

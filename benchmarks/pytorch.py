@@ -18,6 +18,7 @@ from allfocus.benchmarks.schema import Device
 from allfocus.export import weights
 from allfocus.runtime.errors import BackendError
 from allfocus.runtime.spec import Precision, Spec
+from allfocus.train.tf32 import tf32
 
 if TYPE_CHECKING:
     from allfocus.train.models.base import Net
@@ -91,7 +92,7 @@ class Runner:
         """Deblur uint8 [H, W, 3] BGR of any size, and time it."""
         device = self._device
         try:
-            with torch.inference_mode(), self._types():
+            with torch.inference_mode(), self._types(), tf32(False):
                 start = time.perf_counter()
                 image = self._pack(frame)
                 _wait(device)

@@ -7,9 +7,10 @@ import torch
 from apl_layers import layers, picture
 from torch import nn
 
-from allfocus.train import checkpoint
+from allfocus.train import checkpoint, losses
 from allfocus.train.models import build
 from allfocus.train.models.apl_detect import CONFIGS, AplDetect, Config, Normalise, doubled, seen
+from allfocus.train.models.base import Sigmoid
 from allfocus.train.models.count import count_macs, count_parameters
 
 TINY = CONFIGS["apl-detect-tiny"]
@@ -140,3 +141,17 @@ def test_a_wrong_config_says_which_value(changed: dict[str, object], text: str) 
 def test_an_unknown_config_key_is_refused() -> None:
     with pytest.raises(TypeError, match="features"):
         Config(features=8)  # type: ignore[call-arg]
+
+
+def test_what_is_wrong_and_sure_learns_in_bfloat16_too() -> None:
+    """Rounded to 1, a map would give its logit no gradient at all."""
+    logits = torch.tensor([6.5, 8.0, -12.0], dtype=torch.bfloat16, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        focus = Sigmoid()(logits)
+    assert focus.dtype == torch.float32
+    losses.cross_entropy(focus, torch.tensor([0.0, 0.0, 1.0])).backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(
+        3 * logits.grad.float(), torch.tensor([1.0, 1, -1]), atol=0.01, rtol=0
+    )
+    assert Sigmoid()(logits.detach()).dtype == torch.bfloat16  # a graph of half precision stays so

@@ -226,6 +226,17 @@ def test_masks_become_radii(tmp_path: Path, make: Callable[[Path], None]) -> Non
     assert not samples.has_sharp
 
 
+def test_greys_of_a_mask_are_cut_in_the_middle(tmp_path: Path) -> None:
+    """Its soft edges are not blur of some pixels; evaluation cuts them there too."""
+    cuhk(tmp_path)
+    for path in (tmp_path / "gt").iterdir():
+        mask = np.full((24, 32), 100, np.uint8)
+        mask[:, :16] = 160
+        cv2.imwrite(str(path), mask)
+    sample = make_samples(find(tmp_path), 16, 0, Recipe())[0]
+    assert set(np.unique(sample.radius)) <= {0.0, np.float32(Recipe().max_radius)}
+
+
 def test_masks_that_are_white_where_blurred_are_seen_to_be(tmp_path: Path) -> None:
     cuhk(tmp_path)
     for path in (tmp_path / "gt").iterdir():

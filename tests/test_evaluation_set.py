@@ -173,3 +173,20 @@ def test_without_any_photo_there_is_no_set(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(evaluation_scenes, "load_photo", load)
     with pytest.raises(AllfocusError, match="none of the set's photos is there: astronaut: no"):
         available()
+
+
+def test_views_tell_what_is_before_the_focus_from_what_is_behind() -> None:
+    """In a slanted plane through the focus the views are shifted one way above, the other below."""
+    scenes = {scene.name: scene for scene in available()[0]}
+    if "rocket-slant" not in scenes:
+        pytest.skip("no photo rocket")
+    pair = photograph(scenes["rocket-slant"], views=True)
+    assert pair.left is not None
+    assert pair.right is not None
+    left, right = (v.astype(np.float32).mean(axis=2) for v in (pair.left, pair.right))
+    signs = []
+    for rows in (slice(0, 60), slice(-60, None)):
+        (shift, _), _ = cv2.phaseCorrelate(left[rows], right[rows])
+        signs.append(shift)
+    assert signs[0] * signs[1] < 0
+    assert min(map(abs, signs)) > 0.3

@@ -108,3 +108,10 @@ def test_no_gradient_flows_through_it() -> None:
 def test_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match=r"expected pictures \[N, 3, H, W\], got"):
         focus_prior(torch.zeros(shape))
+
+
+def test_autocast_changes_nothing() -> None:
+    image = torch.rand(1, 3, 48, 48, generator=torch.Generator().manual_seed(3))
+    plain = focus_prior(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(focus_prior(image), plain)

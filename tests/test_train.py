@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from recipe_runs import train
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, InputError, UsageError
 from allfocus.train import checkpoint, loop
+from allfocus.train import train as train_module
 from allfocus.train.data import Pair, PhotoSamples, find, hold_out
 from allfocus.train.models import build
 from allfocus.train.models.didanet import DidANet
@@ -270,6 +272,50 @@ def test_apl_on_pictures_with_masks_reports_losses_and_no_psnr(tmp_path: Path) -
 
 def test_a_warmup_below_zero_is_refused(photos: Path, tmp_path: Path) -> None:
     assert main(command(photos, tmp_path, "--warmup", "-5")) == UsageError.exit_code
+
+
+def test_too_little_memory_is_told(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(photos, tmp_path / "run", "--net", "features=40000000")) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"memory.*: use a smaller --batch or --crop, fewer --workers", said)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 20 GiB.\nMore."), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), True),
+        (MemoryError(), True),
+        (RuntimeError("a fault of ours"), False),
+    ],
+)
+def test_only_what_is_short_of_memory_is_called_that(
+    monkeypatch: pytest.MonkeyPatch,
+    photos: Path,
+    tmp_path: Path,
+    error: Exception,
+    told: bool,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train_module, "_train", fail)
+    words = command(photos, tmp_path / "run")
+    if told:
+        assert main(words) == 1
+    else:
+        with pytest.raises(RuntimeError, match="a fault of ours"):
+            main(words)
+
+
+def test_a_scale_beyond_all_numbers_is_refused(photos: Path, tmp_path: Path) -> None:
+    words = [w for w in command(photos, tmp_path / "run") if w]
+    if "--steps" in words:
+        at = words.index("--steps")
+        del words[at : at + 2]
+    assert main([*words, "--scale", "1e308"]) == UsageError.exit_code
 
 
 def test_fine_tuning_starts_from_given_weights(photos: Path, tmp_path: Path) -> None:

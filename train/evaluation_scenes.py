@@ -140,7 +140,7 @@ def _layer(plane: Plane) -> Layer:
     along = math.cos(turn) * (x / (width - 1) - 0.5) + math.sin(turn) * (y / (height - 1) - 0.5)
     reach = 0.5 * (abs(math.cos(turn)) + abs(math.sin(turn)))  # of `along`, to either side
     share = 0.5 + 0.5 * along / np.float32(reach)
-    radius = np.abs(plane.start + (plane.end - plane.start) * share).astype(np.float32)
+    radius = (plane.start + (plane.end - plane.start) * share).astype(np.float32)
     return Layer(texture, _coverage(plane.blob, height, width), radius)
 
 
@@ -172,7 +172,7 @@ def _slices(depth: Depth) -> list[Layer]:
         known = covered & (disparity < start + 2 * thick)
         if known.any():
             seen = np.clip(disparity, start, start + 2 * thick)
-            radius = (np.abs(seen - depth.focus) * depth.scale).astype(np.float32)
+            radius = ((depth.focus - seen) * depth.scale).astype(np.float32)
             layers.append(Layer(_filled(texture, known), covered.astype(np.float32), radius))
     return layers
 

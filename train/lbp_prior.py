@@ -44,8 +44,9 @@ def focus_prior(image: Tensor) -> Tensor:
             f"focus_prior: expected pictures [N, 3, H, W], got {list(image.shape)}; give a single "
             "one as [1, 3, H, W]"
         )
-    textured = _textured(image.float())
-    share = torch.stack([_mean_around(textured, side) for side in WINDOWS]).mean(0)
+    with torch.autocast(image.device.type, enabled=False):  # the threshold is finer than bfloat16
+        textured = _textured(image.float())
+        share = torch.stack([_mean_around(textured, side) for side in WINDOWS]).mean(0)
     return ((share - LOW) / (HIGH - LOW)).clamp(0, 1)
 
 

@@ -99,6 +99,9 @@ class PairSamples(Dataset[Sample]):
         radius = np.zeros(size, np.float32)
         if pair.defocus is not None:
             radius = read[pair.defocus] = self._map(pair.defocus, pair.white)
+            if pair.sharp is None:  # a mask, whose greys are edges: cut in the middle, as for eval
+                half = np.float32(self.max_radius / 2)
+                radius = np.where(radius < half, 0, self.max_radius).astype(np.float32)
         check_sizes(read)
         if min(size) < self.side:
             raise InputError(

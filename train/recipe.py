@@ -65,6 +65,8 @@ class Plan:
         for name in ("learning_rate", "scale", "offset"):
             if not math.isfinite(getattr(self, name)):
                 raise UsageError(f"{name}: expected a finite number, got {getattr(self, name)}")
+        if not math.isfinite(max(self.epochs, default=0) * self.scale * self.epoch_samples):
+            raise UsageError(f"scale: {self.scale:g} times the epochs is beyond all numbers")
         if self.warmup < 0:
             raise UsageError(f"warmup: expected 0 steps or more, got {self.warmup}")
         if any(depth < 1 for depth in self.depths):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 try:
     from allfocus.runtime.command import not_negative, positive, script
+    from allfocus.runtime.errors import AllfocusError
     from allfocus.runtime.files import check_folder, publish, remove_drafts
     from allfocus.train.train_options import add_recipe_options, options_of, plan_of, seed, widths
 except ModuleNotFoundError as error:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from allfocus.train.recipe import Recipe
     from allfocus.train.split import Split
 
+_NO_MEMORY = ("can't allocate memory", "out of memory", "DataLoader worker")
 _PATIENCE = 8.0  # seconds that a run's data workers live on when it is killed, with its lock
 
 
@@ -60,7 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
     add_recipe_options(parser)
     parser.add_argument("--seed", type=seed, default=0)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of autocast")
+    precision = "tf32: fp32 but for GPUs' products (fp32); bf16: autocast"
+    parser.add_argument(
+        "--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help=precision
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument(
         "--workers", type=not_negative, default=1, help="processes that make samples"
@@ -80,6 +85,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, validate, write the checkpoints and the report."""
+    try:
+        return _run(args)
+    except (MemoryError, RuntimeError) as error:
+        if not _short_of_memory(error):
+            raise
+        told = str(error).strip().partition("\n")[0] or "no memory is left"
+        raise AllfocusError(
+            f"{told}: use a smaller --batch or --crop, fewer --workers, or a smaller net; what "
+            "was saved is kept"
+        ) from error
+
+
+def _short_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Of the host, of a GPU, or such that the system ended a worker."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def _run(args: argparse.Namespace) -> int:
     import torch
 
     from allfocus.train.alone import alone
@@ -116,18 +139,20 @@ def _train(
     from allfocus.train.decoded import Decoded
     from allfocus.train.loop import fit
     from allfocus.train.split import open_split
+    from allfocus.train.tf32 import tf32
 
     split = open_split(args.data, args.val, recipe, Decoded(args.cache))
-    taken = fit(
-        recipe,
-        split.samples,
-        args.out,
-        run=_settings(args, recipe, start, split),
-        device=device,
-        precision=args.precision,
-        workers=args.workers,
-        watch=_watch(args, recipe, split.held_out),
-    )
+    with tf32(args.precision == "tf32"):
+        taken = fit(
+            recipe,
+            split.samples,
+            args.out,
+            run=_settings(args, recipe, start, split),
+            device=device,
+            precision=args.precision,
+            workers=args.workers,
+            watch=_watch(args, recipe, split.held_out),
+        )
     summary = {
         **_save(args, recipe, start),
         "steps": recipe.steps,

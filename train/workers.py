@@ -31,8 +31,6 @@ def loader(
     """
     if workers < 0:
         raise UsageError(f"workers: expected a whole number of 0 or more, got {workers}")
-    if workers:
-        _one_thread(0)  # a forked process would wait for ever for threads it has no copy of
     made: DataLoader[Any] = DataLoader(
         _Handed(samples),
         batch_size=batch,
@@ -42,7 +40,7 @@ def loader(
         worker_init_fn=_one_thread,
         prefetch_factor=ahead if workers else None,
     )
-    return _Raised(made)
+    return _Raised(made, workers > 0)
 
 
 class _Handed(Dataset[Any]):
@@ -77,9 +75,17 @@ class _Raised:
     """What a loader gives, its errors raised."""
 
     made: DataLoader[Any]
+    forks: bool
 
     def __iter__(self) -> Iterator[Any]:
-        return _raised(iter(self.made))  # its processes start here, not at the first sample
+        if not self.forks:
+            return _raised(iter(self.made))
+        threads = cv2.getNumThreads()
+        _one_thread(0)  # a forked process would wait for ever for threads it has no copy of
+        try:
+            return _raised(iter(self.made))  # its processes start here, not at the first sample
+        finally:
+            cv2.setNumThreads(threads)  # this one's own work, such as JDRL's flows
 
 
 def _raised(values: Iterator[Any]) -> Iterator[Any]:

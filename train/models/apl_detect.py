@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allfocus.train.models.base import Net, Variant
+from allfocus.train.models.base import Net, Sigmoid, Variant
 
 SLOPE = 0.2  # of LeakyReLU
 _DECODER_CONVS = 2
@@ -140,7 +140,7 @@ class AplDetect(Net):
             for skip, deep in zip(widths, below, strict=True)
         )
         self.heads = nn.ModuleList(nn.Conv2d(width, 1, 3, padding=1) for width in widths)
-        self.output = nn.Sigmoid()
+        self.output = Sigmoid()
 
     def forward(self, image: Tensor) -> Tensor:
         """RGB [N, 3, H, W] -> focus [N, 1, H, W] in [0, 1], 1 = IN FOCUS."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from allfocus.runtime.signature import Phase
 from allfocus.train.models import guided_scales
-from allfocus.train.models.base import Method, Net, Variant
+from allfocus.train.models.base import Method, Net, Sigmoid, Variant
 from allfocus.train.models.guided_blocks import MAX_RADIUS, Branch, GuidedBlock
 from allfocus.train.models.guided_scales import Config, GuidedScales
 
@@ -44,7 +44,7 @@ class DualPixelMap(Net):
         halo = guided_scales.halo(config)
         self.halos = {"whole": halo, "estimate": 0, "restore": halo}  # estimate gives no plane
         self.scales = GuidedScales(config, inputs=6, outputs=1)
-        self.output = nn.Sigmoid()
+        self.output = Sigmoid()
         assert self.scales.tail.bias is not None
         nn.init.constant_(self.scales.tail.bias, _START)
         _set_apart(self.scales)

@@ -154,7 +154,8 @@ def simulate(sharp: Tensor) -> tuple[Tensor, Tensor]:
     In each, what lies on one side of a random line, 60 to 70 % of it, is blurred by a Gaussian of
     15x15 pixels with a sigma of 0.1 to 10. The paper leaves the part's form open.
     """
-    blurred = torch.cat([_gaussian(one[None], _uniform(*SIGMA)) for one in sharp])
+    with torch.autocast(sharp.device.type, enabled=False):  # data, not a net
+        blurred = torch.cat([_gaussian(one[None], _uniform(*SIGMA)) for one in sharp])
     focus = torch.stack([_beside_a_line(one, _uniform(*SHARE)) for one in sharp])
     return focus * sharp + (1 - focus) * blurred, focus
 

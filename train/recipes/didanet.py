@@ -48,6 +48,10 @@ class DidanetRecipe(Recipe):
         self.optimizers = {"net": adam(net.parameters(), plan.learning_rate)}
         if options.guidance and options.auxiliary:
             self.without_maps = NO_MAP
+        if not options.guidance:  # the net's map is what it is trained with: empty
+            assert net.estimator.tail.bias is not None
+            for parameter in (net.estimator.tail.weight, net.estimator.tail.bias):
+                nn.init.zeros_(parameter)
 
     def go_without(self, name: str, *, has_map: bool) -> None:
         """See Recipe."""
@@ -63,10 +67,6 @@ class DidanetRecipe(Recipe):
         """See Recipe."""
         self.net.estimator.requires_grad_(True)
         self.net.restorer.depth = self.net.config.blocks
-        if not self.options.guidance:  # the net's map is what it was trained with: empty
-            nn.init.zeros_(self.net.estimator.tail.weight)
-            assert self.net.estimator.tail.bias is not None
-            nn.init.zeros_(self.net.estimator.tail.bias)
 
     def losses(self, step: int, batch: Batch, turn: str) -> dict[str, Tensor]:  # noqa: ARG002
         """See Recipe."""
