@@ -59,7 +59,8 @@ class PairSamples(Dataset[Sample]):
         x = int(rng.integers(width - self.side + 1))
         crop = _stacked([p[y : y + self.side, x : x + self.side] for p in planes])
         crop = mirror(rng, crop) if self.has_views else turn(rng, crop)
-        gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)  # "colour change" of the paper
+        # "Colour change" of DID-ANet's paper; the others say nothing of it, and get it too.
+        gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)
         images = [
             np.clip(crop[..., i : i + 3] * gain, 0, 1) for i in range(0, crop.shape[2] - 1, 3)
         ]
