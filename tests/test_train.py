@@ -310,6 +310,15 @@ def test_only_what_is_short_of_memory_is_called_that(
             main(words)
 
 
+def test_one_position_is_too_little_to_normalise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--model", "apl-detect-tiny", "--recipe", "plain", "--data", "dead-leaves"]
+    words += ["--out", str(tmp_path / "run"), "--steps", "1", "--batch", "1", "--crop", "4"]
+    assert main(words) == UsageError.exit_code
+    assert "give --batch 2 or --crop 8" in capsys.readouterr().err
+
+
 def test_a_scale_beyond_all_numbers_is_refused(photos: Path, tmp_path: Path) -> None:
     words = [w for w in command(photos, tmp_path / "run") if w]
     if "--steps" in words:

@@ -171,6 +171,7 @@ class Recipe(ABC):
                 f"it knows {', '.join(sorted(self.knows)) or 'none'}"
             )
         check_crop(name, plan.crop, net.multiple)
+        _check_normalised(name, net, plan)
         self.plan, self.options = plan, options
         self.nets: dict[str, Net] = {name: net}  # registered ones that are trained
         self.helpers: dict[str, nn.Module] = {}  # trained too, but of no use afterwards
@@ -258,6 +259,17 @@ def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
 def in_focus(batch: Batch, max_radius: float) -> Tensor:
     """The true mask [N, 1, H, W] of a batch whose map is 1 at `max_radius` pixels: 1 in focus."""
     return (batch.defocus * max_radius < IN_FOCUS).to(batch.defocus.dtype)
+
+
+def _check_normalised(name: str, net: Net, plan: Plan) -> None:
+    """Raise UsageError where batch normalisation would have one value alone, of which no mean and
+    no variance can be learnt."""
+    alone = plan.batch == 1 and plan.crop == net.multiple
+    if alone and any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+        raise UsageError(
+            f"crop: {name} normalises batches, and of one crop of {plan.crop} its deepest layers "
+            f"have a single position; give --batch 2 or --crop {2 * plan.crop}"
+        )
 
 
 def _given(plan: Plan, name: str) -> bool:
