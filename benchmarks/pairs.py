@@ -131,6 +131,7 @@ def _read_pair(files: pairs.Pair, map_radius: float, *, views: bool) -> Pair:
     )
     pairs.check_sizes({path: array for path, array in read if path and array is not None})
     if truth is None and radius is not None:
-        seen = np.where(radius < map_radius / 2, 0, np.inf).astype(np.float32)
+        sharp = pairs.sharp_in_mask(radius, map_radius)
+        seen = np.where(sharp, 0, np.inf).astype(np.float32)
         return Pair(files.blurry.stem, taken, None, None, seen, left, right)
     return Pair(files.blurry.stem, taken, truth, radius, radius, left, right)

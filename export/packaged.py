@@ -18,6 +18,7 @@ import shutil
 import struct
 import sys
 from collections.abc import Container, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def write_files(
     protos = []
     for phase in net.phases():
         traced = to_onnx.trace(net, graph_of(model, phase), weights_stay=True)
-        protos += [(each, phase, each.referring(phase, traced)) for each in makers]
+        protos += [(each, phase, each.referring(phase, deepcopy(traced))) for each in makers]
     copy = folder / f"{model}.safetensors"
     if not (copy.exists() and copy.samefile(weights)):
         with publish(copy) as draft:

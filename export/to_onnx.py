@@ -107,11 +107,10 @@ def trace(
 def finished(
     model: onnx.ModelProto, net: Net, spec: Spec, graph: Graph, bits: EightBits | None = None
 ) -> onnx.ModelProto:
-    """A copy of what `trace` gave, in the precision of `graph`, that says what it is."""
+    """What `trace` gave, in the precision of `graph`, and saying what it is; without `bits` it is
+    the same object, changed."""
     from allfocus.export import golden
 
-    traced, model = model, type(model)()
-    model.CopyFrom(traced)
     if bits is not None:
         model = bits.applied(model, spec)
     labels = {SPEC_KEY: spec.to_json(), GRAPH_KEY: graph.to_json()}

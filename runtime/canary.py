@@ -19,6 +19,7 @@ from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.errors import ArtefactError
 from allfocus.runtime.frame import peak
 from allfocus.runtime.layout import as_frame, as_tensor, frame_layout, layout
+from allfocus.runtime.probe import ON_CPU
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import YUV, Color, Graph, Size
 
@@ -101,12 +102,9 @@ def check(backend: Backend) -> None:
             )
 
 
-_ON_CPUS = ("cpu", "openvino")  # backends
-
-
 def _refusal(backend: Backend, what: str) -> str:
     advice = "Export it again with `allfocus export --force`, update the driver, or take another"
-    if backend.precision == "int8" and backend.name in _ON_CPUS and lacks("int8"):
+    if backend.precision == "int8" and backend.name in ON_CPU and lacks("int8"):
         advice = "This CPU's sums of 8 bits overflow: take precision fp32 or auto, or another"
     elif backend.precision != backend.graph.precision:
         able = f"{backend.graph.precision} or int8"

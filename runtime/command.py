@@ -128,12 +128,17 @@ def script(prog: str, description: str, add: Add, run: Run, argv: Sequence[str] 
     """A module's own `main`: the same command as `allfocus NAME`, run by its path."""
     words = list(sys.argv[1:] if argv is None else argv)
 
-    def parsed(_: argparse.Namespace) -> int:
-        parser = Parser(prog=prog, description=description)
-        add(parser)
-        return run(parser.parse_args(words))
+    def run_words(_: argparse.Namespace) -> int:
+        return parsed(prog, description, add, run, words)
 
-    return guarded(parsed, argparse.Namespace(json="--json" in words))
+    return guarded(run_words, argparse.Namespace(json="--json" in words))
+
+
+def parsed(prog: str, description: str, add: Add, run: Run, words: Sequence[str]) -> int:
+    """Call `run` with what `words` say; raises UsageError where they cannot be meant."""
+    parser = Parser(prog=prog, description=description)
+    add(parser)
+    return run(parser.parse_args(words))
 
 
 def positive(text: str) -> int:

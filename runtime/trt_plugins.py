@@ -31,7 +31,7 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog, targets: tuple[str, ...
     TensorRT would load such a one, and crash when it first logs something. Where the program has
     registered them itself, they stay.
     """
-    version = _version(library)
+    version = _said(library, "allfocus_version")
     if version not in (None, _UNKNOWN, allfocus.__version__):
         raise BackendError(
             f"{library} belongs to allfocus {version}, and this is {allfocus.__version__}: {HOW}; "
@@ -59,12 +59,7 @@ def load_plugins(trt: Any, library: Path, log: ErrorLog, targets: tuple[str, ...
 def unfit(library: Path, targets: Sequence[str]) -> str:
     """Why the kernels of `library` do not run on GPUs of `targets` ("sm86"); "" where they do, or
     it does not say for which GPUs it was compiled."""
-    try:
-        asked = ctypes.CDLL(str(library)).allfocus_architectures
-    except (OSError, AttributeError):
-        return ""
-    asked.restype = ctypes.c_char_p
-    held = listed(bytes(asked()).decode())
+    held = listed(_said(library, "allfocus_architectures") or "")
     missing = [t for t in targets if held and not covers(held, int(t.removeprefix("sm")))]
     if not missing:
         return ""
@@ -75,10 +70,10 @@ def unfit(library: Path, targets: Sequence[str]) -> str:
     )
 
 
-def _version(library: Path) -> str | None:
-    """The version of allfocus that a library was built from; None where it does not say."""
+def _said(library: Path, function: str) -> str | None:
+    """What a library's `function` says of it in words; None where it has none."""
     try:
-        asked = ctypes.CDLL(str(library)).allfocus_version
+        asked = getattr(ctypes.CDLL(str(library)), function)
     except (OSError, AttributeError):
         return None
     asked.restype = ctypes.c_char_p

@@ -17,7 +17,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import disparity
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.map_range import Light, bits_of, light
-from allfocus.train.pairs import EXTENSIONS, Pair, check_sizes, list_images, read_map, read_rgb
+from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
 from allfocus.train.store import is_store, open_store
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
@@ -149,7 +149,7 @@ def _unknown(folder: Path) -> str:
 
 def _held(folder: Path) -> str:
     """What a folder holds itself, counted."""
-    count = sum(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
+    count = len(list_images(folder))
     return f"{count or 'no'} picture{'' if count == 1 else 's'}"
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from allfocus.runtime.errors import InputError
 from allfocus.train.decoded import Decoded
-from allfocus.train.pairs import Pair, White, check_sizes, read_map, read_rgb
+from allfocus.train.pairs import Pair, White, check_sizes, read_map, read_rgb, sharp_in_mask
 from allfocus.train.photo_samples import turn
 from allfocus.train.skips import Skips
 from allfocus.train.synthetic import Image, Sample
@@ -100,9 +100,9 @@ class PairSamples(Dataset[Sample]):
         radius = np.zeros(size, np.float32)
         if pair.defocus is not None:
             radius = read[pair.defocus] = self._map(pair.defocus, pair.white)
-            if pair.sharp is None:  # a mask, whose greys are edges: cut in the middle, as for eval
-                half = np.float32(self.max_radius / 2)
-                radius = np.where(radius < half, 0, self.max_radius).astype(np.float32)
+            if pair.sharp is None:  # a mask
+                sharp = sharp_in_mask(radius, self.max_radius)
+                radius = np.where(sharp, 0, self.max_radius).astype(np.float32)
         check_sizes(read)
         if min(size) < self.side:
             raise InputError(

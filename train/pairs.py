@@ -102,6 +102,12 @@ def read_map(path: Path, max_radius: float, white: White) -> Image:
     return radius
 
 
+def sharp_in_mask(radius: Image, max_radius: float) -> NDArray[np.bool_]:
+    """Where a mask, read as radii [H, W] up to `max_radius`, says in focus: its greys are edges,
+    and cut in the middle."""
+    return np.asarray(radius < max_radius / 2)
+
+
 def _grey(path: Path, image: NDArray[Any]) -> NDArray[Any]:
     """The one plane of a map; what differs in JPEG alone is grey too. InputError for colours."""
     if image.ndim == 2:

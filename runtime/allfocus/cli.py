@@ -10,7 +10,7 @@ from functools import partial
 from importlib import import_module
 
 import allfocus
-from allfocus.runtime.command import DONE, WRONG_USE, Parser, guarded
+from allfocus.runtime.command import DONE, WRONG_USE, guarded, parsed
 from allfocus.runtime.errors import UsageError, nearest
 
 
@@ -100,10 +100,8 @@ def _dispatch(words: Sequence[str], _: argparse.Namespace) -> int:
     command = COMMANDS[name]
     module = import_module(command.module)
     about = f"{command.summary[0].upper()}{command.summary[1:]}."
-    parser = Parser(prog=f"allfocus {name}", description=about)
-    module.add_arguments(parser)
-    status: int = module.run(parser.parse_args(words[len(name.split()) :]))
-    return status
+    rest = words[len(name.split()) :]
+    return parsed(f"allfocus {name}", about, module.add_arguments, module.run, rest)
 
 
 def _name(words: Sequence[str]) -> str:
