@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -18,6 +19,9 @@ from allfocus.runtime.errors import AllfocusError, UsageError
 _MARK = "-allfocus-"  # tells a draft from a hidden file of somebody else, such as .a-original.jpg
 # After the mark come eight characters, then the suffix of `path`.
 _DRAFT = re.compile(rf"(\..*{_MARK})[a-z0-9_]{{8}}(\.[^.]*)?", re.DOTALL)
+
+_LONGEST = 255  # bytes of a name, on nearly all file systems (NTFS and APFS: characters)
+_DIGEST = 16
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MISNAMED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
@@ -131,5 +135,11 @@ def remove_drafts(paths: Iterable[Path]) -> None:
 
 
 def _prefix(path: Path) -> str:
-    """How the name of each draft of `path` begins."""
+    """How the name of each draft of `path` begins: as its own, but for one so long that no name of
+    a file could hold more; there a digest says whose it is.
+    """
+    stem, room = os.fsencode(path.stem), _LONGEST - len(os.fsencode(f".{_MARK}{path.suffix}")) - 8
+    if len(stem) > room:
+        digest = hashlib.sha256(stem).hexdigest()[:_DIGEST]
+        return f".{stem[: max(0, room - _DIGEST)].decode(errors='ignore')}{digest}{_MARK}"
     return f".{path.stem}{_MARK}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -33,12 +34,21 @@ def parse_bytes(amount: str | int) -> int:
 
 def format_bytes(amount: float) -> str:
     """For people: 1.5 GiB, 23 MiB, 4 KiB."""
+    return _formatted(amount, round)
+
+
+def sufficient_bytes(amount: float) -> str:
+    """As `format_bytes`, but never less than `amount`: who allows what it says, allows enough."""
+    return _formatted(math.ceil(amount), math.ceil)
+
+
+def _formatted(amount: float, rounded: Callable[[float], int]) -> str:
     if amount >= 2**30:
-        return f"{amount / 2**30:.1f} GiB"
+        return f"{rounded(10 * amount / 2**30) / 10:.1f} GiB"
     for unit, size in (("MiB", 2**20), ("KiB", 2**10)):
         if amount >= size:
-            return f"{round(amount / size)} {unit}"
-    return f"{round(amount)} bytes"
+            return f"{rounded(amount / size)} {unit}"
+    return f"{rounded(amount)} bytes"
 
 
 class Allowance:

@@ -234,6 +234,6 @@ def as_path(model: str | Path) -> Path | None:
 
 
 def _wanted(backend: str) -> tuple[str, ...]:
-    if backend not in _CHOICES:
+    if not isinstance(backend, str) or backend not in _CHOICES:
         raise UsageError(f"unknown backend {backend!r}: {nearest(str(backend), _CHOICES)}")
     return _CHOICES[backend]

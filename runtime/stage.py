@@ -14,7 +14,7 @@ from allfocus.runtime.errors import LimitError
 from allfocus.runtime.face import face
 from allfocus.runtime.form import COLOUR, Form
 from allfocus.runtime.layout import layout
-from allfocus.runtime.memory import format_bytes
+from allfocus.runtime.memory import format_bytes, sufficient_bytes
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Color, Size
 from allfocus.runtime.tiling import Grain, Tile, Window, best_tile, cover, least_pixels, work
@@ -256,5 +256,5 @@ class Stage:
         return (
             f"a memory budget of {format_bytes(self.memory)} is too small for one tile of "
             f"{name} (halo {spec.halo} pixels, {self._each or 0:.0f} bytes a pixel): at least "
-            f"{format_bytes(wanted)} are needed here"
+            f"{sufficient_bytes(wanted)} are needed here"
         )

@@ -21,7 +21,7 @@ from allfocus.runtime.cudart import Device
 from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour, Manifest
-from allfocus.runtime.memory import Allowance, format_bytes
+from allfocus.runtime.memory import Allowance, format_bytes, sufficient_bytes
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
@@ -177,7 +177,7 @@ class LoadedEngine:
         each = self.engine.device_memory_size if each is None else each
         if not memory.take(streams * each):
             raise BackendError(
-                f"{self.path}: each stream works in {format_bytes(each)} of GPU memory, of which "
+                f"{self.path}: each stream works in {sufficient_bytes(each)} of GPU memory, of which "
                 f"memory={format_bytes(memory.limit)} leaves {format_bytes(memory.left)} for "
                 f"{streams}; give more, load it with fewer streams, or export it for smaller "
                 "frames: larger ones are done in tiles"

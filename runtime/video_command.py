@@ -173,8 +173,8 @@ def _tell(
 ) -> None:
     if sink.retimed:
         _say(
-            f"{args.input}: {sink.retimed} frames had no timestamp of their own, or one before the "
-            "last: each follows the one before"
+            f"{args.input}: {sink.retimed} frames had no timestamp of their own, or none after the "
+            "last that the output can tell from it: each follows the one before"
         )
     if sink.retimed_sound:
         _say(f"{args.input}: sound jumps back in time: what comes after follows what was before")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
+from compiled import ROOT, compile_library, compiled_once
 
 from allfocus.kernels.launchers import Kernels
 from allfocus.kernels.library import load
 
-ROOT = Path(__file__).parent.parent
 HEADERS = Path(__file__).parent / "cuda_on_cpu"
 
 
@@ -41,15 +39,16 @@ def emulated_library() -> Path:
 def _built() -> Path:
     sources = sorted((ROOT / "kernels" / "cuda").glob("*.cu"))
     assert sources
-    folder = Path(tempfile.mkdtemp(prefix="allfocus-emulated-"))
-    return compile_for_cpu(sources, folder / "liballfocus_kernels.so")
+    included = [HEADERS, ROOT / "kernels" / "cuda"]
+    return compiled_once(_command(sources), "liballfocus_kernels.so", included)
 
 
 def compile_for_cpu(sources: list[Path], library: Path) -> Path:
     """Compile .cu files with g++ against the stand-in headers."""
+    return compile_library(_command(sources), library)
+
+
+def _command(sources: list[Path]) -> list[str | Path]:
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wno-unknown-pragmas"]
-    folders = ["-I", str(HEADERS), "-I", str(ROOT / "kernels" / "cuda")]
-    command = ["g++", *flags, *folders, "-x", "c++", *map(str, sources), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return library
+    folders = ["-I", HEADERS, "-I", ROOT / "kernels" / "cuda"]
+    return [*flags, *folders, "-x", "c++", *sources]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from emulated import HEADERS, ROOT, emulated_library
+from compiled import ROOT, compiled_once
+from emulated import HEADERS, emulated_library
 
 PLUGINS = ROOT / "kernels" / "trt_plugins"
 FLOAT32, FLOAT16, INT8, INT32, BFLOAT16 = 0, 1, 2, 3, 7  # nvinfer1::DataType
@@ -206,10 +205,7 @@ def _driver() -> ctypes.CDLL:
 def _compile(sources: list[Path], name: str, links: list[str]) -> Path:
     if shutil.which("g++") is None:
         pytest.skip("no g++: the plugins cannot be compiled for the CPU")
-    library = Path(tempfile.mkdtemp(prefix="allfocus-plugins-")) / name
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    folders = ["-isystem", str(headers()), "-I", str(HEADERS), "-I", str(ROOT / "kernels" / "cuda")]
-    command = ["g++", *flags, *folders, *map(str, sources), "-o", str(library), *links]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return library
+    included = [HEADERS, ROOT / "kernels" / "cuda", PLUGINS]
+    folders = ["-isystem", headers(), "-I", HEADERS, "-I", ROOT / "kernels" / "cuda"]
+    return compiled_once([*flags, *folders, *sources, *links], name, included)

@@ -89,7 +89,7 @@ def test_a_pipeline_of_a_camera_ends_when_it_is_told_to() -> None:
     assert captures.released == captures.opened
 
 
-@pytest.mark.parametrize("where", [-1, True, 1.5, None, b"/dev/video0", [0]])
+@pytest.mark.parametrize("where", [-1, True, 1.5, None, b"/dev/video0", [0], "", " ", "-1"])
 def test_what_is_no_camera_is_refused(where: Any) -> None:
     with pytest.raises(UsageError, match=r"camera .*: expected a number of 0 or more, or an addr"):
         Camera(where)

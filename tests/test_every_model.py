@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_graphs import Floats, exported, graph_of
+from tiny_graphs import Floats, exported, graph_of, halves_of
 
 import allfocus
 from allfocus.export import cache, samples, to_trt
@@ -49,27 +49,23 @@ SECOND = [n for n in TINY if "restore" in MODELS[n].signatures]
 TARGET = Target(flavour="tensorrt-rtx", version="", targets=("sm86", "sm89", "sm120"), gpu="")
 
 
-def static(name: str) -> Shapes:
-    return Shapes.static(Size(96, 64).padded(entry(name).multiple))
-
-
 @pytest.mark.parametrize(("name", "phase"), but(PHASES, [(TWIN, "whole"), *CUT]))
 def test_a_phase_of_any_size_computes_what_the_net_does(
     name: str, phase: Phase, floats: Floats
 ) -> None:
-    assert floats.figures(name, phase)["max_abs"] <= 1e-4
+    assert floats.figures(floats.file(name, phase))["max_abs"] <= 1e-4
 
 
 @pytest.mark.rtx
 @pytest.mark.parametrize(("name", "phase"), but(PHASES, PARTS))
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
-    name: str, phase: Phase, tmp_path: Path
+    name: str, phase: Phase, floats: Floats
 ) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
-    graph = graph_of(name, phase, "frame", "fp16", static(name))
-    figures = exported(name, graph, tmp_path / "x.onnx")
+    path = floats.half(name, phase)
+    figures = floats.figures(path)
     assert min(figures["psnr_db"], figures["float16_psnr_db"]) >= 50
-    assert build_engine(tmp_path / "x.onnx", graph, TARGET).data
+    assert build_engine(path, halves_of(name, phase), TARGET).data
 
 
 @pytest.mark.rtx
@@ -200,7 +196,7 @@ def test_all_full_size_engines_are_built_within_a_minute() -> None:
 )
 def test_full_size_phases_become_engines(name: str, phase: Phase, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
-    graph = graph_of(name, phase, "frame", "fp16", static(name))
+    graph = halves_of(name, phase)
     exported(name, graph, tmp_path / "x.onnx")
     assert set(TARGET.targets) <= set(RTX_TARGETS)
     assert build_engine(tmp_path / "x.onnx", graph, TARGET).data

@@ -245,6 +245,18 @@ def test_drafts_of_a_killed_process_are_removed_and_nothing_else(name: str, othe
         assert set(path.parent.iterdir()) == kept
 
 
+@pytest.mark.parametrize("stem", ["n" * 251, "字" * 83, "é" * 120 + "n" * 11])
+def test_the_longest_names_are_written_and_their_drafts_known(tmp_path: Path, stem: str) -> None:
+    path, other = tmp_path / f"{stem}.png", tmp_path / f"{stem[:-1]}m.png"
+    with publish(path) as temporary:
+        temporary.write_text("whole")
+        assert len(os.fsencode(temporary.name)) <= 255
+    assert path.read_text() == "whole"
+    drafts = killed(path), killed(other)
+    remove_drafts([path])
+    assert [draft.exists() for draft in drafts] == [False, True]
+
+
 def test_drafts_in_a_folder_that_is_not_there_are_none(tmp_path: Path) -> None:
     remove_drafts([tmp_path / "none" / "a.png"])
 

@@ -147,6 +147,29 @@ def test_cmyk_becomes_rgb_and_says_so(tmp_path: Path) -> None:
         assert np.abs(read.pixels[..., ::-1].astype(int) - expected).max() <= 2
 
 
+@pytest.mark.parametrize(
+    ("source", "alpha", "target", "stays"),
+    [
+        (".png", False, ".jpg", True),
+        (".png", False, ".tif", True),
+        (".png", True, ".png", True),
+        (".png", False, ".webp", False),
+        (".png", True, ".tif", False),
+        (".tif", False, ".webp", False),
+    ],
+)
+def test_a_profile_of_greys_stays_with_greys(
+    tmp_path: Path, source: str, alpha: bool, target: str, stays: bool
+) -> None:
+    icc = bytearray(profile())
+    icc[16:20] = b"GRAY"
+    image = Image.fromarray(noise(1)).convert("LA" if alpha else "L")
+    path = save(tmp_path / f"in{source}", image, icc_profile=bytes(icc))
+    notes = write_image(tmp_path / f"out{target}", read_image(path))
+    assert ("icc_profile" in opened(tmp_path / f"out{target}").info) is stays
+    assert any("grey colour profile was left out" in note for note in notes) is not stays
+
+
 def test_grey_jpeg_stays_grey_at_the_wanted_quality(tmp_path: Path) -> None:
     path = save(tmp_path / "in.jpg", Image.fromarray(noise(1)), quality=100)
     for quality in (30, 95):

@@ -205,6 +205,7 @@ def test_missing_files(tmp_path: Path) -> None:
         ({"backend": "tensorrtx"}, "unknown backend 'tensorrtx'.*'tensorrt"),
         ({"backend": "gpu"}, "unknown backend 'gpu'"),
         ({"backend": None}, "unknown backend None"),
+        ({"backend": ["cpu"]}, r"unknown backend \['cpu'\]"),
         ({"threads": 100_000}, "threads: expected 1024 at most, got 100000"),
         ({"color": "gbr"}, 'expected "bgr" or "rgb"'),
         ({"device": -1}, "0 or more"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.memory import format_bytes, parse_bytes, resident
+from allfocus.runtime.memory import format_bytes, parse_bytes, resident, sufficient_bytes
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,12 @@ def test_what_is_no_amount_is_refused(text: object) -> None:
 def test_amounts_for_people() -> None:
     said = ["1 bytes", "1 KiB", "5 MiB", "1.5 GiB"]
     assert [format_bytes(b) for b in (1, 1024, 5 << 20, 3 << 29)] == said
+
+
+@given(st.floats(1, 2**45))
+def test_who_allows_what_is_said_to_suffice_allows_enough(amount: float) -> None:
+    allowed = parse_bytes(sufficient_bytes(amount).replace(" bytes", ""))
+    assert amount <= allowed <= max(amount + 1, 1.11 * amount) or allowed - amount < 1 << 20
 
 
 def test_what_is_held_grows_with_what_is_taken() -> None:

@@ -277,7 +277,7 @@ def test_a_warmup_below_zero_is_refused(photos: Path, tmp_path: Path) -> None:
 def test_too_little_memory_is_told(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command(photos, tmp_path / "run", "--net", "features=40000000")) == 1
+    assert main(command(photos, tmp_path / "run", "--net", "features=2000000000000")) == 1
     said = capsys.readouterr().err
     assert re.search(r"memory.*: use a smaller --batch or --crop, fewer --workers", said)
 

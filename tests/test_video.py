@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -162,6 +164,48 @@ def test_samples_of_another_kind_are_refused(
     given = write_clip(tmp_path / "in.mkv", 2, **{"codec": "ffv1", "sound": False, **clip})
     with pytest.raises(UsageError, match=text):
         VideoSource(given, graph(io))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "taker", "model", "refused"),
+    [
+        ("yuv420p", None, "frame16", "handed over in 8 bits, and the model takes frame16"),
+        ("yuv420p10le", None, "frame16", "handed over in 8 bits, and the model takes frame16"),
+        ("yuv420p10le", "float", "frame", "handed over in 16 bits, and the model takes frame"),
+        ("yuv420p", "frame16", "frame", "handed over in 16 bits, and the model takes frame"),
+        ("yuv420p", "float", "frame", None),
+        ("yuv420p10le", "float", "frame16", None),
+        ("yuv420p", "frame16", "float", None),
+    ],
+)
+def test_a_model_of_another_depth_is_refused_before_the_first_frame(
+    tmp_path: Path, pixels: str, taker: Io | None, model: Io, refused: str | None
+) -> None:
+    given = write_clip(tmp_path / "in.mkv", 2, codec="ffv1", pixels=pixels, sound=False)
+    source = VideoSource(given, None if taker is None else graph(taker))
+    deblurrer: Any = SimpleNamespace(graph=graph(model), color="bgr")
+    with nullcontext() if refused is None else pytest.raises(UsageError, match=refused):
+        source.check(deblurrer)
+    source.close()
+
+
+@pytest.mark.parametrize("suffix", [".mpg", ".ogv", ".mp4", ".avi"])
+def test_a_container_of_one_rate_says_what_becomes_of_uneven_frames(
+    tmp_path: Path, suffix: str
+) -> None:
+    if suffix == ".ogv" and not _has("libvpx"):
+        pytest.skip("PyAV here has no libvpx")
+    codec = {".ogv": "libvpx", ".mpg": "mpeg2video"}.get(suffix, "mpeg4")
+    for step in (0, 400):
+        source = VideoSource(write_clip(tmp_path / "in.mp4", 4, sound=False))
+        sink = VideoSink(tmp_path / f"out{suffix}", source, Encoding(codec=codec))
+        for frame in source.frames():
+            assert not isinstance(frame, Damaged)
+            frame.origin.pts += step * frame.index**2
+            sink.write(frame, pass_through(frame.image))
+        sink.close()
+        told = any("shown evenly" in note for note in sink.notes)
+        assert told == (step > 0 and suffix in (".mpg", ".ogv"))
 
 
 def test_pixels_of_another_kind_are_written_too(tmp_path: Path) -> None:

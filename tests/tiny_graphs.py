@@ -10,7 +10,7 @@ from allfocus.export.verify import verify
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.lock import locked
 from allfocus.runtime.signature import Phase
-from allfocus.runtime.spec import Graph, Io, Precision, Shapes
+from allfocus.runtime.spec import Graph, Io, Precision, Shapes, Size
 from allfocus.train import checkpoint
 
 
@@ -30,6 +30,12 @@ def exported(name: str, graph: Graph, path: Path) -> dict[str, float]:
     return verify(path, net, graph, fp16_db=entry(name).fp16_db)
 
 
+def halves_of(name: str, phase: Phase) -> Graph:
+    """Frames of one size in half precision, as engines take them."""
+    size = Size(96, 64).padded(entry(name).multiple)
+    return graph_of(name, phase, "frame", "fp16", Shapes.static(size))
+
+
 class Floats:
     """Graphs of any size in float32, float face: each is exported once, and compared then.
 
@@ -40,17 +46,21 @@ class Floats:
         self.folder = folder
 
     def file(self, name: str, phase: Phase) -> Path:
-        path = self.folder / f"{name}-{phase}.onnx"
+        graph = graph_of(name, phase, "float", "fp32", None)
+        return self._once(name, graph, self.folder / f"{name}-{phase}.onnx")
+
+    def half(self, name: str, phase: Phase) -> Path:
+        """That of `halves_of` instead."""
+        return self._once(name, halves_of(name, phase), self.folder / f"{name}-{phase}-half.onnx")
+
+    def figures(self, path: Path) -> dict[str, float]:
+        """How far such a graph is from the net."""
+        found: dict[str, float] = json.loads(path.with_suffix(".json").read_text())
+        return found
+
+    def _once(self, name: str, graph: Graph, path: Path) -> Path:
         with locked(path.with_suffix(".lock"), lambda: None):
             if not path.with_suffix(".json").exists():
-                graph = graph_of(name, phase, "float", "fp32", None)
                 figures = exported(name, graph, path)
                 path.with_suffix(".json").write_text(json.dumps(figures))
         return path
-
-    def figures(self, name: str, phase: Phase) -> dict[str, float]:
-        """How far the graph is from the net."""
-        found: dict[str, float] = json.loads(
-            self.file(name, phase).with_suffix(".json").read_text()
-        )
-        return found

@@ -23,6 +23,7 @@ class Format:
     deep: bool = False  # holds 16 bits
     alpha: bool = True
     exif: bool = True
+    grey: bool = True  # without colours; else greys become three equal ones
 
 
 FORMATS = (
@@ -56,6 +57,7 @@ FORMATS = (
         known=webp.is_webp,
         inspect=webp.inspect,
         embed=webp.embed,
+        grey=False,
     ),
     Format(
         name="BMP",

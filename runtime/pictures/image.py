@@ -20,7 +20,13 @@ from allfocus.runtime.errors import InputError, LimitError
 from allfocus.runtime.files import publish
 from allfocus.runtime.pictures import png, tiff
 from allfocus.runtime.pictures.formats import Format, format_for, format_of
-from allfocus.runtime.pictures.metadata import Header, Metadata, orientation, upright
+from allfocus.runtime.pictures.metadata import (
+    Header,
+    Metadata,
+    orientation,
+    profile_of_colours,
+    upright,
+)
 
 Pixels = NDArray[Any]
 
@@ -115,6 +121,9 @@ def encode_image(picture: Picture, form: Format, quality: int) -> tuple[bytes, t
             raise InputError("its colours are multiplied by alpha, as only TIFF can say: keep TIFF")
         metadata = replace(metadata, native=(), tiff_alpha=tiff.STRAIGHT)
     pixels, notes = _fit(picture.pixels, form)
+    if not form.grey or (pixels.ndim == 3 and pixels.shape[2] > 2):
+        icc, lost = profile_of_colours(metadata.icc)
+        metadata, notes = replace(metadata, icc=icc), notes + lost
     if not form.exif:
         pixels = upright(pixels, orientation(metadata))
     if form.name == "PNG" and pixels.ndim == 3 and pixels.shape[2] == 2:

@@ -94,3 +94,10 @@ def keepable_profile(icc: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
         return icc, ()
     name = space.decode("ascii", "replace").strip()
     return None, (f"its {name} colour profile was left out: the colours are RGB now",)
+
+
+def profile_of_colours(icc: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
+    """`icc`, or None with a note where it is one of greys: a profile's space is its pixels'."""
+    if icc is not None and icc[16:20] == b"GRAY":
+        return None, ("its grey colour profile was left out: its pixels are written as colours",)
+    return icc, ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from threading import Event
 from time import perf_counter
@@ -22,6 +23,8 @@ log = logging.getLogger("allfocus")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between attempts, doubled each time
 _TIMEOUT = 10.0  # seconds, for opening and for each frame, of streams; V4L2 has 10 s of its own
+
+_BELOW = re.compile(r"\s*-\d+\s*")  # a number, but no camera's
 
 Open = Callable[[], Any]  # something like cv2.VideoCapture
 
@@ -112,8 +115,9 @@ def check_taker(camera: str, taker: Graph) -> None:
 
 def _place(where: object) -> int | str:
     """A camera's number or an address; raises UsageError for neither."""
-    if isinstance(where, str | os.PathLike):
-        return str(os.fspath(where))
+    address = str(os.fspath(where)) if isinstance(where, str | os.PathLike) else ""
+    if address.strip() and not _BELOW.fullmatch(address):
+        return address
     number = whole(where, 0)
     if number is None:
         raise UsageError(f"camera {where!r}: expected a number of 0 or more, or an address")

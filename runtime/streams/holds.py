@@ -15,6 +15,10 @@ _PLAYED = {
     "mpegts": _SOUND_OF_TS | {"s302m", "dvb_subtitle", "dvb_teletext"},
     "mpeg": {"mp1", "mp2", "mp3", "ac3", "dts", "pcm_s16be", "pcm_dvd", "dvd_subtitle"},
 }
+# These have one rate, or no times at all: FFmpeg writes uneven frames as if they were even.
+_EVEN = {"mpeg", "vob", "svcd", "dvd", "vcd", "ogg", "ogv", "dv"} | {
+    *("yuv4mpegpipe", "h264", "hevc", "m4v", "mpeg1video", "mpeg2video", "mjpeg"),
+}
 _BLURAY = {"pcm_bluray", "hdmv_pgs_subtitle", "hdmv_text_subtitle"}  # also in .m2ts
 
 
@@ -23,6 +27,11 @@ def is_found(target: Any, codec: str) -> bool:
     played = _PLAYED.get(target.format.name)
     bluray = codec in _BLURAY and target.name.lower().endswith(".m2ts")
     return played is None or codec in played or bluray
+
+
+def is_even(target: Any) -> bool:
+    """Whether the container `target` shows all frames equally long, whatever their times."""
+    return target.format.name in _EVEN
 
 
 def attempt(kind: Any, add: Callable[[Any], None]) -> None:

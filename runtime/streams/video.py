@@ -65,6 +65,7 @@ class VideoSource(Source):
                     f"{self.path}: its frames are decoded to BGR, and the model takes {graph.io}: "
                     "open it as VideoSource(path, deblur.graph)"
                 )
+            self._check_depth(graph)
             check_bgr(deblurrer, self.path)
         elif _samples(taker) != _samples(graph):
             raise UsageError(
@@ -112,6 +113,17 @@ class VideoSource(Source):
             self._container.close()
             raise
 
+    def _check_depth(self, graph: Graph) -> None:
+        """Of colour frames."""
+        form = self.stream.codec_context.pix_fmt
+        deep = form is not None and _deep(ffmpeg.load().VideoFormat(form), self.taker)
+        if graph.io == ("frame" if deep else "frame16"):
+            raise UsageError(
+                f"{self.path}: its frames are handed over in {16 if deep else 8} bits, and the "
+                f"model takes {graph.io}: open it as VideoSource(path, deblur.graph); all models "
+                "of a pipeline, those of its ladder too, have to take the same"
+            )
+
     def _decoded(self) -> Iterator[Any]:
         """Decoded frames; an error in the place of what is damaged."""
         av = ffmpeg.load()
@@ -139,9 +151,14 @@ def _samples(graph: Graph) -> tuple[str, ...]:
 
 
 def _as_taken(decoded: Any, taker: Graph | None) -> Array:
-    io = "frame" if taker is None else taker.io
-    if taker is not None and io in YUV:
+    if taker is not None and taker.io in YUV:
         return semiplanar.taken(decoded, taker)
-    more = max(part.bits for part in decoded.format.components) > _EIGHT
-    deep = io == "frame16" or (io == "float" and more)
+    deep = _deep(decoded.format, taker)
     return np.asarray(decoded.to_ndarray(format="bgr48le" if deep else "bgr24"))
+
+
+def _deep(form: Any, taker: Graph | None) -> bool:
+    """Whether colour frames that were decoded as the pixel format `form` become uint16."""
+    io = "frame" if taker is None else taker.io
+    more = max(part.bits for part in form.components) > _EIGHT
+    return io == "frame16" or (io == "float" and more)

@@ -19,6 +19,7 @@ from allfocus.runtime.streams.frames import Sink, Source, StreamFrame, check_bgr
 from allfocus.runtime.streams.like_frames import LikeFrames
 from allfocus.runtime.streams.like_source import LikeSource
 from allfocus.runtime.streams.manner import Manner
+from allfocus.runtime.streams.pace import Pace
 from allfocus.runtime.streams.sound import Sound, copied
 from allfocus.runtime.streams.video import VideoSource
 
@@ -49,11 +50,12 @@ class VideoSink(Sink):
         self.path = Path(path)
         self.notes: list[str] = []
         self.written = 0  # frames; 0 where there is no file in the end
-        self.retimed = 0  # frames whose timestamp was missing or not after the one before
+        self.retimed = 0  # frames without a timestamp that is, in the file's ticks, after the last
         self.retimed_sound = 0  # the same of packets of sound, once it is closed
         self._manner = _manner(source, encoding, rate, self.notes)
         self._size: Size | None = None  # once there was a frame
         self._last: int | None = None  # when the last frame begins, in ticks of the time base
+        self._pace = Pace()
         self._length = 0  # of the last frame, in the same; 0: not known
         self._seen = 0  # frames of the source, up to the last one that is written
         self._lock = Lock()
@@ -157,6 +159,11 @@ class VideoSink(Sink):
         if self._sound is not None:
             self._sound.up_to(self._end())
             self.retimed_sound = self._sound.retimed
+        if self._pace.uneven and holds.is_even(self._draft.container):
+            self.notes.append(
+                "its frames came unevenly, and are shown evenly, and so at other times: a file "
+                f"{self.path.suffix} holds no others; write .mp4 or .mkv"
+            )
         self._draft.finish()
 
     def _check_size(self, index: int, size: Size) -> None:
@@ -175,6 +182,7 @@ class VideoSink(Sink):
     def _timestamp(self, frame: StreamFrame) -> int:
         """The frame's own; one frame later than the last where it has none, or jumps back."""
         begin, length = self._manner.span(frame)
+        self._pace.count(begin)
         pts, last = self._ticks(begin), self._last
         if pts is None or (last is not None and pts <= last):
             self.retimed += 1
