@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -139,9 +140,10 @@ def _one(
     words += ["--precision", "bf16", "--ema", "0.998", "--pictures", "0", "--val-crops", "8"]
     graph = out / f"{args.model}.onnx"
     weights = out / f"{args.model}.safetensors"
-    _call(train.main(words), f"training {name!r}, seed {seed}")
     given = ["--model", args.model, "--weights", str(weights), "--out", str(graph)]
-    _call(to_onnx.main(given), f"export of {name!r}, seed {seed}")
+    with redirect_stdout(sys.stderr):  # where only the result belongs
+        _call(train.main(words), f"training {name!r}, seed {seed}")
+        _call(to_onnx.main(given), f"export of {name!r}, seed {seed}")
     with open_model(str(graph), "auto", 0) as candidate:
         return _judged(candidate, data)
 

@@ -154,9 +154,10 @@ def radii(text: str) -> tuple[float, ...]:
         values = tuple(float(word) for word in text.split(","))
     except ValueError:
         values = (-1.0,)
-    if not all(0 <= value <= MAX_RADIUS for value in values):
+    twice = len(set(values)) < len(values)
+    if twice or not all(0 <= value <= MAX_RADIUS for value in values):
         raise argparse.ArgumentTypeError(
-            f"expected pixels from 0 to {MAX_RADIUS:g}, such as {_RADII}, got {text!r}"
+            f"expected pixels from 0 to {MAX_RADIUS:g}, each once, such as {_RADII}, got {text!r}"
         )
     return values
 

@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
@@ -132,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
 
     if not find_rendered(args.data):
         raise UsageError(f"--data {args.data}: expected samples that `allfocus data render` made")
+    _check_init(args.init)
     machine = describe()
     ready = [_ready(_PACKAGED, args.init, args.data)]
     for name, changes in CANDIDATES.items():
@@ -159,6 +161,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return script("front", "Small nets: PSNR against time.", add_arguments, run, argv)
 
 
+def _check_init(weights: Path) -> None:
+    """All candidates have its estimator, and are compared with it."""
+    from allfocus.train import checkpoint
+
+    name = checkpoint.load_any(weights)[1].name
+    if name != "didanet-lite":
+        raise UsageError(f"--init {weights}: expected weights of didanet-lite, got those of {name}")
+
+
 def _trained(args: argparse.Namespace, name: str, changes: str) -> Path:
     """The weights of a candidate, trained now or in a run before."""
     from allfocus.train import train
@@ -171,7 +182,9 @@ def _trained(args: argparse.Namespace, name: str, changes: str) -> Path:
     words += ["--out", str(out), "--pictures", "0"]
     if name.endswith("taught"):
         words += ["--teacher", str(args.init)]
-    if train.main(words) != DONE:
+    with redirect_stdout(sys.stderr):  # where only the result belongs
+        status = train.main(words)
+    if status != DONE:
         raise AllfocusError(f"training {name!r} failed; the message is above")
     return out / "didanet-lite.safetensors"
 

@@ -282,7 +282,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--map-of", metavar="NAME", help=text)
     add("--limit", type=positive, metavar="N", help="only the first N pictures")
     add("--size", type=size, metavar="WxH", help="only the middle of each picture, in pixels")
-    text = "blur radius that white stands for in a folder's maps, in pixels (8)"
+    text = "blur radius that white stands for in a folder's maps of 8 bits, in pixels (8)"
     add("--map-radius", type=_radius, default=8.0, metavar="PIXELS", help=text)
     add("--backend", default="auto", help=f"auto, onnxruntime, {', '.join(BACKENDS)}")
     text = "what models compute in (fp32, and files as they are, in ONNX Runtime)"

@@ -28,6 +28,7 @@ import numpy as np
 from allfocus.export.histogram import LEVELS, channel_scales
 from allfocus.export.quant_layers import QuantLayer, constants_of, find_layers, readers_of
 from allfocus.export.ranges import Ends, Ranges
+from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Spec
 
 if TYPE_CHECKING:
@@ -102,6 +103,9 @@ class _Point:
     nodes: list[NodeProto]
 
 
+_LARGEST_BIAS = 2.0**30  # half of int32: the products are added to it
+
+
 @dataclass
 class _Work:
     """One graph while nodes are put into it."""
@@ -111,6 +115,7 @@ class _Work:
     inline: bool
     points: dict[str, _Point] = field(default_factory=dict)
     first: list[NodeProto] = field(default_factory=list)  # of weights: before all others
+    scales: dict[str, Any] = field(default_factory=dict)  # of weights, also of those in two layers
     weights: dict[str, list[NodeProto]] = field(default_factory=dict)  # behind a tensor of theirs
 
     def __post_init__(self) -> None:
@@ -124,7 +129,8 @@ class _Work:
         self.constants = constants
         self.readers = readers_of(self.model)
         self.makers = {name: node for node in self.model.graph.node for name in node.output}
-        self.given = {each.name for each in self.model.graph.input}
+        inputs = (each.name for each in self.model.graph.input)
+        self.given = {name for name in inputs if KINDS[name] == "picture"}
         self.answers = {each.name for each in self.model.graph.output}
 
     def in_eight_bits(self, layer: QuantLayer, kept: Collection[str]) -> bool:
@@ -149,6 +155,9 @@ class _Work:
         point = self._point(layer.input, ends)
         node.input[0] = point.rounded
         scales = channel_scales(layer.weight)
+        if self.dialect == "ort" and layer.bias is not None:  # whose whole numbers have an end, too
+            scales = np.maximum(scales, np.abs(layer.bias) / (point.scale * _LARGEST_BIAS))
+            scales = self.scales.setdefault(node.input[1], scales.astype(np.float32))
         node.input[1] = self._weight(node.input[1], layer.weight, scales)
         if self.dialect == "ort" and layer.bias is not None:
             node.input[2] = self._bias(

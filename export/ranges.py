@@ -82,7 +82,7 @@ def read(path: Path) -> Ranges:
             raise ArtefactError(f"{path}: expected ranges ({SCHEMA}); {_AGAIN}")
         raw = from_fields(Ranges, data, str(path))
         layers = {name: _around(each) for name, each in raw.layers.items()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{path}: damaged ({error}); {_AGAIN}") from None
     return Ranges(**{**asdict(raw), "layers": layers})
 

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,8 @@ def finished(
 
 def _raise_opset(model: onnx.ModelProto) -> None:
     """To the first in which convolutions take bfloat16; nothing else that is used here changed."""
-    for opset in model.opset_import:
+    functions = [each.opset_import for each in model.functions]
+    for opset in chain(model.opset_import, *functions):
         if opset.domain == "":
             opset.version = max(opset.version, _BFLOAT16_OPSET)
 

@@ -156,7 +156,7 @@ def _make_engine(plan: Plan, target: Target, folder: Path, key: str, steps: Step
         with steps("build"):
             built = build_engine(onnx_draft, plan.graph, target, plugins=plan.plugins)
         engine_draft.write_bytes(built.data)
-    _write_trade(source, plan, folder)
+        _write_trade(source, plan, folder)
     manifest = Manifest(
         schema=SCHEMA,
         allfocus=allfocus.__version__,

@@ -66,8 +66,10 @@ def parse(text: str | None, model: str) -> Weights:
     kind, colon, seed = text.partition(":")
     if kind != "random":
         return _file(Path(text).expanduser())
-    if colon and not seed.isdecimal():
-        raise UsageError(f"--weights {text}: expected random or random:SEED, such as random:0")
+    if colon and not (seed.isdecimal() and int(seed) < 2**63):
+        raise UsageError(
+            f"--weights {text}: expected random or random:SEED, such as random:0, under 2^63"
+        )
     return Weights(None, int(seed or 0))
 
 

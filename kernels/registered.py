@@ -161,16 +161,19 @@ def _differentiate(
     wanted: Sequence[bool],
     grad: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients by PyTorch's own differentiation of the reference; None where not wanted."""
+    """Gradients by PyTorch's own differentiation of the reference; None where not wanted. They can
+    be differentiated again where `create_graph` was given, which turns recording on here.
+    """
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
         leaves = [
-            None if t is None else t.detach().requires_grad_(want)
+            t if t is None or again else t.detach().requires_grad_(want)
             for t, want in zip(inputs, wanted, strict=True)
         ]
         asked = [
             leaf for leaf, want in zip(leaves, wanted, strict=True) if want and leaf is not None
         ]
-        found = torch.autograd.grad(function(*leaves), asked, grad)
+        found = torch.autograd.grad(function(*leaves), asked, grad, create_graph=again)
     return _spread(found, wanted)
 
 

@@ -54,7 +54,8 @@ def _gradients(
     assert beta is not None
     scale = gamma if gamma_s is None else gamma * gamma_s
     if slope != 1:
-        grad = torch.where(features * scale + beta > 0, grad, slope * grad)
+        off = features * scale + beta <= 0  # not where that is NaN; and 0 x infinity is none
+        grad = grad.masked_fill(off, 0) if slope == 0 else torch.where(off, slope * grad, grad)
     by_scale = grad * features if wanted[1] or wanted[2] else None
     parts = [grad * scale if wanted[0] else None, None, None, grad if wanted[3] else None]
     if by_scale is not None and wanted[1]:

@@ -177,8 +177,8 @@ class LoadedEngine:
         each = self.engine.device_memory_size if each is None else each
         if not memory.take(streams * each):
             raise BackendError(
-                f"{self.path}: each stream works in {sufficient_bytes(each)} of GPU memory, of which "
-                f"memory={format_bytes(memory.limit)} leaves {format_bytes(memory.left)} for "
+                f"{self.path}: each stream works in {sufficient_bytes(each)} of GPU memory, of "
+                f"which memory={format_bytes(memory.limit)} leaves {format_bytes(memory.left)} for "
                 f"{streams}; give more, load it with fewer streams, or export it for smaller "
                 "frames: larger ones are done in tiles"
             )

@@ -363,6 +363,17 @@ def test_no_known_layout_says_what_is_there(
     assert "inner is one" in check(tmp_path, capsys)
 
 
+def test_a_folder_of_data_sets_names_them_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody shall train on the one that comes first, which is `test`."""
+    for split in ("test", "train"):
+        for kind in ("blurry", "sharp"):
+            put(tmp_path / split / kind, "a.png")
+    said = check(tmp_path, capsys)
+    assert "its folders test, train are each one: give them; train on one, and judge by" in said
+
+
 def test_photos_are_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, "a.png", "b.jpg")
     assert main(["data", "check", str(tmp_path)]) == 0

@@ -107,6 +107,7 @@ def test_baselines_can_be_left_out_and_folders_cut_short(
     ("words", "said"),
     [
         (("--radii", "1,-2"), "expected pixels from 0 to"),
+        (("--radii", "3,3"), "each once"),
         (("--radii", "99"), "expected pixels from 0 to"),
         (("--radii", "wide"), "expected pixels from 0 to"),
         (("--radii", "nan"), "expected pixels from 0 to"),

@@ -59,6 +59,7 @@ def test_sft_modulate_is_registered_as_torch_wants(
 def test_gradients_of_isotropic_conv() -> None:
     inputs = [t.requires_grad_() for t in SMALL.tensors(torch.float64)]
     assert torch.autograd.gradcheck(ops.isotropic_conv, inputs)
+    assert torch.autograd.gradgradcheck(ops.isotropic_conv, inputs)
 
 
 @pytest.mark.parametrize(

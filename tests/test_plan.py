@@ -115,6 +115,7 @@ def test_a_range_of_sizes() -> None:
         ({"target": "sm86"}, "--onnx-only makes no engine"),
         ({"backend": "tensorrt"}, "--onnx-only makes no engine"),
         ({"weights": "random:x"}, "expected random or random:SEED"),
+        ({"weights": f"random:{2**63}"}, "expected random or random:SEED"),
     ],
 )
 def test_options_that_cannot_be_meant(options: dict[str, str], says: str) -> None:

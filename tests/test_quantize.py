@@ -121,6 +121,21 @@ def test_a_filter_of_zeros_has_a_step_in_half_precision_too(dialect: Dialect) ->
     assert np.isfinite(sharp(reduced, picture())).all()
 
 
+@pytest.mark.parametrize("dialect", ["ort", "openvino", "trt"])
+def test_a_bias_beside_weights_of_nearly_nothing_stays(dialect: Dialect) -> None:
+    """In steps of tiny weights it would be more than int32 holds."""
+    net = checkpoint.random(TINY, 0)[0].eval()
+    with torch.no_grad():
+        net.get_parameter("restorer.head.weight")[0] = 1e-12
+        net.get_parameter("restorer.head.bias")[0] = 0.5
+    spec, graph = traced()[1], graph_of(TINY)
+    plain = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph)
+    bits = EightBits(ranges=ranges(), dialect=dialect)
+    graph = replace(graph, precision="int8")
+    reduced = to_onnx.export(net, to_onnx.of_graph(spec, net, graph), graph, bits=bits)
+    assert psnr(sharp(reduced, picture()), sharp(plain, picture())) > 40
+
+
 def test_what_comes_out_and_residual_sums_are_not_rounded() -> None:
     reduced = made("ort")
     producers = {name: node for node in reduced.graph.node for name in node.output}

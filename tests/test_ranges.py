@@ -34,6 +34,7 @@ def test_every_layer_has_a_range_that_holds_what_it_met() -> None:
     [
         ({"schema": "allfocus/ranges/0"}, "expected ranges"),
         ({"layers": {"a": {"input": [0, 1]}}}, "damaged"),
+        ({"layers": []}, "damaged"),
         ({"layers": {"a": {"input": [1, 0], "output": [0, 1]}}}, "from 1.0 to 0.0"),
         ({"crops": "many"}, "crops: expected int"),
         ({"colour": 1}, "unknown keys"),

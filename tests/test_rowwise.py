@@ -39,6 +39,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def test_what_is_cut_off_has_no_gradient_however_large_and_nan_has_it_whole() -> None:
+    """As the CUDA kernel and PyTorch's ReLU have it."""
+    features = torch.tensor([-1.0, -1.0, torch.nan, 1.0]).reshape(1, 1, 1, 4)
+    one = torch.ones(1, 1, 1, 1)
+    grad = torch.tensor([torch.inf, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 4)
+    inputs = (features, one, None, torch.zeros_like(features))
+    found = rowwise.sft_modulate_backward(grad, inputs, 0.0, (True, False, False, False))[0]
+    assert found is not None
+    assert found.flatten().tolist() == [0, 0, 3, 4]
+
+
 @given(CASES, st.integers(1, 200), st.sampled_from(WANTED))
 def test_gradients_are_those_of_float64(
     case: Case, piece: int, wanted: tuple[bool, bool, bool, bool]

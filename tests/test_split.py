@@ -46,6 +46,19 @@ def test_all_pairs_of_a_sharp_picture_are_on_one_side() -> None:
     assert not kept & held
 
 
+def test_what_is_validated_on_is_as_in_the_files(tmp_path: Path) -> None:
+    """No other colours, no turn: its PSNR is that of the pictures."""
+    split = open_split(pairs(tmp_path / "data"), pairs(tmp_path / "val", 40), recipe())
+    read = [cv2.imread(str(path)) for path in sorted((tmp_path / "val" / "blurry").iterdir())]
+    files = [picture[..., ::-1] for picture in read if picture is not None]
+    for index in range(5):
+        codes = np.rint(255 * split.held_out[index].blurry).astype(np.uint8)
+        windows = [np.lib.stride_tricks.sliding_window_view(f, (32, 32, 3)) for f in files]
+        assert any((w == codes).all(axis=(-3, -2, -1)).any() for w in windows)
+    trained = np.rint(255 * split.samples[0].blurry)
+    assert trained.shape == (32, 32, 3)
+
+
 def test_what_has_no_sharp_file_is_held_out_one_by_one() -> None:
     masks = [Pair(Path(f"{i}.png"), None, Path(f"{i}-mask.png")) for i in range(20)]
     rendered = [Rendered(Path("folder"), i) for i in range(20)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from allfocus.export import to_onnx
 from allfocus.runtime.backend import Options
+from allfocus.runtime.catalogue import entry
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, SPEC_KEY, Graph, Shapes, Size, Spec
 from allfocus.train.checkpoint import random
@@ -52,6 +54,16 @@ def test_the_metadata_tells_model_and_graph(static: ModelProto) -> None:
     read = Spec.from_json(said[SPEC_KEY])
     assert read.parameters == count_parameters(net)
     assert read.macs_per_pixel * 64 * 48 == count_macs(net, torch.zeros(1, 3, 48, 64))
+
+
+def test_a_net_with_functions_is_written_in_bfloat16_too(tmp_path: Path) -> None:
+    """Whose opset is that of the graph, or ONNX refuses it."""
+    net, spec = random("jdrl-reblur-tiny", 1)
+    signature = entry("jdrl-reblur-tiny").signature("whole")
+    graph = replace(STATIC, precision="bf16", signature=signature)
+    model = to_onnx.export(net.eval(), spec, graph)
+    assert model.functions
+    to_onnx.write(model, tmp_path / "x.onnx")
 
 
 def test_inputs_and_outputs_of_one_size(static: ModelProto) -> None:

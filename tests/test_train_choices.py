@@ -114,7 +114,8 @@ def test_what_is_frozen_keeps_its_running_means(tmp_path: Path) -> None:
         (["--lesson", "0.3"], "there is no teacher"),
         (["--lesson", "0"], "expected a share above 0"),
         (["--teacher", "absent.safetensors"], "no such file"),
-        (["--net", "features=wide"], "expected such as features=48"),
+        (["--net", "features=wide"], "expected each once, such as features=48"),
+        (["--net", "features=8,features=16"], "expected each once, such as features=48"),
         (
             ["--stages", "1"],
             "--stages 1: this recipe leaves it out; give it a length: --epochs 1,0",

@@ -119,8 +119,10 @@ def make_samples(
     white: float | None = None,
     skips: Skips | None = None,
     decoded: Decoded | None = None,
+    varied: bool = True,
 ) -> Samples:
-    """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs.
+    """Crops of `side` pixels from photos (blurred by `recipe`) or from pairs, which stay as they
+    are in their files where they are not to be `varied`.
 
     White in a pair's map of 8 bits is `white` pixels, the recipe's `max_radius` where none is
     given. Pairs have dual-pixel views only where the recipe has, and are kept in `decoded`. What
@@ -132,7 +134,12 @@ def make_samples(
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
         radius = white or recipe.max_radius
-        return PairSamples(pairs, side, seed, radius, skips, views=recipe.views, decoded=decoded)
+        return PairSamples(
+            *(pairs, side, seed, radius, skips),
+            views=recipe.views,
+            decoded=decoded,
+            varied=varied,
+        )
     photos = [i for i in items if isinstance(i, Path) and i != DEAD_LEAVES]
     return PhotoSamples(photos, side, seed, recipe, skips)
 

@@ -138,13 +138,16 @@ def _check_pair(pair: Pair, part: Part) -> Light | None:
 
 def _unknown(folder: Path) -> str:
     inner = [p.name for p in sorted(folder.iterdir()) if p.is_dir()]
-    for name in inner:
-        if recognise(folder / name):
-            return f"no known layout, but {folder / name} is one: give that"
+    known = [name for name in inner if recognise(folder / name)]
+    if len(known) == 1:
+        return f"no known layout, but {folder / known[0]} is one: give that"
+    if known:
+        apart = "; train on one, and judge by another" if "test" in known else ""
+        return f"no known layout, but its folders {', '.join(known)} are each one: give them{apart}"
     listed = ", ".join(f"{name} ({_held(folder / name)})" for name in inner[:8])
     has = f"it holds the folders {listed}" if inner else "it holds no pictures"
-    known = "".join(f"\n  {layout.name}: {layout.shape}" for layout in LAYOUTS)
-    return f"no known layout; {has}. Known:{known}"
+    shapes = "".join(f"\n  {layout.name}: {layout.shape}" for layout in LAYOUTS)
+    return f"no known layout; {has}. Known:{shapes}"
 
 
 def _held(folder: Path) -> str:

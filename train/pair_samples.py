@@ -27,7 +27,8 @@ class PairSamples(Dataset[Sample]):
     Data sets for detection have no sharp pictures: `has_sharp` is False, `sharp` the blurry one. A
     pair that cannot be read is left out with a warning, and counted in `skips`, or else by itself;
     raises InputError where over 1 % are. Without `views` those that are there are not read.
-    `decoded` keeps what was read.
+    `decoded` keeps what was read. Crops are mirrored, turned and get other colours, unless `varied`
+    is False: what is judged stays as it is in the files.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class PairSamples(Dataset[Sample]):
         *,
         views: bool = True,
         decoded: Decoded | None = None,
+        varied: bool = True,
     ) -> None:
         self.pairs, self.side, self.seed, self.max_radius = pairs, side, seed, max_radius
         self.has_map = all(p.defocus is not None for p in pairs)
         self.has_sharp = all(p.sharp is not None for p in pairs)
         self.has_views = views and all(p.left and p.right for p in pairs)
         self.skips = skips or Skips(len(pairs))
-        self._decoded = decoded or Decoded()
+        self._decoded, self._varied = decoded or Decoded(), varied
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -58,13 +60,18 @@ class PairSamples(Dataset[Sample]):
         y = int(rng.integers(height - self.side + 1))
         x = int(rng.integers(width - self.side + 1))
         crop = _stacked([p[y : y + self.side, x : x + self.side] for p in planes])
+        if self._varied:
+            crop = self._vary(rng, crop)
+        images = [crop[..., i : i + 3] for i in range(0, crop.shape[2] - 1, 3)]
+        return Sample(images[0], images[1], crop[..., -1], *images[2:])
+
+    def _vary(self, rng: np.random.Generator, crop: Image) -> Image:
         crop = mirror(rng, crop) if self.has_views else turn(rng, crop)
         # "Colour change" of DID-ANet's paper; the others say nothing of it, and get it too.
-        gain = rng.uniform(0.8, 1.1, 3).astype(np.float32)
-        images = [
-            np.clip(crop[..., i : i + 3] * gain, 0, 1) for i in range(0, crop.shape[2] - 1, 3)
-        ]
-        return Sample(images[0], images[1], crop[..., -1], *images[2:])
+        gain = np.ones(crop.shape[2], np.float32)
+        gain[:-1] = np.tile(rng.uniform(0.8, 1.1, 3), (crop.shape[2] - 1) // 3)
+        varied = crop * gain
+        return np.concatenate((np.clip(varied[..., :-1], 0, 1), varied[..., -1:]), axis=2)
 
     def read_all(self) -> None:
         """Read every pair once, so that those that cannot be read are told now."""

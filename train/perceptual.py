@@ -51,9 +51,9 @@ def _read(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = {key: state[key] for key in wanted}
-    except Exception as error:  # a damaged pickle can raise any
+    except Exception as error:  # a damaged pickle can raise any, with unsafe advice of PyTorch's
         raise CheckpointError(
-            f"{path}: not torchvision's VGG19 ({type(error).__name__}: {error})"
+            f"{path}: not torchvision's VGG19 ({type(error).__name__}); expected its vgg19-*.pth"
         ) from None
     if any(found[key].shape != tensor.shape for key, tensor in wanted.items()):
         raise CheckpointError(f"{path}: not torchvision's VGG19: its layers have other widths")

@@ -81,7 +81,7 @@ def open_split(
     made = partial(_made, recipe=recipe, decoded=decoded)
     trained = made(items, plan.crop, plan.seed, skips=skips)
     samples = Tinted(trained, plan.tints, plan.seed)
-    held_out = made(held, side, plan.seed + 1, skips=held_skips)
+    held_out = made(held, side, plan.seed + 1, skips=held_skips, varied=False)
     _check_data(recipe, data, samples)
     recipe.go_without(str(data), has_map=samples.has_map)
     if val:
@@ -109,13 +109,21 @@ def _tell_order(folder: Path, items: Items) -> None:
 
 
 def _made(
-    items: Items, side: int, seed: int, *, recipe: Recipe, skips: Skips, decoded: Decoded | None
+    items: Items,
+    side: int,
+    seed: int,
+    *,
+    recipe: Recipe,
+    skips: Skips,
+    decoded: Decoded | None,
+    varied: bool = True,
 ) -> Samples:
     """What `recipe` learns from: photos are blurred by everything that the generator has."""
     drawn = rich(recipe.blur, views=recipe.views, misaligned=recipe.misaligned)
     # White in maps of files is what a batch's map is divided by.
+    white = recipe.max_radius
     return make_samples(
-        items, side, seed, drawn, white=recipe.max_radius, skips=skips, decoded=decoded
+        *(items, side, seed, drawn), white=white, skips=skips, decoded=decoded, varied=varied
     )
 
 

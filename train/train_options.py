@@ -94,8 +94,11 @@ def seed(text: str) -> int:
 def widths(text: str) -> dict[str, int]:
     """An argparse type: widths and depths of a net by their names."""
     parts = [part.partition("=") for part in text.split(",")]
-    if not all(key and number.isdecimal() for key, _, number in parts):
-        raise argparse.ArgumentTypeError(f"expected such as features=48,blocks=8, got {text!r}")
+    once = len({key for key, _, _ in parts}) == len(parts)
+    if not once or not all(key and number.isdecimal() for key, _, number in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected each once, such as features=48,blocks=8, got {text!r}"
+        )
     return {key: int(number) for key, _, number in parts}
 
 

@@ -29,7 +29,7 @@ enum { ALLFOCUS_NCHW = 0, ALLFOCUS_NHWC = 1 };                        /* layout 
 
 /* "0.1.0": the project's version; a library of another one is refused. */
 ALLFOCUS_API const char* allfocus_version(void);
-/* "75,80,86,89,90,100,120": compute capabilities with machine code, times ten. */
+/* Such as "75,80,86,90": compute capabilities with machine code, times ten. */
 ALLFOCUS_API const char* allfocus_architectures(void);
 
 /* Per-pixel isotropic convolution (JDRL, eq. 7-9). image, out [n, channels, height, width];

@@ -17,7 +17,7 @@ class Pace:
         self._longest = Fraction(0)
 
     def count(self, begin: Fraction | None) -> None:
-        """One more frame begins, in seconds; one without a time, or back in time, does not count."""
+        """One more frame begins, in seconds; no step is counted to or from one without a time."""
         if begin is None:
             return
         if self._last is not None and begin > self._last:
