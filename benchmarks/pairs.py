@@ -102,7 +102,11 @@ def _folder(folder: Path, map_radius: float, views: bool) -> DataSet:
                 "set with one of them"
             )
         notes += ("no sharp pictures here: judged is only what is called in focus",)
-    makers = tuple(partial(_read_pair, pair, map_radius, views=views) for pair in files)
+    names = _names(files)
+    makers = tuple(
+        partial(_read_pair, pair, name, map_radius, views=views)
+        for pair, name in zip(files, names, strict=True)
+    )
     return DataSet(f"{found.name}, {folder}", makers, notes)
 
 
@@ -117,7 +121,15 @@ def _split_notes(split: str | None) -> tuple[str, ...]:
     return ()
 
 
-def _read_pair(files: pairs.Pair, map_radius: float, *, views: bool) -> Pair:
+def _names(files: list[pairs.Pair]) -> list[str]:
+    """The blurry pictures' own, with their scene's before it where scenes count theirs alike."""
+    stems = [pair.blurry.stem for pair in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [f"{pair.blurry.parent.parent.name}/{pair.blurry.stem}" for pair in files]
+
+
+def _read_pair(files: pairs.Pair, name: str, map_radius: float, *, views: bool) -> Pair:
     taken = pairs.read_rgb(files.blurry)
     truth = None if files.sharp is None else pairs.read_rgb(files.sharp)
     radius = None
@@ -133,5 +145,5 @@ def _read_pair(files: pairs.Pair, map_radius: float, *, views: bool) -> Pair:
     if truth is None and radius is not None:
         sharp = pairs.sharp_in_mask(radius, map_radius)
         seen = np.where(sharp, 0, np.inf).astype(np.float32)
-        return Pair(files.blurry.stem, taken, None, None, seen, left, right)
-    return Pair(files.blurry.stem, taken, truth, radius, radius, left, right)
+        return Pair(name, taken, None, None, seen, left, right)
+    return Pair(name, taken, truth, radius, radius, left, right)

@@ -23,10 +23,10 @@ from allfocus.train.synthetic import Recipe
 
 
 def put(folder: Path, *names: str, seed: int = 0, height: int = 24, channels: int = 3) -> None:
-    """Small pictures of these names."""
+    """Small pictures of these names, others in each folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([seed, number, *folder.name.encode()])
         cv2.imwrite(str(folder / name), rng.integers(0, 256, (height, 32, channels), np.uint8))
 
 
@@ -366,12 +366,11 @@ def test_no_known_layout_says_what_is_there(
 def test_a_folder_of_data_sets_names_them_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody shall train on the one that comes first, which is `test`."""
-    for split in ("test", "train"):
+    """Nobody shall train on the one that comes first, which may be for judging."""
+    for data_set in ("judged", "learnt"):
         for kind in ("blurry", "sharp"):
-            put(tmp_path / split / kind, "a.png")
-    said = check(tmp_path, capsys)
-    assert "its folders test, train are each one: give them; train on one, and judge by" in said
+            put(tmp_path / data_set / kind, "a.png")
+    assert "its folders judged, learnt are each one: give them" in check(tmp_path, capsys)
 
 
 def test_photos_are_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,8 +105,8 @@ def test_what_is_no_folder_of_pairs_is_told_what_one_is(tmp_path: Path) -> None:
         open_data(str(tmp_path / "none"), 8.0)
     with pytest.raises(UsageError, match=r"no pairs in it \(found nothing\)"):
         open_data(str(tmp_path), 8.0)
-    fill(tmp_path, "blurry", "target")
-    with pytest.raises(UsageError, match=r"no pairs in it \(found blurry/, target/\); expected"):
+    fill(tmp_path, "blurry", "truth")
+    with pytest.raises(UsageError, match=r"no pairs in it \(found blurry/, truth/\); expected"):
         open_data(str(tmp_path), 8.0)
 
 
@@ -149,6 +149,14 @@ def test_what_is_judged_is_not_what_was_trained_on(tmp_path: Path) -> None:
     (note,) = trained.notes
     assert "judged is the train split" in note
     assert "trained on it" in note
+
+
+def test_pictures_of_scenes_are_told_apart(tmp_path: Path) -> None:
+    for scene in ("cup", "lawn"):
+        fill(tmp_path, f"test/{scene}/blur", f"test/{scene}/sharp", count=1)
+    data = open_data(str(tmp_path), 8.0)
+    assert [pair.name for pair in data] == ["cup/0", "lawn/0"]
+    assert "test: the pairs of 2 folders, cup, lawn" in data.notes
 
 
 def test_bad_pictures_are_named(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ _GENERATED = 100  # such scenes count as so many photos where some are held out
 
 LAYOUT = (
     "expected sharp photos in one folder (they are blurred on the fly; with a disparity map "
-    "NAME.npy or NAME.pfm, by their own depth), `dead-leaves` (no photos), or pairs: `image/` or "
-    "`blurry/` with the blurry pictures, `sharp/` with the sharp ones, and optionally `filtered/` "
-    "or `defocus/` with the maps; or a data set as it is published:\n"
+    "NAME.npy or NAME.pfm, by their own depth), `dead-leaves` (no photos), or pairs: `blurry/` "
+    "with the blurry pictures, `sharp/` with the sharp ones, and optionally `defocus/` with the "
+    "maps; or a data set as it is published:\n"
     + "\n".join(f"  {layout.name}: {layout.shape}" for layout in LAYOUTS)
 )
 

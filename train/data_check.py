@@ -19,6 +19,7 @@ from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.map_range import Light, bits_of, light
 from allfocus.train.pairs import Pair, check_sizes, list_images, read_map, read_rgb
 from allfocus.train.store import is_store, open_store
+from allfocus.train.truths import Truths
 
 _SHOWN = 20  # problems that are printed; all of them stand in the JSON
 _PHOTOS, _SAMPLES = "sharp photos", "rendered samples"
@@ -102,23 +103,24 @@ def _check_photos(photos: list[Path]) -> Part:
 
 
 def _check(name: str, pairs: list[Pair]) -> Part:
-    part = Part(name, len(pairs))
+    part, truths = Part(name, len(pairs)), Truths()
     lights = []
     for pair in tqdm(pairs, name, leave=False, disable=None):
         part.maps += pair.defocus is not None
         part.views += pair.left is not None
         try:
-            lights.append(_check_pair(pair, part))
+            lights.append(_check_pair(pair, part, truths))
         except InputError as error:
             part.problems.append(str(error))
+    part.problems += truths.problems(name)
     lightest = max(filter(None, lights), default=None)
     if lightest and lightest.too_dark:
         part.problems.append(f"{name}: {lightest.text}")
     return part
 
 
-def _check_pair(pair: Pair, part: Part) -> Light | None:
-    """Count a pair in `part`; the lightest of its map. Raises InputError."""
+def _check_pair(pair: Pair, part: Part, truths: Truths) -> Light | None:
+    """Count a pair in `part` and `truths`; the lightest of its map. Raises InputError."""
     read: dict[Path, NDArray[Any]] = {}  # by path: a pair's files often share one name
     for path in (p for p in pair.files if p != pair.defocus):
         read[path] = read_rgb(path)
@@ -133,6 +135,8 @@ def _check_pair(pair: Pair, part: Part) -> Light | None:
         part.depths[f"map {bits} bits"] += 1
         lightest = light(plane, pair, bits)
     check_sizes(read)
+    if pair.sharp is not None:
+        truths.add(read[pair.blurry], read[pair.sharp])
     return lightest
 
 
@@ -142,8 +146,7 @@ def _unknown(folder: Path) -> str:
     if len(known) == 1:
         return f"no known layout, but {folder / known[0]} is one: give that"
     if known:
-        apart = "; train on one, and judge by another" if "test" in known else ""
-        return f"no known layout, but its folders {', '.join(known)} are each one: give them{apart}"
+        return f"no known layout, but its folders {', '.join(known)} are each one: give them"
     listed = ", ".join(f"{name} ({_held(folder / name)})" for name in inner[:8])
     has = f"it holds the folders {listed}" if inner else "it holds no pictures"
     shapes = "".join(f"\n  {layout.name}: {layout.shape}" for layout in LAYOUTS)

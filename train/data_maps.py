@@ -97,8 +97,8 @@ def _where_training_looks(folder: Path, found: Found) -> Path:
     out = folder / "defocus"
     if found.maps == out:
         return out
-    if found.name == "DPDD":
-        raise UsageError(f"{folder}: give one of its splits, such as {folder / 'train_c'}")
+    if found.maps and found.maps.parent != folder:
+        raise UsageError(f"{folder}: give one of its splits, such as {found.maps.parent}")
     looks = f"it looks in {found.maps}" if found.maps else f"{found.name} has no folder for maps"
     raise UsageError(
         f"{folder}: training would not find maps in {out.name}/: {looks}. Give --out; it finds "

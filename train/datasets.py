@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.masks import are_masks, white_is_sharp
+from allfocus.train import pair_folders
+from allfocus.train.masks import white_is_sharp
+from allfocus.train.pair_folders import MAPS, Splits, folders, pairs_in, subfolder
 from allfocus.train.pairs import Pair, White, list_images, match
 
-Splits = dict[str, list[Pair]]  # "train", "val", "test", or "all" where a folder is not split
 Use = Literal["train", "val", "test"]
 _SPLITS_FOR: dict[Use, tuple[str, ...]] = {  # the first that is there is taken
     "train": ("train", "all"),
     "val": ("val", "test", "all", "train"),
     "test": ("test", "val", "all", "train"),
 }
-_OWN_MAPS = ("filtered", "defocus")
-_BESIDE = ("defocus",)  # maps that `allfocus data make-maps` has made
+_BESIDE = MAPS[-1:]  # maps that `allfocus data make-maps` has made
+_OWN = "pairs"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Found:
     name: str
     splits: Splits
     notes: tuple[str, ...] = field(default=())
-    maps: Path | None = None  # the folder where maps are looked for, if this layout has one
+    maps: Path | None = None  # where the first pair's map is looked for, if there may be one
 
     @property
     def every(self) -> list[Pair]:
@@ -56,8 +57,8 @@ class Layout:
     """A data set's folders: what they look like, how that is known, and what reads them.
 
     `read` gives nothing where a folder is not of this layout; it raises InputError where it is, and
-    something is wrong. `maps`: names of the folder of maps, where pairs have such; `without_maps`
-    reads what `read` does but for them.
+    something is wrong. `maps`: names of the folder of maps, beside that of blurry pictures;
+    `without_maps` reads what `read` does but for them.
     """
 
     name: str
@@ -77,8 +78,8 @@ def recognise(folder: Path, *, with_maps: bool = True) -> Found | None:
         read = layout.read if with_maps else layout.without_maps or layout.read
         splits = {name: pairs for name, pairs in read(folder).items() if pairs}
         if splits:
-            maps = _first(folder, *layout.maps) or (folder / "defocus" if layout.maps else None)
-            return _measured(Found(_name(layout, splits), splits, _order_note(splits), maps))
+            notes = (*_order_note(splits), *(_scenes_note(splits) if layout.name == _OWN else ()))
+            return _measured(Found(_name(layout, splits), splits, notes, _maps(layout, splits)))
     return None
 
 
@@ -97,7 +98,7 @@ def _dpdd(folder: Path, *, with_maps: bool = True) -> Splits:
             )
         names = ["blurry", "sharp", "left views", "right views"][: 2 + len(views)]
         lists = [_pictures(base / "source"), _pictures(base / "target"), *views]
-        maps = _first(base, *_BESIDE) if with_maps else None
+        maps = subfolder(base, *_BESIDE) if with_maps else None
         if maps:
             names, lists = [*names, "maps"], [*lists, list_images(maps)]
         rows = match(folder, tuple(names), *lists)
@@ -120,7 +121,7 @@ def _lfdof(folder: Path) -> Splits:
 
 def _many_to_one(folder: Path, inputs: Path, truths: list[Path]) -> list[Pair]:
     """LFDOF's several blurry pictures of each sharp one, each scene's in a folder of its name."""
-    scenes = {p.name: list_images(p) for p in _folders(inputs)}
+    scenes = {p.name: list_images(p) for p in folders(inputs)}
     sharp = {p.stem: p for p in truths}
     lonely = sorted(scenes.keys() ^ sharp.keys()) + [n for n, found in scenes.items() if not found]
     if lonely:
@@ -135,15 +136,15 @@ def _sdd(folder: Path) -> Splits:
     splits = {}
     for split, name in (("train", "train_patches"), ("train", "train"), ("test", "test")):
         base = folder / name
-        if split not in splits and (base / "blur").is_dir() and (base / "gt").is_dir():
-            splits[split] = _plain(folder, base / "blur", base / "gt")
+        if split not in splits and base.is_dir():
+            splits[split] = pairs_in(base, ("blur",), ("gt",), with_maps=False)
     return splits
 
 
 def _dut(folder: Path) -> Splits:
     """Folders DUT600S_Training and DUT600GT_Training, DUT500S-Testing and DUT500GT-Testing."""
     splits: Splits = {}
-    for base in _folders(folder):
+    for base in folders(folder):
         known = re.fullmatch(r"((?:DUT|CUHK)\d+)S([-_])(Train|Test)ing", base.name)
         if not known:
             continue
@@ -177,27 +178,15 @@ def _detection(folder: Path) -> Splits:
     return {"all": _masked(folder, list_images(images), list_images(masks))}
 
 
-def _source_target(folder: Path, *, with_maps: bool = True) -> Splits:
+def _realdof(folder: Path, *, with_maps: bool = True) -> Splits:
     """RealDOF, and a single split of DPDD, where maps are made for it."""
-    if not ((folder / "source").is_dir() and (folder / "target").is_dir()):
-        return {}
-    maps = _first(folder, *_BESIDE) if with_maps else None
-    return {"all": _plain(folder, folder / "source", folder / "target", maps)}
+    pairs = pairs_in(folder, ("source",), ("target",), with_maps=with_maps)
+    return {"all": pairs} if pairs else {}
 
 
-def _own(folder: Path, *, with_maps: bool = True) -> Splits:
-    """DED's folders, and the names a user's own pairs may have."""
-    blurry, sharp = _first(folder, "image", "blurry", "blur"), _first(folder, "sharp", "gt")
-    if not blurry or not sharp:
-        return {}
-    if sharp.name == "gt" and are_masks(list_images(sharp)):
-        raise InputError(
-            f"{sharp}: black-and-white masks, it seems, where sharp pictures were expected. Name "
-            f"the folders `images/` and `masks/` for pictures with masks, or {sharp.name}/ "
-            "`sharp/` if these are sharp pictures all the same"
-        )
-    maps = _first(folder, *_OWN_MAPS) if with_maps else None
-    return {"all": _plain(folder, blurry, sharp, maps)}
+def _ded(folder: Path, *, with_maps: bool = True) -> Splits:
+    pairs = pairs_in(folder, ("image",), ("sharp",), with_maps=with_maps)
+    return {"all": pairs} if pairs else {}
 
 
 LAYOUTS = (
@@ -208,6 +197,7 @@ LAYOUTS = (
         "README of the public repository Abdullah-Abuolaim/defocus-deblurring-dual-pixel",
         _dpdd,
         partial(_dpdd, with_maps=False),
+        _BESIDE,
     ),
     Layout(
         "LFDOF",
@@ -240,30 +230,43 @@ LAYOUTS = (
         "RealDOF",
         "source + target (50 pairs); maps of one's own in defocus",
         "configs/config.py of the public repository codeslake/IFAN",
-        _source_target,
-        partial(_source_target, with_maps=False),
-        _BESIDE,
+        _realdof,
+        partial(_realdof, with_maps=False),
+        MAPS,
     ),
     Layout(
         "DED",
-        "image + sharp + filtered (the maps), names ending in one number; one's own pairs too: "
-        "blurry (or blur, image) + sharp (or gt), and maps in defocus",
+        "image + sharp + filtered (the maps), names ending in one number",
         "DID-ANet's public data set",
-        _own,
-        partial(_own, with_maps=False),
-        _OWN_MAPS,
+        _ded,
+        partial(_ded, with_maps=False),
+        MAPS,
+    ),
+    Layout(
+        _OWN,
+        "blurry (or blur, image, input, lq) + sharp (or target, gt), maps in defocus; inputC + "
+        "target with the views inputL + inputR; or such folders in train, val and test, or in "
+        "those a folder of them for each scene",
+        "docs/GoPro.md of the public repository megvii-research/NAFNet; "
+        "Defocus_Deblurring of swz30/Restormer",
+        pair_folders.read,
+        partial(pair_folders.read, with_maps=False),
+        MAPS,
     ),
 )
 BY_ORDER = "paired by their places in order, since names and numbers differ"
 _COUNTS = {"RealDOF": {50}, "DED": {1012, 100, 1112}}  # pairs that a folder of this name has
+_REALISTIC = 22  # likewise, of a data set that is in any of these folders
 
 
 def _name(layout: Layout, splits: Splits) -> str:
     """The data set's name, where the number of pairs agrees; others use such folders too."""
     count = sum(map(len, splits.values()))
-    if layout.name not in _COUNTS or count in _COUNTS[layout.name]:
+    if count == _REALISTIC and layout.name in (*_COUNTS, _OWN):
+        return "Realistic"
+    if count in _COUNTS.get(layout.name, {count}):
         return layout.name
-    return "Realistic" if count == 22 else f"pairs in {layout.name}'s layout"
+    return f"pairs in {layout.name}'s layout"
 
 
 def _order_note(splits: Splits) -> tuple[str, ...]:
@@ -271,6 +274,23 @@ def _order_note(splits: Splits) -> tuple[str, ...]:
     if not ordered:
         return ()
     return (f"{BY_ORDER}: {', '.join(ordered)}; right only where none is missing",)
+
+
+def _scenes_note(splits: Splits) -> tuple[str, ...]:
+    """Folders that were taken together are named: others than scenes may stand there too."""
+    bases = {s: sorted({p.blurry.parent.parent.name for p in pairs}) for s, pairs in splits.items()}
+    return tuple(
+        f"{split}: the pairs of {len(names)} folders, {', '.join(names[:5])}"
+        f"{' ...' if len(names) > 5 else ''}"
+        for split, names in bases.items()
+        if len(names) > 1
+    )
+
+
+def _maps(layout: Layout, splits: Splits) -> Path | None:
+    """Where maps of the first pair are looked for, if pairs of this layout have such."""
+    base = next(iter(splits.values()))[0].blurry.parent.parent
+    return subfolder(base, *layout.maps) or base / MAPS[-1] if layout.maps else None
 
 
 def _measured(found: Found) -> Found:
@@ -284,15 +304,6 @@ def _measured(found: Found) -> Found:
     return replace(found, splits=splits, notes=(*found.notes, note))
 
 
-def _plain(folder: Path, blurry: Path, sharp: Path, maps: Path | None = None) -> list[Pair]:
-    folders = [path for path in (blurry, sharp, maps) if path]
-    names = ("blurry", "sharp pictures", "maps")[: len(folders)]
-    rows = match(folder, names, *map(list_images, folders))
-    return [
-        Pair(row[0], row[1], row[2] if maps else None, by_order=rows.by_order) for row in rows.files
-    ]
-
-
 def _masked(folder: Path, images: list[Path], masks: list[Path]) -> list[Pair]:
     rows = match(folder, ("pictures", "masks"), images, masks)
     return [Pair(image, None, mask, by_order=rows.by_order) for image, mask in rows.files]
@@ -302,12 +313,3 @@ def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: missing; the rest of its data set is there")
     return list_images(folder)
-
-
-def _folders(folder: Path) -> list[Path]:
-    """Those in `folder` that are not hidden, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
-def _first(folder: Path, *names: str) -> Path | None:
-    return next((folder / n for n in names if (folder / n).is_dir()), None)

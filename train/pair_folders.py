@@ -1,0 +1,113 @@
+"""Pairs in folders that are named by what they hold, as tools and users of this field name them.
+
+`input` + `target` (NAFNet), `lq` + `gt` (BasicSR's words), `blur` + `sharp` (GoPro), `inputC` +
+`target` with the dual-pixel views `inputL`, `inputR` (DPDD, as Restormer hands it on); alone, or in
+`train/`, `val/` and `test/`, which hold such folders, or one for each scene or data set.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from allfocus.runtime.errors import InputError
+from allfocus.train.masks import are_masks
+from allfocus.train.pairs import Pair, list_images, match
+
+Splits = dict[str, list[Pair]]  # "train", "val", "test", or "all" where a folder is not split
+MAPS = ("filtered", "defocus")  # the latter is what `allfocus data make-maps` writes
+BLURRY = ("inputC", "input", "lq", "blurry", "blur", "image", "source")
+SHARP = ("target", "sharp", "gt")
+_VIEWS = ("inputL", "inputR")
+_SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def read(folder: Path, *, with_maps: bool = True) -> Splits:
+    """The pairs of `folder`, or of the splits in it; of each the first names that are there.
+
+    Not `with_maps`, maps are not looked at. Raises InputError where something is missing.
+    """
+    whole = pairs_in(folder, with_maps=with_maps)
+    if whole:
+        return {"all": whole}
+    parts = {split: subfolder(folder, *names) for split, names in _SPLITS.items()}
+    return {s: _of_split(base, with_maps=with_maps) for s, base in parts.items() if base}
+
+
+def _of_split(base: Path, *, with_maps: bool) -> list[Pair]:
+    """Those of the folder itself, or else of all folders in it that hold such."""
+    own = pairs_in(base, with_maps=with_maps)
+    if own:
+        return own
+    found = []
+    for inner in folders(base):
+        found += pairs_in(inner, with_maps=with_maps)
+        _check_whole(inner)
+    return found
+
+
+def _check_whole(folder: Path) -> None:
+    """Among other scenes, one with half of what it needs is a mistake, not something else."""
+    blurry, sharp = subfolder(folder, *BLURRY), subfolder(folder, *SHARP)
+    if (blurry is None) != (sharp is None):
+        there, lacks = (sharp, BLURRY) if blurry is None else (blurry, SHARP)
+        raise InputError(
+            f"{folder}: {there.name if there else ''}/ without its counterpart; expected one of "
+            f"{', '.join(lacks)} beside it"
+        )
+
+
+def pairs_in(
+    folder: Path,
+    blurry_names: tuple[str, ...] = BLURRY,
+    sharp_names: tuple[str, ...] = SHARP,
+    *,
+    with_maps: bool = True,
+) -> list[Pair]:
+    """The pairs directly in `folder`, with what views and maps lie beside them; none where a folder
+    of blurry or one of sharp pictures is missing.
+    """
+    blurry, sharp = subfolder(folder, *blurry_names), subfolder(folder, *sharp_names)
+    if not blurry or not sharp:
+        return []
+    _check_no_masks(sharp)
+    maps = subfolder(folder, *MAPS) if with_maps else None
+    views = _views(folder) if blurry.name.lower() == "inputc" else []
+    lists = [blurry, sharp, *views, *([maps] if maps else [])]
+    names = ["blurry", "sharp pictures", *(view.name for view in views), *["maps"] * bool(maps)]
+    rows = match(folder, tuple(names), *map(list_images, lists))
+    return [
+        Pair(row[0], row[1], row[-1] if maps else None, left, right, by_order=rows.by_order)
+        for row in rows.files
+        for left, right in [row[2:4] if views else (None, None)]
+    ]
+
+
+def _views(folder: Path) -> list[Path]:
+    found = [path for name in _VIEWS if (path := subfolder(folder, name))]
+    if len(found) == 1:
+        raise InputError(f"{folder}: one of {' and '.join(_VIEWS)} is missing; expected both")
+    return found
+
+
+def _check_no_masks(sharp: Path) -> None:
+    if sharp.name.lower() == "gt" and are_masks(list_images(sharp)):
+        raise InputError(
+            f"{sharp}: black-and-white masks, it seems, where sharp pictures were expected. Name "
+            f"the folders `images/` and `masks/` for pictures with masks, or {sharp.name}/ "
+            "`sharp/` if these are sharp pictures all the same"
+        )
+
+
+def folders(folder: Path) -> list[Path]:
+    """Those in `folder` that are not hidden, sorted by name."""
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def subfolder(folder: Path, *names: str) -> Path | None:
+    """The first of `names` that is a folder in `folder`, in capitals or not; None where none is."""
+    there = {path.name.lower(): path for path in folders(folder)}
+    return next((there[name.lower()] for name in names if name.lower() in there), None)
