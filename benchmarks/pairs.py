@@ -102,10 +102,10 @@ def _folder(folder: Path, map_radius: float, views: bool) -> DataSet:
                 "set with one of them"
             )
         notes += ("no sharp pictures here: judged is only what is called in focus",)
-    names = _names(files)
+    titles = _names(files)
     makers = tuple(
         partial(_read_pair, pair, name, map_radius, views=views)
-        for pair, name in zip(files, names, strict=True)
+        for pair, name in zip(files, titles, strict=True)
     )
     return DataSet(f"{found.name}, {folder}", makers, notes)
 
