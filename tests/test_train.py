@@ -95,7 +95,11 @@ def test_resuming_with_other_settings_is_refused(
 ) -> None:
     assert main(command(photos, tmp_path)) == 0
     assert main(command(photos, tmp_path, "--lr", "0.5")) == CheckpointError.exit_code
-    assert "learning_rate: 0.0001 then, 0.5 now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "learning_rate: 0.0001 then, 0.5 now" in said
+    assert "--init" not in said
+    assert main(command(photos, tmp_path, "--epochs", "5,2,4")) == CheckpointError.exit_code
+    assert f"--init {tmp_path / 'didanet-tiny.safetensors'}" in capsys.readouterr().err
 
 
 def pairs(folder: Path, count: int = 4, side: int = 48) -> Path:

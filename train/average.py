@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,7 @@ class Average:
 
     def __init__(self, nets: Mapping[str, nn.Module], decay: float) -> None:
         self.decay = decay
-        self.states: dict[str, State] = {
-            name: {key: value.detach().clone() for key, value in net.state_dict().items()}
-            for name, net in nets.items()
-        }
+        self.states = _copied(nets)
 
     @torch.no_grad()
     def update(self, nets: Mapping[str, nn.Module], step: int) -> None:
@@ -42,7 +40,25 @@ class Average:
             for key, value in state.items():
                 self.states[name][key].copy_(value)
 
+    @contextmanager
+    def shown(self, nets: Mapping[str, nn.Module]) -> Iterator[None]:
+        """The nets have their averaged weights for a while, and then their own again."""
+        own = _copied(nets)
+        self.put_into(nets)
+        try:
+            yield
+        finally:
+            for name, net in nets.items():
+                net.load_state_dict(own[name])
+
     def put_into(self, nets: Mapping[str, nn.Module]) -> None:
         """Give the nets their averaged weights."""
         for name, net in nets.items():
             net.load_state_dict(self.states[name])
+
+
+def _copied(nets: Mapping[str, nn.Module]) -> dict[str, State]:
+    return {
+        name: {key: value.detach().clone() for key, value in net.state_dict().items()}
+        for name, net in nets.items()
+    }

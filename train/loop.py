@@ -6,7 +6,8 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,23 +19,15 @@ from tqdm import tqdm
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.train.average import Average
 from allfocus.train.data import Batch, Samples, batches
-from allfocus.train.log import Log, Sheets
+from allfocus.train.log import Log
 from allfocus.train.recipe import Recipe
 from allfocus.train.state import load_state, save_state
 from allfocus.train.tint import Tinted
+from allfocus.train.watch import Watch
 
 SAVE_SECONDS = 120.0
 IDLE_STEPS = 20  # of a go, without any gradient: no chance, such as samples that are all sharp
 _LONGEST_GRADIENT = 1.0  # longer ones are shortened to this, in all recipes; no paper speaks of it
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What a run shows besides its log.csv: TensorBoard's events, and a sheet now and then."""
-
-    events: bool = False
-    sheets: Sheets | None = None
-    every: int = 1000
 
 
 class Taken(NamedTuple):
@@ -97,6 +90,8 @@ def fit(
     began = saved = time.monotonic()
     longest = 0.0
     log = Log(out, recipe.parts, first, events=watch.events)
+    for look in watch.looks:
+        look.begin(first)
     waiting = _Waiting(source)
     bar = tqdm(waiting, total=recipe.steps, initial=first, unit="step", disable=None)
     for step, batch in enumerate(bar, start=first):
@@ -111,8 +106,11 @@ def fit(
         if time.monotonic() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
             save_state(state, recipe, average, step + 1, run)
             saved = time.monotonic()
-        if watch.sheets and (step + 1) % watch.every == 0:
-            watch.sheets.write(step + 1)
+        due = watch.due(step + 1)
+        if due:
+            with average.shown(recipe.nets) if average else nullcontext():
+                for look in due:
+                    log.show(step, look.write(step + 1))
     log.close()
     if average:
         average.put_into(recipe.nets)
@@ -193,19 +191,23 @@ def _check_finite(recipe: Recipe, step: int, what: str, value: float) -> None:
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()  # what a loss keeps for later may be learnt through
 def held_out_losses(recipe: Recipe, samples: Samples, crops: int) -> dict[str, float]:
     """Means of the last step's losses over the first `crops` samples, for nets that give no
-    picture to look at.
+    picture to look at; all are in training mode afterwards.
     """
     for module in recipe.modules.values():
-        module.to("cpu").eval()
+        module.eval()
+    device = next(next(iter(recipe.nets.values())).parameters()).device
     last = recipe.steps - 1
     sums: dict[str, float] = {}
     source = batches(samples, start=0, stop=crops, batch=1, max_radius=recipe.max_radius, workers=0)
     for batch in source:
-        for name, part in recipe.losses(last, batch, recipe.turns(last)[-1]).items():
+        parts = recipe.losses(last, _to(batch, device), recipe.turns(last)[-1])
+        for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float(part) / crops
+    for module in recipe.modules.values():
+        module.train()
     return sums
 
 

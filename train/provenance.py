@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 _TOLD = {"batch", "crop", "stages", "epochs", "epoch_samples", "scale", "total", "seed", "ema"}
 
 
-def provenance(args: argparse.Namespace, recipe: Recipe, start: str) -> str:
+def provenance(
+    args: argparse.Namespace, recipe: Recipe, start: str, best: int | None = None
+) -> str:
     """Steps, crops, seed and average of a run, its recipe with what was chosen otherwise, what it
-    began with (`start`), and the note it was given.
+    began with (`start`), and the note it was given. `best`: the weights are those of that step.
     """
     plan = recipe.plan
     numbers = range(1, plan.stages + 1)
@@ -26,6 +28,7 @@ def provenance(args: argparse.Namespace, recipe: Recipe, start: str) -> str:
     how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
     how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
+    how += f"; as of step {best}, the best on held-out crops" if best else ""
     return ". ".join(
         filter(None, (how, _kind(args.recipe, recipe), recipe.remark, start, args.note))
     )

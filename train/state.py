@@ -24,6 +24,7 @@ from allfocus.train.store import ABOUT
 _HELD = frozenset({"nets", "optimizers", "step", "run"})  # what every state has
 # Settings that older states do not name:
 _ADDED = ("precision", "val", "data_files", "val_files", "data_rendered", "val_rendered")
+_LENGTH = {"total", "scale", "epochs"}  # what the learning rate goes by, from the first step on
 _Files = Collection[Path]
 
 
@@ -166,9 +167,12 @@ def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
     different = [(k, then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)]
     if different:
         said = "; ".join(f"{k}: {old!r} then, {new!r} now" for k, old, new in different)
+        longer = {k for k, _, _ in different} <= _LENGTH
+        weights = path.parent / f"{now['model']}.safetensors"
+        onward = f" that begins with what this one has learnt: --init {weights}" if longer else ""
         raise CheckpointError(
             f"{path}: this run was started with other settings ({said}); give the same ones, or "
-            "another --out for a new run"
+            f"another --out for a new run{onward}"
         )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     import torch
 
     from allfocus.train.data import Samples
-    from allfocus.train.loop import Watch
     from allfocus.train.recipe import Recipe
     from allfocus.train.split import Split
+    from allfocus.train.validation import Validation
+    from allfocus.train.watch import Watch
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "DataLoader worker")
 _PATIENCE = 8.0  # seconds that a run's data workers live on when it is killed, with its lock
@@ -71,6 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", type=not_negative, default=1, help="processes that make samples"
     )
     parser.add_argument("--val-crops", type=positive, default=64)
+    every = "steps between looks at --val-crops held-out crops (%(default)s); the best weights so "
+    parser.add_argument(
+        "--val-every",
+        type=not_negative,
+        default=5000,
+        help=f"{every}far are kept in OUT/MODEL-best.safetensors; 0: at the end alone",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="events in OUT/tensorboard too")
     parser.add_argument(
         "--pictures",
@@ -107,6 +115,7 @@ def _run(args: argparse.Namespace) -> int:
 
     from allfocus.train.alone import alone
     from allfocus.train.loop import pick_device
+    from allfocus.train.outputs import every_file
     from allfocus.train.recipes import recipe_of
     from allfocus.train.train_start import check_freeze, start_net
 
@@ -121,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
     recipe = kind(args.model, net, plan_of(args, kind.paper), options_of(args))
     check_freeze(args, recipe)
     with alone(args.out, "train", patience=_PATIENCE):
-        remove_drafts(_files(args, recipe))  # of a run that was killed
+        remove_drafts(every_file(args, recipe))  # of a run that was killed
         summary = _train(args, recipe, start, device)
     print(json.dumps(summary) if args.json else _line(summary))
     return 0
@@ -138,10 +147,12 @@ def _train(
     """Train, validate, and write weights and report; the report."""
     from allfocus.train.decoded import Decoded
     from allfocus.train.loop import fit
+    from allfocus.train.outputs import best, save
     from allfocus.train.split import open_split
     from allfocus.train.tf32 import tf32
 
     split = open_split(args.data, args.val, recipe, Decoded(args.cache))
+    validation = _validation(args, recipe, start, split.held_out)
     with tf32(args.precision == "tf32"):
         taken = fit(
             recipe,
@@ -151,31 +162,21 @@ def _train(
             device=device,
             precision=args.precision,
             workers=args.workers,
-            watch=_watch(args, recipe, split.held_out),
+            watch=_watch(args, recipe, split.held_out, validation),
         )
+    saved = save(args, recipe, start)
+    validation.write(recipe.steps)
     summary = {
-        **_save(args, recipe, start),
+        **saved,
         "steps": recipe.steps,
         "seconds_of_this_go": round(taken.seconds, 1),
         "of_which_waiting_for_data": round(taken.waiting, 1),
-        "validation": _validate(recipe, split.held_out, args.val_crops),
+        "validation": validation.told,
+        "best": best(args, recipe, validation),
     }
     with publish(args.out / "report.json", durable=True) as draft:
         draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-def _files(args: argparse.Namespace, recipe: Recipe) -> Iterator[Path]:
-    """All that a run writes."""
-    from allfocus.train.log import sheet_file
-
-    for name in ("state.pt", "log.csv", "report.json"):
-        yield args.out / name
-    for name in recipe.saved:
-        yield args.out / f"{name}.safetensors"
-    if args.pictures:
-        for step in range(args.pictures, recipe.steps + 1, args.pictures):
-            yield sheet_file(args.out, step)
 
 
 def _settings(
@@ -195,50 +196,42 @@ def _settings(
     )
 
 
-def _watch(args: argparse.Namespace, recipe: Recipe, held_out: Samples) -> Watch:
-    from allfocus.train.log import Sheets, can_show
-    from allfocus.train.loop import Watch
+def _validation(
+    args: argparse.Namespace, recipe: Recipe, start: str, held_out: Samples
+) -> Validation:
+    from allfocus.train.outputs import save
+    from allfocus.train.validation import FILE, Validation
+
+    return Validation(
+        recipe,
+        held_out,
+        args.out / FILE,
+        crops=args.val_crops,
+        every=args.val_every,
+        save=partial(save, args, recipe, start),
+    )
+
+
+def _watch(
+    args: argparse.Namespace, recipe: Recipe, held_out: Samples, validation: Validation
+) -> Watch:
+    from allfocus.train.sheets import Sheets, can_show
+    from allfocus.train.watch import Watch
 
     net = next(iter(recipe.nets.values()))
     if not args.pictures or not can_show(net):
-        return Watch(args.tensorboard)
-    return Watch(args.tensorboard, Sheets(net, held_out, args.out), args.pictures)
-
-
-def _save(args: argparse.Namespace, recipe: Recipe, start: str) -> dict[str, object]:
-    """Write what the run was made for; names and fingerprints, those of --model first."""
-    from allfocus.train import checkpoint
-    from allfocus.train.provenance import provenance
-
-    files: dict[str, str] = {}
-    for name, net in recipe.saved.items():
-        path = args.out / f"{name}.safetensors"
-        how = provenance(args, recipe, start)
-        spec = checkpoint.save(path, name, net.to("cpu"), weights=how, license=args.license)
-        files[str(path)] = spec.weights_sha256
-    (path, sha256), *others = files.items()
-    return {"weights": path, "sha256": sha256, "others": dict(others)}
-
-
-def _validate(recipe: Recipe, held_out: Samples, crops: int) -> dict[str, object]:
-    """What there is to say about held-out crops: of pictures, or the losses alone."""
-    from allfocus.train.loop import held_out_losses
-    from allfocus.train.models.base import Deblurrer
-    from allfocus.train.validate import validate
-
-    net = next(iter(recipe.nets.values()))
-    if isinstance(net, Deblurrer) and held_out.has_sharp:
-        report = validate(net, held_out, crops)
-        return {**asdict(report), "line": report.line()}
-    losses = held_out_losses(recipe, held_out, crops)
-    said = ", ".join(f"{name} {value:.5f}" for name, value in losses.items())
-    return {"losses": losses, "line": f"losses on held-out crops: {said}"}
+        return Watch(args.tensorboard, [validation])
+    sheets = Sheets(net, held_out, args.out, args.pictures)
+    return Watch(args.tensorboard, [validation, sheets])
 
 
 def _line(summary: dict[str, object]) -> str:
     validation = summary["validation"]
     assert isinstance(validation, dict)
-    return f"{summary['weights']}: {validation['line']}"
+    line, best = f"{summary['weights']}: {validation['line']}", summary["best"]
+    if isinstance(best, dict) and best["step"] != summary["steps"]:
+        line += f"; better at step {best['step']}: {best['weights']}"
+    return line
 
 
 if __name__ == "__main__":

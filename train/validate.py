@@ -82,5 +82,6 @@ def _run(
     source = batches(samples, start=0, stop=crops, batch=1, max_radius=scale, workers=0)
     with torch.inference_mode():
         for batch in source:
-            yield batch, *net(batch.blurry)
+            sharp, seen = net(batch.blurry.to(next(net.parameters(), batch.blurry).device))
+            yield batch, sharp.cpu(), None if seen is None else seen.cpu()
     net.train()
