@@ -20,9 +20,11 @@ from allfocus.runtime.spec import Size
 from allfocus.train import pairs
 from allfocus.train.datasets import LAYOUTS, recognise
 from allfocus.train.evaluation_pair import Pair
-from allfocus.train.map_range import check_range
+from allfocus.train.fingerprint import fingerprint
+from allfocus.train.map_range import bits_of, check_range
 
 SYNTHETIC = "synthetic"
+_DEEP = 16  # bits of a sample
 _EXPECTED = (
     f"expected pairs in the layout of {', '.join(each.name for each in LAYOUTS)} (`allfocus data "
     f"check` tells more); `--data {SYNTHETIC}` needs no folder"
@@ -103,11 +105,15 @@ def _folder(folder: Path, map_radius: float, views: bool) -> DataSet:
             )
         notes += ("no sharp pictures here: judged is only what is called in focus",)
     titles = _names(files)
+    maps = [pair.defocus for pair in files if pair.defocus is not None]
+    if maps and bits_of(maps[0]) == _DEEP:
+        notes += ("maps of 16 bits: radii in 1/256 pixel, whatever --map-radius says",)
     makers = tuple(
         partial(_read_pair, pair, name, map_radius, views=views)
         for pair, name in zip(files, titles, strict=True)
     )
-    return DataSet(f"{found.name}, {folder}", makers, notes)
+    told = f"{found.name}, {folder.resolve().name}, files {_files_of(folder, files)}"
+    return DataSet(told, makers, notes)
 
 
 def _split_notes(split: str | None) -> tuple[str, ...]:
@@ -119,6 +125,13 @@ def _split_notes(split: str | None) -> tuple[str, ...]:
             "trained on it",
         )
     return ()
+
+
+def _files_of(folder: Path, files: list[pairs.Pair]) -> str:
+    """A fingerprint: folders of one name hold other pictures elsewhere, and the same may lie under
+    another path.
+    """
+    return fingerprint(folder, {path for pair in files for path in pair.files})
 
 
 def _names(files: list[pairs.Pair]) -> list[str]:

@@ -54,13 +54,14 @@ from allfocus.train.dense_flow import LEAST
 from allfocus.train.evaluation_pair import Pair
 from allfocus.train.picture_file import write_picture
 
-NOTES = (
-    "PSNR, SSIM, MAE: means over pictures, against the sharp picture",
+_SIMILARITY = "PSNR, SSIM, MAE: means over pictures, against the sharp picture"
+_MAPS = (
     "map MAE, MSE: in units of the model's max_radius, beyond which radii count as that, also in "
-    "pixels; F_max: over all pixels, of those in focus, "
-    "which show a blur radius under 0.5 pixels",
-    "in focus, to input: PSNR of the output against the input there",
+    "pixels"
 )
+_F_MAX = "F_max: over all pixels, of those in focus, which show a blur radius under 0.5 pixels"
+_F_MAX_MASKS = "F_max: over all pixels, of those that the masks say are in focus"
+_IN_FOCUS = "in focus, to input: PSNR of the output against the input there"
 _BY_RADIUS = "by blur radius: PSNR over all pixels of all pictures together"
 _MEAN_RADIUS = "the blur radius of a pixel is the mean of what its light comes from"
 _GUIDED = "map of, true map: the model deblurs by that map of blur radii in place of its own"
@@ -75,7 +76,7 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     settings = Settings(float_output=args.float, deform=args.deform, lpips=lpips)
     first = next(iter(data))
     has_maps, has_sharp = first.radius is not None, first.sharp is not None
-    notes = _notes(args, data, has_maps, missing)
+    notes = _notes(args, data, first, missing)
     if has_sharp:
         _check_wishes(args, first)
     models, estimator = _check_models(args, first, notes)
@@ -109,15 +110,19 @@ def evaluate(args: argparse.Namespace, data: DataSet) -> tuple[QualityReport, Sh
     return report, sheet
 
 
-def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str) -> list[str]:
+def _notes(args: argparse.Namespace, data: DataSet, first: Pair, missing: str) -> list[str]:
     """What the figures are and what is missing; refuses --by-radius where there are no maps."""
-    notes = [*NOTES, *data.notes]
+    has_maps, has_sharp = first.radius is not None, first.sharp is not None
     if args.by_radius and not has_maps:
         raise UsageError(
             f"--by-radius: {data.name} has no maps (`defocus/` or `filtered/`) to tell radii by"
         )
     skipped = f"what is in focus: --skip {args.skip}, where the usual choice is {AUTO}"
     turned = f"models: the mean of {args.ensemble} passes of each picture, turned"
+    figures = (
+        *((_SIMILARITY, has_sharp), (_MAPS, has_maps), (_F_MAX, has_maps)),
+        *((_F_MAX_MASKS, not has_sharp), (_IN_FOCUS, has_maps)),
+    )
     optional = (
         *((_BY_RADIUS, args.by_radius), (_DEFORMED, args.deform), (missing, missing)),
         (_MEAN_RADIUS, args.data == SYNTHETIC),
@@ -126,7 +131,8 @@ def _notes(args: argparse.Namespace, data: DataSet, has_maps: bool, missing: str
         (f"models: --reach {args.reach} pixels", args.reach is not None),
         (_GUIDED, args.map_of is not None),
     )
-    return notes + [note for note, wanted in optional if wanted]
+    told = [[note for note, wanted in notes if wanted] for notes in (figures, optional)]
+    return [*told[0], *data.notes, *told[1]]
 
 
 def _check_wishes(args: argparse.Namespace, first: Pair) -> None:
@@ -270,7 +276,10 @@ def write(report: QualityReport, text: str, sheet: Sheet, folder: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `allfocus eval`."""
     add = parser.add_argument
-    text = "names or .onnx, .engine files, or all: those the package has trained weights of"
+    text = (
+        "names, with the weights that the package has, or .onnx, .engine files, such as "
+        "`allfocus export --weights` writes; all: all names"
+    )
     add("--model", default=candidates.ALL, metavar="NAME,...", help=text)
     add("--data", default=SYNTHETIC, metavar="DIR", help=f"pairs, or {SYNTHETIC}: the built-in set")
     add("--by-radius", action="store_true", help="also PSNR by blur radius")

@@ -21,8 +21,15 @@ def render(report: QualityReport, by_radius: bool) -> str:
     """The report's tables and notes."""
     size = f"{report.pictures} pictures, {report.pixels / 1e6:.2f} megapixels"
     parts = [f"{report.data}: {size}; output as {report.output}", *tables(report, by_radius)]
-    parts += ["\n".join(f"- {note}" for note in (*report.notes, summary(report.machine)))]
+    notes = (*report.notes, *_weights(report.rows), summary(report.machine))
+    parts += ["\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts)
+
+
+def _weights(rows: Sequence[QualityRow]) -> list[str]:
+    """Of which weights the figures are: a name is those of the package, a file may hold any."""
+    known = {row.name: row.weights_sha256[:12] for row in rows if row.weights_sha256}
+    return [f"weights: {', '.join(map(' '.join, known.items()))}"] if known else []
 
 
 def tables(report: QualityReport, by_radius: bool) -> list[str]:

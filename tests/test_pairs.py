@@ -78,6 +78,17 @@ def test_white_in_a_map_is_the_radius_that_is_given(tmp_path: Path) -> None:
     assert not pair.in_focus.any()
 
 
+def test_maps_of_16_bits_say_their_radius_themselves(tmp_path: Path) -> None:
+    folder = fill(tmp_path, "blurry", "sharp", "defocus", count=1)
+    assert open_data(str(folder), 12.0).notes == ()
+    cv2.imwrite(str(folder / "defocus" / "0.png"), np.full((20, 30), 640, np.uint16))
+    data = open_data(str(folder), 12.0)
+    assert data.notes == ("maps of 16 bits: radii in 1/256 pixel, whatever --map-radius says",)
+    (pair,) = data
+    assert pair.radius is not None
+    assert (pair.radius == 2.5).all()
+
+
 def test_a_limit_and_a_size_cut_and_say_so(tmp_path: Path) -> None:
     data = open_data(str(fill(tmp_path, "blurry", "sharp", "defocus", count=3)), 8.0)
     cut = data.limited(2, Size(10, 50))
@@ -98,6 +109,15 @@ def test_pairs_by_order_alone_are_noted(tmp_path: Path) -> None:
     for path in sorted((folder / "blurry").iterdir()):
         path.rename(path.with_name(f"x{chr(97 + int(path.stem))}.png"))
     assert any("places in order" in note for note in open_data(str(folder), 8.0).notes)
+
+
+def test_a_folder_is_named_by_its_files_wherever_it_lies(tmp_path: Path) -> None:
+    first = open_data(str(fill(tmp_path / "a" / "mine", "blurry", "sharp")), 8.0).name
+    assert first.startswith("pairs, mine, files ")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert open_data(str(tmp_path / "b" / "mine"), 8.0).name == first
+    (tmp_path / "b" / "mine" / "sharp" / "1.png").write_bytes(b"another")
+    assert open_data(str(tmp_path / "b" / "mine"), 8.0).name != first
 
 
 def test_what_is_no_folder_of_pairs_is_told_what_one_is(tmp_path: Path) -> None:

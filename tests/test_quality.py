@@ -23,7 +23,7 @@ from allfocus.benchmarks import candidates, quality
 from allfocus.benchmarks.pairs import open_data
 from allfocus.benchmarks.quality_schema import QualityReport
 from allfocus.benchmarks.quality_sheet import Sheet, most_different
-from allfocus.benchmarks.quality_text import tables
+from allfocus.benchmarks.quality_text import render, tables
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.errors import AllfocusError, UsageError
@@ -132,6 +132,9 @@ def test_json_is_the_report(
     report = decode(QualityReport, out)
     assert report.pictures == 1
     assert "only the first 1 of 2 pictures" in report.notes
+    sha256 = report.rows[-1].weights_sha256
+    assert sha256
+    assert f"- weights: {report.rows[-1].name} {sha256[:12]}\n" in render(report, by_radius=False)
 
 
 def test_baselines_come_before_the_models(
@@ -515,6 +518,8 @@ def test_masks_alone_judge_what_is_called_in_focus(
     assert row.detection is not None
     assert 0 < row.detection.f_max <= 1
     assert any("no sharp pictures" in note for note in report.notes)
+    assert "F_max: over all pixels, of those that the masks say are in focus" in report.notes
+    assert not any("PSNR" in note or "map MAE" in note for note in report.notes)
     assert (tmp_path / "out" / "quality.png").is_file()
 
 

@@ -6,9 +6,7 @@ Random numbers need none: samples depend on (seed, index), a step's own on (seed
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,13 @@ import torch
 from allfocus.runtime.errors import CheckpointError
 from allfocus.runtime.files import publish
 from allfocus.train.average import Average
+from allfocus.train.fingerprint import Files, fingerprint, rendering
 from allfocus.train.recipe import Options, Plan, Recipe
-from allfocus.train.store import ABOUT
 
 _HELD = frozenset({"nets", "optimizers", "step", "run"})  # what every state has
 # Settings that older states do not name:
 _ADDED = ("precision", "val", "data_files", "val_files", "data_rendered", "val_rendered")
 _LENGTH = {"total", "scale", "epochs"}  # what the learning rate goes by, from the first step on
-_Files = Collection[Path]
 
 
 def save_state(
@@ -89,8 +86,8 @@ def settings(
     start: str,
     *,
     precision: str,
-    data: tuple[Path, _Files],
-    val: tuple[Path, _Files] | None,
+    data: tuple[Path, Files],
+    val: tuple[Path, Files] | None,
 ) -> dict[str, Any]:
     """What must not change between a run and its continuation, as plain values.
 
@@ -109,37 +106,6 @@ def settings(
         "val_rendered": rendering(val[1]) if val else "",
         **_plain(kind, recipe.plan, recipe.options),
     }
-
-
-def fingerprint(folder: Path, files: _Files) -> str:
-    """Of the files' names relative to `folder`, and their sizes; a moved folder keeps its own."""
-    lines = sorted(f"{os.path.relpath(file, folder)} {_size(file)}" for file in set(files))
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def rendering(files: _Files) -> str:
-    """Of the page that says how `files` were rendered: another seed gives the same names and sizes.
-
-    Empty where they are not rendered.
-    """
-    page = next((file for file in files if file.name == ABOUT), None)
-    return hashlib.sha256(_content(page)).hexdigest()[:16] if page else ""
-
-
-def _content(page: Path) -> bytes:
-    """Empty where it cannot be read, which is for whoever reads the samples to report."""
-    try:
-        return page.read_bytes()
-    except OSError:
-        return b""
-
-
-def _size(file: Path) -> int:
-    """In bytes; -1 where it cannot be told, which is for whoever reads the file to report."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
 
 
 def _plain(kind: str, plan: Plan, options: Options) -> dict[str, Any]:
