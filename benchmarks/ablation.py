@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from allfocus.benchmarks.candidates import Candidate, open_model, the_input
+from allfocus.benchmarks.common import add_training_precision
 from allfocus.benchmarks.machine import describe, finish
 from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.scoring import Settings, judge
@@ -31,6 +32,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "stages 1, 2, L_WD": ("--loss", "wd", "--stages", "1,2"),
     "stages 1, 2, 3, L_WD": ("--loss", "wd", "--stages", "1,2,3"),
 }
+_SHARED = ("model", "steps", "batch", "crop", "lr", "precision")  # by all rows
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=positive, default=8)
     add("--crop", type=positive, default=96)
     add("--lr", type=float, default=1e-3)
+    add_training_precision(parser)
     add("--seeds", type=_seeds, default=(0, 1, 2), help="such as 0,1,2 (the default)")
     add("--out", type=Path, default=Path("runs/ablation"), help="folder of runs and results")
     add("--json", action="store_true", help="print the result as JSON")
@@ -88,7 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, judge, write `ablation.json` and `ablation.md`."""
+    from allfocus.export.cache import versions
+
     _check_maps(args.data)
+    versions()  # what exports lack is told now, not after the first training
     machine = describe()
     data = open_data(SYNTHETIC, 8.0)  # keeps what it rendered: all rows are judged on it
     rows = [measure(args, name, data) for name in ROWS]
@@ -97,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     body = {
         "schema": ABLATION,
         "machine": asdict(finish(machine)),
-        **{name: getattr(args, name) for name in ("model", "steps", "batch", "crop", "lr")},
+        **{name: getattr(args, name) for name in _SHARED},
         "seeds": args.seeds,
         "input_psnr_db": before,
         "rows": [asdict(row) for row in rows],
@@ -137,7 +143,8 @@ def _one(
     words = ["--model", args.model, "--data", str(args.data), "--out", str(out), *ROWS[name]]
     fixed = ["--steps", args.steps, "--batch", args.batch, "--crop", args.crop, "--lr", args.lr]
     words += [str(word) for word in fixed] + ["--seed", str(seed), "--schedule", "cosine"]
-    words += ["--precision", "bf16", "--ema", "0.998", "--pictures", "0", "--val-crops", "8"]
+    words += ["--precision", args.precision, "--ema", "0.998"]
+    words += ["--pictures", "0", "--val-crops", "8"]
     graph = out / f"{args.model}.onnx"
     weights = out / f"{args.model}.safetensors"
     given = ["--model", args.model, "--weights", str(weights), "--out", str(graph)]

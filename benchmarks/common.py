@@ -97,6 +97,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
 
 
+def add_training_precision(parser: argparse.ArgumentParser) -> None:
+    """`--precision` of benchmarks that train."""
+    text = "what nets are trained in (%(default)s; a CPU without bf16 is faster in fp32)"
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="bf16", help=text)
+
+
 def add_round_arguments(
     parser: argparse.ArgumentParser, *, warmup: int, seconds: float, of: str
 ) -> None:

@@ -37,6 +37,7 @@ CANDIDATES: dict[str, str] = {  # name -> what is not as in didanet-lite
     "2x2 folded, 8 blocks of 32": "shuffle=2,features=32,blocks=8",
 }
 TAUGHT = "4x4 folded, 8 blocks of 64"  # is trained once more with a teacher
+_SHARED = ("steps", "batch", "crop", "lr", "precision", "rounds")  # by all nets
 _SIZE = Size(608, 400)  # pixels: 600x400, padded
 _PACKAGED = "didanet-lite, as packaged"
 
@@ -122,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=positive, default=8)
     add("--crop", type=positive, default=128)
     add("--lr", type=float, default=1e-3)
+    common.add_training_precision(parser)
     add("--rounds", type=positive, default=7, help="of the clock (default %(default)s)")
     add("--out", type=Path, default=Path("runs/front"), help="folder of runs and results")
     add("--json", action="store_true", help="print the result as JSON")
@@ -129,10 +131,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, reduce, judge, time; write `front.json`, `front.md` and `front.png`."""
-    from allfocus.train.rendered import find_rendered
+    import matplotlib.figure  # noqa: F401  # what is missing is told before hours of work
 
-    if not find_rendered(args.data):
-        raise UsageError(f"--data {args.data}: expected samples that `allfocus data render` made")
+    from allfocus.export.cache import versions
+
+    versions()
+    _check_data(args.data)
     _check_init(args.init)
     machine = describe()
     ready = [_ready(_PACKAGED, args.init, args.data)]
@@ -145,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     body = {
         "schema": FRONT,
         "machine": asdict(finish(machine)),
-        **{name: getattr(args, name) for name in ("steps", "batch", "crop", "lr", "rounds")},
+        **{name: getattr(args, name) for name in _SHARED},
         "engine": _engine()[0],
         "input_psnr_db": before,
         "nets": [asdict(net) for net in nets],
@@ -159,6 +163,22 @@ def run(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command run by its path."""
     return script("front", "Small nets: PSNR against time.", add_arguments, run, argv)
+
+
+def _check_data(folder: Path) -> None:
+    """Nets are trained on its samples, and 8 bits calibrated."""
+    from allfocus.export.calibration import SIDE
+    from allfocus.train.rendered import find_rendered
+    from allfocus.train.store import open_store
+
+    if not find_rendered(folder):
+        raise UsageError(f"--data {folder}: expected samples that `allfocus data render` made")
+    side = open_store(folder).side
+    if side < SIDE:
+        raise UsageError(
+            f"--data {folder}: samples of {side} pixels, and 8 bits are calibrated on {SIDE}; "
+            f"render them with --side {SIDE} or more"
+        )
 
 
 def _check_init(weights: Path) -> None:
@@ -178,8 +198,8 @@ def _trained(args: argparse.Namespace, name: str, changes: str) -> Path:
     words = ["--model", "didanet-lite", "--recipe", "plain", "--loss", "psnr", "--net", changes]
     words += ["--init", str(args.init), "--freeze", "estimator.*", "--data", str(args.data)]
     words += ["--steps", str(args.steps), "--batch", str(args.batch), "--crop", str(args.crop)]
-    words += ["--lr", str(args.lr), "--warmup", "300", "--ema", "0.998", "--precision", "bf16"]
-    words += ["--out", str(out), "--pictures", "0"]
+    words += ["--lr", str(args.lr), "--warmup", "300", "--ema", "0.998"]
+    words += ["--precision", args.precision, "--out", str(out), "--pictures", "0"]
     if name.endswith("taught"):
         words += ["--teacher", str(args.init)]
     with redirect_stdout(sys.stderr):  # where only the result belongs

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allfocus import cli
 from allfocus.benchmarks import front, trade
 from allfocus.benchmarks.front import Net
 from allfocus.benchmarks.pairs import DataSet, open_data
@@ -60,6 +61,14 @@ def test_a_front_needs_samples_that_are_rendered(
     given = ["--data", str(tmp_path), "--init", str(tmp_path / "w.safetensors")]
     assert front.main(given) == 2
     assert "expected samples that `allfocus data render` made" in capsys.readouterr().err
+    rendered = ["data", "render", "dead-leaves", "--out", str(tmp_path / "small"), "--count", "10"]
+    assert cli.main([*rendered, "--side", "32", "--workers", "1"]) == 0
+    given[1] = str(tmp_path / "small")
+    assert front.main(given) == 2
+    assert (
+        "samples of 32 pixels, and 8 bits are calibrated on 160; render them with --side 160"
+        in (capsys.readouterr().err)
+    )
 
 
 def test_the_trade_of_a_packaged_model(

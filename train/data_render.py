@@ -93,8 +93,8 @@ def _parts(items: Items) -> tuple[Items, ...]:
 
 def _source(folder: Path, items: Items) -> dict[str, object]:
     """The photos' names, for whoever asks for their terms, and what tells them from others."""
-    from allfocus.train.split import files_of
     from allfocus.train.fingerprint import fingerprint
+    from allfocus.train.split import files_of
 
     files = files_of(items)
     names = sorted(path.name for path in files)
