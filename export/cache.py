@@ -13,6 +13,9 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 import allfocus
 from allfocus.export.plan import Plan
 from allfocus.export.reduction import Reduction
@@ -26,13 +29,12 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")  # what
 _SOURCES = (  # what decides how a net becomes an engine; a package means all its modules
     "allfocus.export",
     "allfocus.kernels",
+    "allfocus.train",  # nets' weights, and the pictures that 8 bits are calibrated and judged on
     "allfocus.train.models",
-    "allfocus.train.checkpoint",
-    "allfocus.train.evaluation_scenes",
-    "allfocus.train.evaluation_set",
-    "allfocus.train.render",
-    "allfocus.train.scenes",
+    "allfocus.runtime.canary",
     "allfocus.runtime.catalogue",
+    "allfocus.runtime.layout",
+    "allfocus.runtime.signature",
     "allfocus.runtime.spec",
     "allfocus.runtime.ycbcr",
 )
@@ -62,7 +64,7 @@ def key_of(plan: Plan) -> str:
         "plugins": sha256(plan.plugins) if plan.plugins else None,
         "fp32_layers": plan.fp32_layers,
         "reduction": _reduction(plan.model, plan.reduction),
-        "versions": versions(),
+        "versions": {**versions(), "numpy": np.__version__, "opencv": cv2.__version__},
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }
     return new_digest(json.dumps(parts, sort_keys=True).encode()).hexdigest()

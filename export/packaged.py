@@ -191,7 +191,7 @@ def read_header(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(min(size, path.stat().st_size)))
         spec = header.pop("__metadata__", {}).get(SPEC_KEY)
         kinds = {entry["dtype"] for entry in header.values()}
-    except (OSError, struct.error, ValueError, AttributeError, KeyError) as error:
+    except (OSError, struct.error, ValueError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
     if spec is None or kinds != {"F16"}:
         raise CheckpointError(

@@ -85,11 +85,11 @@ def check_half(net: Net, graph: Graph, fp16_db: float, kept: Sequence[str] = ())
         losses = worst(net, graph, kept)
         names = ", ".join(f"{name} ({db:.1f} dB alone)" for name, db in losses)
         keep = ",".join((*kept, *(name for name, _ in losses)))
+        find = "let --fp32-layers auto find which, " if graph.precision == "fp16" else ""
         raise ParityError(
             f"in {graph.precision} the net is at {found:.1f} dB of itself in float32, expected at "
             f"least {least:g}; nothing was kept. The layers that lose most: {names}. Keep them in "
-            f"float32 with --fp32-layers {keep}, let --fp32-layers auto find which, or use "
-            "--precision fp32"
+            f"float32 with --fp32-layers {keep}, {find}or use --precision fp32"
         )
     return found
 

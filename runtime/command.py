@@ -37,6 +37,10 @@ EXTRAS = {
     "skimage": "bench",
 }
 
+_SMALLER = (
+    "that is more memory than there is; give smaller pictures or a smaller --size, or do less at "
+    "once"
+)
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -64,6 +68,8 @@ def guarded(run: Run, args: argparse.Namespace) -> int:
         return _report(error, args)
     except ModuleNotFoundError as error:
         return _report(_missing(error), args)
+    except MemoryError as error:
+        return _report(AllfocusError(f"{error or 'no memory is left'}: {_SMALLER}"), args)
     except BrokenPipeError:  # who read stdout has gone: there is nobody left to tell
         _leave_stdout()
         return FAILED

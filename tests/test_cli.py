@@ -49,6 +49,15 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"allfocus {allfocus.__version__}\n"
 
 
+def test_too_little_memory_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in(monkeypatch, MemoryError("Unable to allocate 112. GiB for an array"))
+    assert cli.main(["echo", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert told.startswith("Unable to allocate 112. GiB for an array: that is more memory than")
+
+
 @pytest.mark.parametrize("words", [["--help"], ["-h"]])
 def test_help_lists_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 0

@@ -181,9 +181,10 @@ def test_only_what_training_writes_is_packaged(tmp_path: Path) -> None:
         save_file(tensors, path)
         with pytest.raises(CheckpointError, match=r"expected float16 weights with their Spec"):
             packaged.write_files(TINY, path, tmp_path / "out")
-    path.write_bytes(b"not at all")
-    with pytest.raises(CheckpointError, match="not a safetensors file"):
-        packaged.write_files(TINY, path, tmp_path / "out")
+    for content in (b"not at all", b"\2\0\0\0\0\0\0\0[]"):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="not a safetensors file"):
+            packaged.write_files(TINY, path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

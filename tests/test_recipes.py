@@ -212,6 +212,7 @@ def test_a_full_disk_leaves_the_state_before(
         ("sftnet-tiny", ("--depths", "1,2"), "depths: this recipe has no such option"),
         ("didanet-tiny", ("--no-cycle",), "it knows auxiliary, depths, guidance, loss, offset"),
         ("didanet-tiny", ("--loss", "l1"), "expected l2 or wd with this recipe, got l1"),
+        ("didanet-tiny", ("--depths", "1,99"), "depths: didanet-tiny has 2 blocks, got 99"),
         ("didanet-tiny", ("--scale", "2"), "--steps and --scale: give one of them"),
         ("didanet-tiny", ("--stages", "4"), "expected some of 1 to 3, got 4"),
         ("didanet-tiny", ("--epochs", "0,0,0"), "expected a stage of more than 0"),

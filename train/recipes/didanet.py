@@ -32,6 +32,10 @@ class DidanetRecipe(Recipe):
         super().__init__(name, net, plan, options)
         losses.check_choice(options.loss, "l2", "wd")
         assert isinstance(net, DidANet)
+        if any(depth > net.config.blocks for depth in plan.depths):
+            raise UsageError(
+                f"depths: {name} has {net.config.blocks} blocks, got {max(plan.depths)}"
+            )
         if not options.guidance and options.loss == "wd":
             raise UsageError(
                 "loss: wd weighs pixels by the estimated map, which there is none of without "
