@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from dataclasses import asdict
 from hashlib import sha256 as new_digest
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-
-import cv2
-import numpy as np
 
 import allfocus
 from allfocus.export.plan import Plan
@@ -26,6 +24,9 @@ from allfocus.runtime.manifest import Manifest, read_manifest, sha256
 log = logging.getLogger("allfocus")
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")  # what an export needs
+_OPENCV = tuple(  # any of these brings cv2
+    f"opencv-{kind}python{form}" for kind in ("", "contrib-") for form in ("", "-headless")
+)
 _SOURCES = (  # what decides how a net becomes an engine; a package means all its modules
     "allfocus.export",
     "allfocus.kernels",
@@ -53,6 +54,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _of_pictures() -> dict[str, str]:
+    """The versions of what reads and resizes the pictures that 8 bits are calibrated on."""
+    found = {}
+    for name in ("numpy", *_OPENCV):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def key_of(plan: Plan) -> str:
     """The cache key of `plan`, 64 hex digits: equal where the same files would come out."""
     parts = {
@@ -64,7 +74,7 @@ def key_of(plan: Plan) -> str:
         "plugins": sha256(plan.plugins) if plan.plugins else None,
         "fp32_layers": plan.fp32_layers,
         "reduction": _reduction(plan.model, plan.reduction),
-        "versions": {**versions(), "numpy": np.__version__, "opencv": cv2.__version__},
+        "versions": {**versions(), **_of_pictures()},
         "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
     }
     return new_digest(json.dumps(parts, sort_keys=True).encode()).hexdigest()
