@@ -26,6 +26,7 @@ from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.errors import AllfocusError, UsageError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Size
+from allfocus.train.train_options import given_weights
 
 if TYPE_CHECKING:
     from allfocus.export.quality import Run
@@ -118,7 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `allfocus bench front`."""
     add = parser.add_argument
     add("--data", type=Path, required=True, help="samples that `allfocus data render` made")
-    add("--init", type=Path, required=True, help="didanet-lite's weights: map estimator, teacher")
+    text = "didanet-lite's weights, or its name: map estimator, teacher"
+    add("--init", type=given_weights, required=True, metavar="FILE|NAME", help=text)
     add("--steps", type=positive, default=3000, help="of every run (default %(default)s)")
     add("--batch", type=positive, default=8)
     add("--crop", type=positive, default=128)

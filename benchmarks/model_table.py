@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from allfocus.benchmarks.reported import REPORTED, System, system_of
-from allfocus.export.weights import packaged_weights
+from allfocus.runtime.artefacts import packaged_weights
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.command import DONE, script
 from allfocus.runtime.errors import UsageError

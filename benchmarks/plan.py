@@ -11,7 +11,7 @@ from typing import Literal
 
 from allfocus.benchmarks.contenders import Contender, Recipe, opened
 from allfocus.benchmarks.schema import Device
-from allfocus.export.weights import packaged_weights
+from allfocus.runtime.artefacts import packaged_weights
 from allfocus.runtime.catalogue import BASELINES, entry
 from allfocus.runtime.cpus import available_cpus
 from allfocus.runtime.errors import ArtefactError, BackendError, UsageError, nearest

@@ -31,8 +31,7 @@ from allfocus.benchmarks.pairs import SYNTHETIC, DataSet, open_data
 from allfocus.benchmarks.schema import Quoted, Stats
 from allfocus.benchmarks.scoring import Settings, judge
 from allfocus.benchmarks.turns import photo
-from allfocus.export.weights import packaged_weights
-from allfocus.runtime.artefacts import packaged_onnx
+from allfocus.runtime.artefacts import packaged_onnx, packaged_weights
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.cpus import available_cpus

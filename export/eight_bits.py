@@ -148,7 +148,7 @@ def saved_ranges(spec: Spec, how: Reduction) -> Path:
 
 def packaged_ranges(model: str) -> Path:
     """Where the package carries ranges of its weights, found on photos."""
-    from allfocus.export.weights import packaged_weights
+    from allfocus.runtime.artefacts import packaged_weights
 
     return packaged_weights(model).with_name(f"{model}-ranges.json")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import allfocus
+from allfocus.runtime.artefacts import packaged_weights
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.errors import CheckpointError, UsageError
 from allfocus.runtime.manifest import sha256
@@ -44,11 +44,6 @@ class Weights:
         else:
             net, spec = checkpoint.load(model, self.path)
         return net.eval(), spec
-
-
-def packaged_weights(model: str) -> Path:
-    """Where the package carries the weights of `model`, if it carries them."""
-    return Path(allfocus.__file__).parent / "data" / f"{model}.safetensors"
 
 
 def parse(text: str | None, model: str) -> Weights:

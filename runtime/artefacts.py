@@ -92,7 +92,16 @@ def _rest(kind: str) -> str:
 
 def packaged_onnx(stem: str) -> Path:
     """Where the package carries a model (or MODEL-PHASE), if it carries it."""
-    return Path(allfocus.__file__).parent / "data" / f"{stem}.onnx"
+    return _data() / f"{stem}.onnx"
+
+
+def packaged_weights(model: str) -> Path:
+    """Where the package carries the weights of `model`, if it carries them."""
+    return _data() / f"{model}.safetensors"
+
+
+def _data() -> Path:
+    return Path(allfocus.__file__).parent / "data"
 
 
 def _stem(name: str, phase: Phase) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from allfocus.runtime.artefacts import packaged_weights
 from allfocus.runtime.errors import CheckpointError, UsageError
 from allfocus.train import checkpoint
 from allfocus.train.checkpoint import NET_KEY
@@ -17,6 +19,7 @@ from allfocus.train.models import build
 from allfocus.train.recipe import Options, Plan
 from allfocus.train.recipes.plain import PlainRecipe
 from allfocus.train.train import main
+from allfocus.train.train_options import given_weights
 
 TINY = "didanet-tiny"
 SHORT = ["--recipe", "plain", "--steps", "2", "--batch", "2", "--crop", "32", "--workers", "0"]
@@ -180,3 +183,15 @@ def test_a_net_learns_what_its_teacher_makes(trained: Path) -> None:
     assert errors[-1] < 0.7 * errors[0]
     assert recipe.teacher is not None
     assert all(parameter.grad is None for parameter in recipe.teacher.parameters())
+
+
+def test_weights_are_a_file_or_the_name_of_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert given_weights("didanet-lite") == packaged_weights("didanet-lite")
+    assert given_weights("mine.safetensors") == Path("mine.safetensors")
+    with pytest.raises(argparse.ArgumentTypeError, match="the package has no weights of apl-tiny"):
+        given_weights("apl-tiny")
+    (tmp_path / "didanet-lite").touch()
+    assert given_weights("didanet-lite") == Path("didanet-lite")

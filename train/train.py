@@ -18,7 +18,14 @@ try:
     from allfocus.runtime.command import not_negative, positive, script
     from allfocus.runtime.errors import AllfocusError
     from allfocus.runtime.files import check_folder, publish, remove_drafts
-    from allfocus.train.train_options import add_recipe_options, options_of, plan_of, seed, widths
+    from allfocus.train.train_options import (
+        add_recipe_options,
+        given_weights,
+        options_of,
+        plan_of,
+        seed,
+        widths,
+    )
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[train]"')
 
@@ -59,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--freeze", nargs="+", metavar="PATTERN", help="parameters that stay: 'estimator.*'"
     )
-    parser.add_argument("--init", type=Path, help="weights to start from (fine-tuning)")
+    init = "weights to start from (fine-tuning), or the name of a model: the package's own"
+    parser.add_argument("--init", type=given_weights, metavar="FILE|NAME", help=init)
     parser.add_argument("--out", type=Path, help="the run's folder (default runs/MODEL)")
     add_recipe_options(parser)
     parser.add_argument("--seed", type=seed, default=0)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from allfocus.runtime.artefacts import packaged_weights
+from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.command import not_negative, positive
 from allfocus.runtime.errors import UsageError
 
@@ -66,8 +68,8 @@ def _add_choices(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=said)
     parser.add_argument(
         "--teacher",
-        type=Path,
-        metavar="FILE",
+        type=given_weights,
+        metavar="FILE|NAME",
         help="plain: weights of a better net, whose pictures are learnt from too (distillation)",
     )
     parser.add_argument("--lesson", type=float, help="plain: the teacher's share of that (0.5)")
@@ -89,6 +91,16 @@ def seed(text: str) -> int:
     if value >= 2**63:
         raise argparse.ArgumentTypeError(f"expected a seed of under 2**63, got {text}")
     return value
+
+
+def given_weights(text: str) -> Path:
+    """An argparse type: a file of weights, or the package's own of the model of this name."""
+    path, packaged = Path(text), packaged_weights(text) if text in MODELS else None
+    if path.exists() or packaged is None:
+        return path
+    if not packaged.is_file():
+        raise argparse.ArgumentTypeError(f"the package has no weights of {text}; give a file")
+    return packaged
 
 
 def widths(text: str) -> dict[str, int]:
