@@ -1,0 +1,71 @@
+"""What the guides tell to type is what the commands take, and what they point to is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from allfocus.cli import COMMANDS
+from allfocus.runtime.command import Parser
+
+ROOT = Path(__file__).parents[1]
+GUIDES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/training.md")
+SCRIPTS = {
+    "export/to_trt.py": "allfocus.export.to_trt",
+    "export/to_onnx.py": "allfocus.export.to_onnx",
+    "export/packaged.py": "allfocus.export.packaged",
+    "train/train.py": "allfocus.train.train",
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each line in a block of shell that calls this project."""
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        for line in re.split(r"\n|&&", block.replace("\\\n", " "))
+    ]
+    found = [shlex.split(line, comments=True) for line in lines]
+    return [words for words in found if words and module_of(words)]
+
+
+def module_of(words: list[str]) -> tuple[str, list[str]] | None:
+    """The module of a command, and the words that are for it; None for what is not ours."""
+    if words[0] == "python" and words[1] in SCRIPTS:
+        return SCRIPTS[words[1]], words[2:]
+    if words[0] != "allfocus":
+        return None
+    name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else words[1]
+    return COMMANDS[name].module, words[1 + len(name.split()) :]
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_commands_are_understood(guide: str) -> None:
+    found = commands((ROOT / guide).read_text(encoding="utf-8"))
+    assert found or guide == "CONTRIBUTING.md"
+    for words in found:
+        known = module_of(words)
+        assert known is not None
+        module, rest = known
+        parser = Parser(prog=" ".join(words))
+        import_module(module).add_arguments(parser)
+        parser.parse_args([word for word in rest if word != "..."] or rest)
+
+
+def test_a_command_that_is_not_understood_would_be_seen() -> None:
+    text = "```sh\nallfocus train --modle x  # such\nls\n```\n"
+    (words,) = commands(text)
+    assert module_of(words) == ("allfocus.train.train", ["--modle", "x"])
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_links_lead_somewhere(guide: str) -> None:
+    text = (ROOT / guide).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    for target in targets:
+        if not target.startswith("http"):
+            assert ((ROOT / guide).parent / target).exists(), target
