@@ -107,6 +107,26 @@ def test_a_killed_run_goes_on_with_its_looks(
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+def test_weights_that_were_given_may_stay_the_best(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(data, tmp_path / "first", *PLAIN, steps=2) == 0
+    weights = tmp_path / "first" / "didanet-tiny.safetensors"
+    real, figures = validation.Validation._measure, iter((30.0, 20.0, 25.0))
+
+    def worse(self: validation.Validation) -> dict[str, object]:
+        found = real(self)
+        found["figures"]["score"] = next(figures)
+        return found
+
+    monkeypatch.setattr(validation.Validation, "_measure", worse)
+    more = ("--init", str(weights), "--val-every", "2", "--lr", "0.1")
+    assert train(data, tmp_path / "more", *PLAIN, *more, steps=3) == 0
+    assert [row["step"] for row in rows(tmp_path / "more")] == ["0", "2", "3"]
+    ours, theirs = tensors(tmp_path / "more" / "didanet-tiny-best.safetensors"), tensors(weights)
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_nets_that_make_no_pictures_are_judged_by_their_losses(data: Path, tmp_path: Path) -> None:
     plain = ("apl-detect-tiny", "--recipe", "plain", "--val-crops", "2")
     assert train(data, tmp_path, *plain, "--val-every", "2", steps=4) == 0

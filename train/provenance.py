@@ -28,7 +28,7 @@ def provenance(
     how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
     how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
-    how += f"; as of step {best}, the best on held-out crops" if best else ""
+    how += f"; as of step {best}, the best on held-out crops" if best is not None else ""
     return ". ".join(
         filter(None, (how, _kind(args.recipe, recipe), recipe.remark, start, args.note))
     )

@@ -216,6 +216,7 @@ def _validation(
         args.out / FILE,
         crops=args.val_crops,
         every=args.val_every,
+        given=args.init is not None,
         save=partial(save, args, recipe, start),
     )
 

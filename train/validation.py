@@ -32,7 +32,8 @@ class Validation:
 
     The figure that the best is told by is the PSNR over all pixels, in dB; for nets that make no
     picture minus the sum of the losses. `save(step)` writes the nets as they are, where they are
-    the best so far of several looks.
+    the best so far of several looks. A run that begins with weights that are `given` is looked at
+    before its first step too: what it was given may stay the best.
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class Validation:
         *,
         crops: int,
         every: int,
+        given: bool,
         save: Callable[[int], object],
     ) -> None:
         self.every = every if every < recipe.steps else 0
         self._recipe, self._samples, self._crops = recipe, samples, crops
-        self._table, self._save = table, save
+        self._table, self._given, self._save = table, given, save
         self._rows: list[dict[str, str]] = []
         self._told: dict[str, Any] = {}
 
@@ -57,6 +59,8 @@ class Validation:
             text = self._table.read_text(encoding="utf-8")
             rows = csv.DictReader(text.splitlines())
             self._rows = [row for row in rows if _is_whole(row) and int(row["step"]) <= first]
+        if self.every and self._given and not first:
+            self.write(0)
 
     def write(self, step: int) -> Mapping[str, float]:
         """See Look; also what `told` gives."""
@@ -110,6 +114,6 @@ class Validation:
 def _is_whole(row: Mapping[str, str | None]) -> bool:
     """Whether a row is one that was written here."""
     try:
-        return int(row.get("step") or "") > 0 and math.isfinite(float(row.get(_SCORE) or ""))
+        return int(row.get("step") or "") >= 0 and math.isfinite(float(row.get(_SCORE) or ""))
     except ValueError:
         return False
