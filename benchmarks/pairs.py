@@ -119,6 +119,8 @@ def _folder(folder: Path, map_radius: float, views: bool) -> DataSet:
 def _split_notes(split: str | None) -> tuple[str, ...]:
     if split == "val":
         return ("no test split here: judged is the val split",)
+    if split == "all":
+        return ("no splits here: judged are all pairs, those that a model was trained on too",)
     if split == "train":
         return (
             "no test split here: judged is the train split, which says nothing of models that were "

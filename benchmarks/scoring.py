@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from allfocus.benchmarks.candidates import Candidate, Given, Output, real
-from allfocus.benchmarks.flow_truth import deformed
+from allfocus.train.flow_truth import deformed
 from allfocus.benchmarks.perceptual import Distance
 from allfocus.benchmarks.quality_schema import MapError, Picture, QualityRow, Similarity
 from allfocus.benchmarks.tallies import Bands, Focus

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from allfocus.benchmarks.common import PHOTO
-from allfocus.benchmarks.flow_truth import Picture, deformed
+from allfocus.train.flow_truth import Picture, deformed
 from allfocus.train.metrics import psnr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -80,10 +81,10 @@ def test_white_in_a_map_is_the_radius_that_is_given(tmp_path: Path) -> None:
 
 def test_maps_of_16_bits_say_their_radius_themselves(tmp_path: Path) -> None:
     folder = fill(tmp_path, "blurry", "sharp", "defocus", count=1)
-    assert open_data(str(folder), 12.0).notes == ()
+    assert not any("16 bits" in note for note in open_data(str(folder), 12.0).notes)
     cv2.imwrite(str(folder / "defocus" / "0.png"), np.full((20, 30), 640, np.uint16))
     data = open_data(str(folder), 12.0)
-    assert data.notes == ("maps of 16 bits: radii in 1/256 pixel, whatever --map-radius says",)
+    assert "maps of 16 bits: radii in 1/256 pixel, whatever --map-radius says" in data.notes
     (pair,) = data
     assert pair.radius is not None
     assert (pair.radius == 2.5).all()
@@ -97,11 +98,14 @@ def test_a_limit_and_a_size_cut_and_say_so(tmp_path: Path) -> None:
     assert first.radius is not None
     assert first.radius.shape == (20, 10)
     np.testing.assert_array_equal(first.blurry, whole.blurry[:, 10:20])
+    (note,) = data.notes
+    assert note == "no splits here: judged are all pairs, those that a model was trained on too"
     assert cut.notes == (
+        note,
         "only the first 2 of 3 pictures",
         "only the middle of each picture, 10x50 pixels at most",
     )
-    assert data.limited(3, None).notes == ()
+    assert data.limited(3, None).notes == data.notes
 
 
 def test_pairs_by_order_alone_are_noted(tmp_path: Path) -> None:
@@ -225,6 +229,15 @@ def test_what_all_names_have_around_their_own_does_not_matter(tmp_path: Path) ->
     assert not by_order
     with pytest.raises(InputError, match=r"with several: blurry/20\.png, sharp/2\.png; give"):
         matched(tmp_path, ["1", "20"], ["1", "2"])  # a number is not cut
+
+
+def test_capitals_and_accents_may_be_written_otherwise(tmp_path: Path) -> None:
+    found, by_order = matched(tmp_path, ["Apple", "banana"], ["apple", "Banana"])
+    assert found == {"Apple": "apple", "banana": "Banana"}
+    assert not by_order
+    composed, apart = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    found, _ = matched(tmp_path, [composed, "b"], [apart, "b"])
+    assert found == {composed: apart, "b": "b"}
 
 
 def test_a_number_of_several_files_pairs_none_of_them(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from allfocus.benchmarks.pairs import open_data
+from allfocus.cli import main
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train.data import DEAD_LEAVES, Pair, batches, find
 from allfocus.train.loop import held_out_losses
@@ -44,6 +45,59 @@ def test_all_pairs_of_a_sharp_picture_are_on_one_side() -> None:
     assert len(held) == 6
     assert kept | held == set(every)
     assert not kept & held
+
+
+def test_all_pairs_of_a_scenes_folder_are_on_one_side() -> None:
+    every = [
+        Pair(Path(f"train/{s}/blur/{i}.png"), Path(f"train/{s}/sharp/{i}.png"), None)
+        for s in "abcdefghijkl"
+        for i in range(3)
+    ]
+    held = hold_out_scenes(every)[1]
+    assert {pair.blurry.parent.parent.name for pair in held} == {"a", "k"}  # type: ignore[union-attr]
+    assert len(held) == 6
+
+
+def test_two_folders_may_be_data_sets(caplog: pytest.LogCaptureFixture) -> None:
+    every = [Pair(Path(f"{s}/b/{i}.png"), Path(f"{s}/s/{i}.png"), None) for s in "ab" for i in "12"]
+    kept, held = hold_out_scenes(every)
+    assert (len(kept), len(held)) == (3, 1)
+    assert "where those of one show one scene, give --val" in caplog.text
+
+
+def test_links_to_one_sharp_picture_are_one_scene(tmp_path: Path) -> None:
+    for scene in range(3):
+        (tmp_path / f"{scene}.png").touch()
+        for aperture in range(4):
+            (tmp_path / f"{scene}-{aperture}.png").symlink_to(tmp_path / f"{scene}.png")
+    every = [
+        Pair(Path(f"{s}{a}.png"), tmp_path / f"{s}-{a}.png", None) for s in range(3) for a in "0123"
+    ]
+    kept, held = hold_out_scenes(every)
+    assert (len(kept), len(held)) == (8, 4)
+    assert len({pair.sharp.resolve() for pair in held}) == 1  # type: ignore[union-attr]
+
+
+def test_a_data_sets_own_val_split_is_validated_on(tmp_path: Path) -> None:
+    for split, side in (("train", 48), ("val", 40), ("test", 36)):
+        pairs(tmp_path / split, side)
+    split = open_split(tmp_path, None, recipe())
+    assert {path.parent.parent.name for path in split.files} == {"train"}
+    assert {path.parent.parent.name for path in split.held_files} == {"val"}
+    assert len(split.samples) == 2
+
+
+def test_maps_of_some_pairs_are_told_to_be_unused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for scene in ("a", "b"):
+        pairs(tmp_path / "train" / scene)
+    (tmp_path / "train" / "a" / "defocus").mkdir()
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(tmp_path / "train/a/defocus" / name), np.full((48, 48), 200, np.uint8))
+    open_split(tmp_path, None, recipe())
+    assert "2 of 4 pairs have no map" in caplog.text
+    assert main(["data", "check", str(tmp_path)]) == 1
 
 
 def test_what_is_validated_on_is_as_in_the_files(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_continued_run_keeps_its_precision_its_files_and_what_it_is_validated_
     data.rename(tmp_path / "place")
     pairs(data, 5)
     assert main(given) == CheckpointError.exit_code
-    assert "data_files: " in capsys.readouterr().err
+    assert "pictures of --data were added, removed or changed" in capsys.readouterr().err
 
 
 def test_a_state_without_those_settings_goes_on(photos: Path, tmp_path: Path) -> None:

@@ -103,3 +103,18 @@ def test_more_crops_take_no_more_memory(samples, monkeypatch) -> None:  # type: 
     monkeypatch.setattr(type(samples), "__getitem__", lambda *_: first)
     peak(1)
     assert peak(40) < 1.5 * peak(2)
+
+
+def test_a_truth_that_is_displaced_is_deformed_first(tmp_path: Path) -> None:
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    sharp = cv2.resize(coarse, (96, 96), interpolation=cv2.INTER_CUBIC)
+    for name, picture in (("blurry", np.roll(sharp, 2, axis=1)), ("sharp", sharp)):
+        (tmp_path / name).mkdir()
+        assert cv2.imwrite(str(tmp_path / name / "a.png"), picture)
+    pairs = make_samples(find(tmp_path), 64, 0, Recipe())
+    plain, deformed = (validate(Constant(grey=False), pairs, 2, deform=d) for d in (False, True))
+    assert plain.whole.after is not None
+    assert deformed.whole.after is not None
+    assert deformed.whole.after > plain.whole.after + 6
+    assert "deformed" in deformed.line()
+    assert "deformed" not in plain.line()

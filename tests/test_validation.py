@@ -8,6 +8,8 @@ import csv
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from full_disk import full_after
@@ -17,6 +19,7 @@ from allfocus.runtime.errors import AllfocusError
 from allfocus.train import checkpoint, loop, validation
 from allfocus.train.average import Average
 from allfocus.train.models import build
+from allfocus.train.provenance import best_step
 from allfocus.train.validation import FILE
 
 PLAIN = ("didanet-tiny", "--recipe", "plain", "--val-crops", "2", "--pictures", "0")
@@ -100,7 +103,7 @@ def test_a_killed_run_goes_on_with_its_looks(
     assert train(data, tmp_path / "killed", *every, steps=4) == 130
     monkeypatch.setattr(loop, "_step", real)
     text = (tmp_path / "killed" / FILE).read_text()
-    (tmp_path / "killed" / FILE).write_text(f"{text}9,1,1,1,99\nnothing\n")  # of a later step
+    (tmp_path / "killed" / FILE).write_text(f"{text}9,2,1,1,1,99\nnothing\n")  # of a later step
     assert train(data, tmp_path / "killed", *every, steps=4) == 0
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert train(data, tmp_path / "killed", *every, steps=4) == 0  # nothing is left to do
@@ -125,6 +128,69 @@ def test_weights_that_were_given_may_stay_the_best(
     assert [row["step"] for row in rows(tmp_path / "more")] == ["0", "2", "3"]
     ours, theirs = tensors(tmp_path / "more" / "didanet-tiny-best.safetensors"), tensors(weights)
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_run_that_is_killed_in_a_look_looks_again(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = (*PLAIN, "--val-every", "2")
+    assert train(data, tmp_path / "whole", *every, steps=6) == 0
+    monkeypatch.setattr(loop, "SAVE_SECONDS", -1.0)  # save at every step
+    real, calls = validation.Validation._measure, []
+
+    def killed(self: validation.Validation) -> dict[str, object]:
+        calls.append(None)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(validation.Validation, "_measure", killed)
+    assert train(data, tmp_path / "killed", *every, steps=6) == 130
+    assert train(data, tmp_path / "killed", *every, steps=6) == 0
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+def test_the_report_names_what_the_best_file_holds(data: Path, tmp_path: Path) -> None:
+    every, best = (*PLAIN, "--val-every", "2"), tmp_path / "didanet-tiny-best.safetensors"
+    assert train(data, tmp_path, *every, steps=5) == 0
+
+    def told() -> tuple[int, int | None]:
+        step = json.loads((tmp_path / "report.json").read_text())["best"]["step"]
+        return step, best_step(checkpoint.load_any(best)[1].weights)
+
+    assert len(set(told())) == 1
+    best.unlink()
+    assert train(data, tmp_path, *every, steps=5) == 0  # nothing is left to do but this
+    assert told() == (5, 5)
+    assert train(data, tmp_path, *every, "--val-crops", "1", steps=5) == 0
+    assert [row["crops"] for row in rows(tmp_path)] == ["1"]  # others compare with none of these
+    assert told() == (5, 5)
+
+
+@pytest.mark.parametrize("form", ["utf-8-sig", "latin-1"])
+def test_a_table_that_an_editor_saved_is_read(data: Path, tmp_path: Path, form: str) -> None:
+    every = (*PLAIN, "--val-every", "2")
+    assert train(data, tmp_path, *every, steps=5) == 0
+    before, table = rows(tmp_path), tmp_path / FILE
+    table.write_text(table.read_text() + "größer\n", encoding=form)
+    assert train(data, tmp_path, *every, steps=5) == 0
+    assert rows(tmp_path) == before
+
+
+def test_losses_against_a_judge_that_learns_tell_no_best(tmp_path: Path) -> None:
+    folder = tmp_path / "masked"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+        for index in range(3):
+            picture = np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8)
+            if name == "masks":
+                picture = np.full((64, 64, 3), 255, np.uint8)
+                picture[:, :32] = 0
+            assert cv2.imwrite(str(folder / name / f"{index}.png"), picture)
+    out = tmp_path / "out"
+    assert train(folder, out, "apl-tiny", "--pictures", "0", "--val-every", "4", steps=14) == 0
+    assert "score" not in rows(out)[0]
+    assert json.loads((out / "report.json").read_text())["best"] is None
 
 
 def test_nets_that_make_no_pictures_are_judged_by_their_losses(data: Path, tmp_path: Path) -> None:

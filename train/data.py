@@ -99,6 +99,14 @@ def find(folder: Path, use: Use = "train") -> Items:
     return items
 
 
+def validation_split(folder: Path) -> list[Pair]:
+    """The pairs that a data set itself sets apart to validate on; none where it has no such."""
+    if not folder.is_dir() or find_rendered(folder):
+        return []
+    found = recognise(folder)
+    return found.splits.get("val", []) if found else []
+
+
 def hold_out(items: Items, every: int = 10) -> tuple[Items, Items]:
     """(to train on, to validate on): every tenth photo or pair, the first among them, is kept back.
 

@@ -113,6 +113,11 @@ def _check(name: str, pairs: list[Pair]) -> Part:
         except InputError as error:
             part.problems.append(str(error))
     part.problems += truths.problems(name)
+    if 0 < part.maps < part.pairs:
+        part.problems.append(
+            f"{name}: {part.pairs - part.maps} of {part.pairs} pairs have no map, and maps are "
+            "used only where all have one: make the others by `allfocus data make-maps`"
+        )
     lightest = max(filter(None, lights), default=None)
     if lightest and lightest.too_dark:
         part.problems.append(f"{name}: {lightest.text}")
@@ -159,6 +164,11 @@ def _held(folder: Path) -> str:
     return f"{count or 'no'} picture{'' if count == 1 else 's'}"
 
 
+def _shortest(part: Part) -> int:
+    """The most that a crop may have."""
+    return min(int(side) for size in part.sizes for side in size.split("x"))
+
+
 def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) -> list[str]:
     lines = [f"{folder}: {name}", *(f"  {note}" for note in notes)]
     for part in parts:
@@ -169,7 +179,9 @@ def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) ->
         sizes = [f"{size} ({n})" for size, n in part.sizes.most_common(3)]
         more = [f"{len(part.sizes) - 3} more sizes"] * (len(part.sizes) > 3)
         depths = [f"{kind} ({n})" for kind, n in part.depths.items()]
-        lines.append(f"  {part.name}: {', '.join(kinds)}; {', '.join((*sizes, *more, *depths))}")
+        least = [f"shortest side {_shortest(part)} pixels"] * (len(part.sizes) > 1)
+        told = ", ".join((*sizes, *more, *least, *depths))
+        lines.append(f"  {part.name}: {', '.join(kinds)}; {told}")
         lines += [f"    wrong: {problem}" for problem in part.problems[:_SHOWN]]
         if len(part.problems) > _SHOWN:
             lines.append(f"    and {len(part.problems) - _SHOWN} more; --json lists all")

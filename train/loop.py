@@ -103,14 +103,15 @@ def fit(
             average.update(recipe.nets, step)
         log.write(step, recipe.stage(step), value, parts)
         bar.set_postfix_str(f"stage {recipe.stage(step)} loss {value:.5f}")
-        if time.monotonic() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
-            save_state(state, recipe, average, step + 1, run)
-            saved = time.monotonic()
         due = watch.due(step + 1)
         if due:
             with average.shown(recipe.nets) if average else nullcontext():
                 for look in due:
                     log.show(step, look.write(step + 1))
+        # After the looks: a run that is killed in one goes on before it, and looks again.
+        if time.monotonic() - saved > SAVE_SECONDS or step + 1 == recipe.steps:
+            save_state(state, recipe, average, step + 1, run)
+            saved = time.monotonic()
     log.close()
     if average:
         average.put_into(recipe.nets)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+from allfocus.runtime.errors import CheckpointError
 from allfocus.train import checkpoint
-from allfocus.train.provenance import provenance
+from allfocus.train.provenance import best_step, provenance
 from allfocus.train.recipe import Recipe
 from allfocus.train.sheets import sheet_file
-from allfocus.train.validation import FILE, Validation
+from allfocus.train.validation import FILE
 
 
 def weights_file(out: Path, name: str, *, best: bool = False) -> Path:
@@ -29,6 +31,25 @@ def every_file(args: argparse.Namespace, recipe: Recipe) -> Iterator[Path]:
             yield sheet_file(args.out, step)
 
 
+class Best:
+    """The weights of a run's best step so far, as `Validation` keeps them."""
+
+    def __init__(self, args: argparse.Namespace, recipe: Recipe, start: str) -> None:
+        self.path = weights_file(args.out, next(iter(recipe.saved)), best=True)
+        self._save = partial(save, args, recipe, start)
+
+    def save(self, step: int) -> None:
+        """Write the nets as they are at `step`."""
+        self._save(step)
+
+    def step(self) -> int | None:
+        """Of which step the file says that it is; None where there is none that can be read."""
+        try:
+            return best_step(checkpoint.load_any(self.path)[1].weights)
+        except CheckpointError:
+            return None
+
+
 def save(
     args: argparse.Namespace, recipe: Recipe, start: str, best: int | None = None
 ) -> dict[str, object]:
@@ -43,14 +64,3 @@ def save(
         files[str(path)] = spec.weights_sha256
     (first, sha256), *others = files.items()
     return {"weights": first, "sha256": sha256, "others": dict(others)}
-
-
-def best(
-    args: argparse.Namespace, recipe: Recipe, validation: Validation
-) -> dict[str, object] | None:
-    """Which weights were the best on held-out crops, where it was looked more than once."""
-    if validation.best is None:
-        return None
-    step, score = validation.best
-    path = weights_file(args.out, next(iter(recipe.saved)), best=True)
-    return {"weights": str(path), "step": step, "score": score}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -206,7 +207,8 @@ def _by_name(ours: list[Path], theirs: list[Path]) -> dict[Path, Path]:
 
 def _keys(ours: list[Path], theirs: list[Path]) -> list[tuple[_Key, _Key]]:
     """What files that belong together may have in common, the surest first."""
-    return [(_stem, _stem), (_bare(ours), _bare(theirs)), (_number, _number)]
+    bare = (_bare(ours), _bare(theirs))
+    return [(_stem, _stem), (_folded, _folded), bare, (_number, _number)]
 
 
 def _bare(files: list[Path]) -> _Key:
@@ -242,6 +244,11 @@ def _stem(path: Path) -> str:
     return path.stem
 
 
+def _folded(path: Path) -> str:
+    """However capitals are written, and accents: file systems differ in both."""
+    return unicodedata.normalize("NFC", path.stem).casefold()
+
+
 def _number(path: Path) -> str | None:
     """The last number in a name, if any: `sharp_007`, `image_7` and `7_blurry` are one scene."""
     runs = _DIGITS.findall(path.stem)
@@ -250,6 +257,7 @@ def _number(path: Path) -> str | None:
 
 def _natural(path: Path) -> list[tuple[str, int]]:
     """Sorts by the numbers in a name, 2 before 10."""
-    parts = _DIGITS.split(path.stem)
-    runs = [int(run) for run in _DIGITS.findall(path.stem)]
+    name = _folded(path)
+    parts = _DIGITS.split(name)
+    runs = [int(run) for run in _DIGITS.findall(name)]
     return list(zip(parts, [*runs, 0], strict=True))

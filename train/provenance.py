@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from allfocus.train.recipe import Recipe
 
+_BEST = "the best on held-out crops"
 # Of a Plan, what a provenance tells in other words: sizes, each stage's steps, seed, average.
 _TOLD = {"batch", "crop", "stages", "epochs", "epoch_samples", "scale", "total", "seed", "ema"}
 
@@ -28,10 +30,16 @@ def provenance(
     how = f"trained {stages} steps{which} of {plan.batch} crops of {plan.crop}x{plan.crop}"
     how += f", {args.precision}, seed {plan.seed}"
     how += f", weights averaged with decay {plan.ema:g}" if plan.ema else ""
-    how += f"; as of step {best}, the best on held-out crops" if best is not None else ""
+    how += f"; as of step {best}, {_BEST}" if best is not None else ""
     return ". ".join(
         filter(None, (how, _kind(args.recipe, recipe), recipe.remark, start, args.note))
     )
+
+
+def best_step(weights: str) -> int | None:
+    """Of which step, as the best of their run, weights of this provenance are; None of others."""
+    known = re.search(f"as of step ([0-9]+), {_BEST}", weights)
+    return int(known[1]) if known else None
 
 
 def _kind(name: str, recipe: Recipe) -> str:

@@ -182,6 +182,8 @@ class Recipe(ABC):
         self.needs_maps, self.needs_sharp = False, True  # without them nothing true is learnt
         self.without_maps = ""  # what is lost where the data has none, which it goes on without
         self.one_side = False  # a helper takes crops of the plan's side alone, held-out ones too
+        self.displaced = False  # the truth of pairs may not lie over them: deform it to judge by it
+        self.losses_judge = True  # the lower they are on held-out crops, the better the nets
         self.remark = ""  # what the weights' provenance should say
 
     @property

@@ -24,6 +24,7 @@ from allfocus.train.data import (
     find,
     hold_out,
     make_samples,
+    validation_split,
 )
 from allfocus.train.datasets import BY_ORDER
 from allfocus.train.decoded import Decoded
@@ -37,6 +38,7 @@ from allfocus.train.synthetic import rich
 from allfocus.train.tint import Tinted
 
 _LOG = logging.getLogger("allfocus.train")
+_SCENES = 4  # folders of pairs, from which on each is a scene; fewer may be data sets
 _SIDE = 128  # pixels: validation crops of a --val folder are this wide where its pictures are
 
 
@@ -56,7 +58,8 @@ class Split:
 def open_split(
     data: Path, val: Path | None, recipe: Recipe, decoded: Decoded | None = None
 ) -> Split:
-    """The pictures of `data`, and those of `val` or else one scene in ten, for `recipe`.
+    """The pictures of `data`, and those of `val`, or of the data set's own `val` split, or else one
+    scene in ten, for `recipe`.
 
     Pairs are kept in `decoded`.
 
@@ -66,13 +69,15 @@ def open_split(
     plan, items = recipe.plan, find(data)
     check_range(item for item in items if isinstance(item, Pair))
     _tell_order(data, items)
+    _tell_maps(data, items)
     if decoded is not None and decoded.folder is not None and not isinstance(items[0], Pair):
         _LOG.warning("--cache: nothing to keep, as %s holds no pairs; the rest is decoded", data)
     files, skips = files_of(items), Skips(len(items))
-    if val:
-        held = find(val, "val")
+    apart = _set_apart(data, val)
+    if apart:
+        where, held = apart
         check_range(item for item in held if isinstance(item, Pair))
-        _check_apart(data, files, val, files_of(held))
+        _check_apart(data, files, where, files_of(held))
         side = plan.crop if recipe.one_side else _side(held, plan.crop)
         held_skips = Skips(len(held))
     else:
@@ -84,12 +89,26 @@ def open_split(
     held_out = made(held, side, plan.seed + 1, skips=held_skips, varied=False)
     _check_data(recipe, data, samples)
     recipe.go_without(str(data), has_map=samples.has_map)
-    if val:
-        _check_data(recipe, val, held_out)
+    if apart:
+        _check_data(recipe, apart[0], held_out)
     held_out[0]  # what cannot be validated on is told now, not after the training
     if isinstance(held_out, PairSamples):
         held_out.read_all()  # likewise; photos were read when they were opened
-    return Split(samples, held_out, files, files_of(held) if val else set())
+    return Split(samples, held_out, files, files_of(held) if apart else set())
+
+
+def _set_apart(data: Path, val: Path | None) -> tuple[Path, Items] | None:
+    """What is validated on, and where it lies: `val`, or else the data set's own `val` split; None
+    where there is neither.
+    """
+    if val:
+        return val, find(val, "val")
+    own = validation_split(data)
+    if not own:
+        return None
+    where = own[0].blurry.parent.parent
+    _LOG.info("validating on %d pairs of %s", len(own), where)
+    return where, own
 
 
 def _check_data(recipe: Recipe, folder: Path, samples: Samples | Tinted) -> None:
@@ -105,6 +124,17 @@ def _tell_order(folder: Path, items: Items) -> None:
     if any(isinstance(item, Pair) and item.by_order for item in items):
         _LOG.warning(
             "%s: %s; right only where none is missing: see `allfocus data check`", folder, BY_ORDER
+        )
+
+
+def _tell_maps(folder: Path, items: Items) -> None:
+    pairs = [item for item in items if isinstance(item, Pair)]
+    without = [pair for pair in pairs if pair.defocus is None]
+    if 0 < len(without) < len(pairs):
+        _LOG.warning(
+            "%s: %d of %d pairs have no map (%s), so that no map is used; make the others by "
+            "`allfocus data make-maps`",
+            *(folder, len(without), len(pairs), without[0].blurry),
         )
 
 
@@ -128,8 +158,9 @@ def _made(
 
 
 def hold_out_scenes(items: Items) -> tuple[Items, Items]:
-    """As `hold_out`, but of scenes: all pairs of one sharp picture stay together, and of rendered
-    samples those are held out that show other photos.
+    """As `hold_out`, but of scenes: all pairs of one sharp picture stay together, where there are
+    folders for scenes all of a folder, and of rendered samples those are held out that show other
+    photos.
     """
     rendered = [item for item in items if isinstance(item, Rendered)]
     if any(item.held_out for item in rendered):
@@ -142,11 +173,34 @@ def hold_out_scenes(items: Items) -> tuple[Items, Items]:
             rendered[0].folder,
         )
     scenes: dict[Path | int, list[Any]] = {}
+    by_folder = _folders(items) >= _SCENES
     for index, item in enumerate(items):
-        sharp = item.sharp if isinstance(item, Pair) else None
-        scenes.setdefault(index if sharp is None else sharp, []).append(item)
+        scenes.setdefault(_scene(index, item, by_folder=by_folder), []).append(item)
     kept, held = hold_out(cast("Items", list(scenes.values())))
     return _flat(kept), _flat(held)
+
+
+def _scene(index: int, item: Path | Pair | Rendered, *, by_folder: bool) -> Path | int:
+    """What tells the scene of an item: its sharp picture, whatever links lead to it, or `by_folder`
+    the folder that holds its pairs.
+    """
+    if isinstance(item, Pair):
+        shown = item.sharp or item.blurry
+        return (shown.parent.parent if by_folder else shown).resolve()
+    return item.resolve() if isinstance(item, Path) and item != DEAD_LEAVES else index
+
+
+def _folders(items: Items) -> int:
+    """Of how many folders pairs are; two or three may be data sets, and are told."""
+    pairs = [item for item in items if isinstance(item, Pair)]
+    folders = {(pair.sharp or pair.blurry).parent.parent for pair in pairs}
+    if 1 < len(folders) < _SCENES:
+        _LOG.warning(
+            "pairs of %d folders: one in ten is held out, of each folder alike; where those of one "
+            "show one scene, give --val with other scenes",
+            len(folders),
+        )
+    return len(folders)
 
 
 def _flat(scenes: Items) -> Items:

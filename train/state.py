@@ -22,6 +22,10 @@ from allfocus.train.recipe import Options, Plan, Recipe
 _HELD = frozenset({"nets", "optimizers", "step", "run"})  # what every state has
 # Settings that older states do not name:
 _ADDED = ("precision", "val", "data_files", "val_files", "data_rendered", "val_rendered")
+_FILES = {  # their fingerprints say nothing to anybody
+    "data_files": "pictures of --data were added, removed or changed",
+    "val_files": "pictures to validate on were added, removed or changed",
+}
 _LENGTH = {"total", "scale", "epochs"}  # what the learning rate goes by, from the first step on
 
 
@@ -132,8 +136,10 @@ def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
     now = _movable(now)
     different = [(k, then.get(k), now.get(k)) for k in {**then, **now} if then.get(k) != now.get(k)]
     if different:
-        said = "; ".join(f"{k}: {old!r} then, {new!r} now" for k, old, new in different)
-        longer = {k for k, _, _ in different} <= _LENGTH
+        said = "; ".join(
+            _FILES.get(k, f"{k}: {old!r} then, {new!r} now") for k, old, new in different
+        )
+        longer = {k for k, _, _ in different} <= _LENGTH | set(_FILES)
         weights = path.parent / f"{now['model']}.safetensors"
         onward = f" that begins with what this one has learnt: --init {weights}" if longer else ""
         raise CheckpointError(

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache", type=Path, help=cache)
     tints = "share of the samples that get other colours and tones (none)"
     parser.add_argument("--tints", type=float, help=tints)
-    parser.add_argument("--val", type=Path, help="folder to validate on; default: one scene in ten")
+    parser.add_argument(
+        "--val",
+        type=Path,
+        help="folder to validate on; default: --data's own val split, or one scene in ten",
+    )
     parser.add_argument(
         "--net",
         type=widths,
@@ -155,7 +158,7 @@ def _train(
     """Train, validate, and write weights and report; the report."""
     from allfocus.train.decoded import Decoded
     from allfocus.train.loop import fit
-    from allfocus.train.outputs import best, save
+    from allfocus.train.outputs import save
     from allfocus.train.split import open_split
     from allfocus.train.tf32 import tf32
 
@@ -180,7 +183,7 @@ def _train(
         "seconds_of_this_go": round(taken.seconds, 1),
         "of_which_waiting_for_data": round(taken.waiting, 1),
         "validation": validation.told,
-        "best": best(args, recipe, validation),
+        "best": validation.best,
     }
     with publish(args.out / "report.json", durable=True) as draft:
         draft.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -200,14 +203,14 @@ def _settings(
         start,
         precision=args.precision,
         data=(args.data, split.files),
-        val=(args.val, split.held_files) if args.val else None,
+        val=(args.val or args.data, split.held_files) if split.held_files else None,
     )
 
 
 def _validation(
     args: argparse.Namespace, recipe: Recipe, start: str, held_out: Samples
 ) -> Validation:
-    from allfocus.train.outputs import save
+    from allfocus.train.outputs import Best
     from allfocus.train.validation import FILE, Validation
 
     return Validation(
@@ -217,7 +220,7 @@ def _validation(
         crops=args.val_crops,
         every=args.val_every,
         given=args.init is not None,
-        save=partial(save, args, recipe, start),
+        store=Best(args, recipe, start),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from allfocus.train import bands
 from allfocus.train.data import Batch, Samples, batches
+from allfocus.train.flow_truth import deformed
 from allfocus.train.models.base import Deblurrer
 
 _LARGEST = 8.0  # pixels: radii are told apart up to here for nets without a map
@@ -42,15 +43,21 @@ class Report:
     map_mae: float | None  # in units of max_radius; None where the net estimates no radius
     whole: Band
     bands: tuple[Band, ...] | None
+    deformed: bool = False  # the truth was warped onto what it is compared with
 
     def line(self) -> str:
         """The report in one line."""
         gain = f"PSNR {self.whole.before:.2f} -> {self.whole.after:.2f} dB"
+        gain += " (truth deformed by optical flow)" if self.deformed else ""
         return gain if self.map_mae is None else f"{gain}, map MAE {self.map_mae:.3f}"
 
 
-def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
-    """Run `net` over the first `crops` samples, output quantised to 8 bits."""
+def validate(net: Deblurrer, samples: Samples, crops: int, *, deform: bool = False) -> Report:
+    """Run `net` over the first `crops` samples, output quantised to 8 bits.
+
+    `deform`: the truth does not lie over the blurry picture, and is warped onto what is compared
+    with it.
+    """
     squares, errors, has_map = bands.SquaresByRadius(3), [], True
     scale = net.max_radius or _LARGEST
     for batch, sharp, defocus in _run(net, samples, crops, scale):
@@ -60,10 +67,11 @@ def validate(net: Deblurrer, samples: Samples, crops: int) -> Report:
         if defocus is not None and net.max_radius and batch.has_map:
             errors.append(float((defocus - batch.defocus).abs().mean()))
         radius = (batch.defocus[0, 0] * scale).numpy()
-        squares.add(radius, ((given, truth), (out, truth), (out, given)))
+        truths = [deformed(truth, each) if deform else truth for each in (given, out)]
+        squares.add(radius, ((given, truths[0]), (out, truths[1]), (out, given)))
     map_mae = float(np.mean(errors)) if errors else None
     told = tuple(_band(band) for band in squares.each()) if has_map else None
-    return Report(crops, map_mae, _band(squares.whole()), told)
+    return Report(crops, map_mae, _band(squares.whole()), told, deform)
 
 
 def _picture(image: Tensor) -> bands.Real:

@@ -64,6 +64,7 @@ class AplRecipe(Recipe):
         self.name, self.net = name, net
         self.needs_maps, self.needs_sharp = options.labels, False
         self.one_side = True  # the judge's last layer is as large as what it looks at
+        self.losses_judge = False  # they are lowest where the judge has learnt least
         self.helpers["judge"] = self.judge = Discriminator(_judge(plan.crop, net.config))
         nets = {"judge": self.judge, "detector": net.detector, "restorer": net.restorer}
         self.optimizers = {n: adam(m.parameters(), plan.learning_rate) for n, m in nets.items()}

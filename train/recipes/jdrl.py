@@ -56,7 +56,7 @@ class JdrlRecipe(Recipe):
                 f"{plan.crop}; give --crop {LEAST}"
             )
         self.net, self.flow = net, flow
-        self.misaligned = options.misaligned
+        self.misaligned, self.displaced = options.misaligned, True
         if options.reblur:
             second = "jdrl-reblur-tiny" if name.endswith("-tiny") else "jdrl-reblur"
             self.nets[second] = self.reblur = build(second)
