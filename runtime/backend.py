@@ -190,9 +190,8 @@ class Backend(Closing):
         hint = ""
         if "context" in set(expected) - set(inputs):
             hint = "; the context comes from the model's phase `estimate`, run on the whole picture"
-        raise InputError(
-            f"{self.artefact.name} takes {', '.join(expected)}, got {', '.join(inputs)}{hint}"
-        )
+        given = ", ".join(inputs) or "nothing"
+        raise InputError(f"{self.artefact.name} takes {', '.join(expected)}, got {given}{hint}")
 
     def _check(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         expected = layout(name, self.graph.io)

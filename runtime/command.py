@@ -37,6 +37,7 @@ EXTRAS = {
     "skimage": "bench",
 }
 
+_OF_TRAINING = ("torch", "safetensors")  # is all that training needs of [export]
 _SMALLER = (
     "that is more memory than there is; give smaller pictures or a smaller --size, or do less at "
     "once"
@@ -124,9 +125,10 @@ def _missing(error: ModuleNotFoundError) -> AllfocusError:
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         raise error
+    to_train = ', or, to train alone, "allfocus[train]"' if package in _OF_TRAINING else ""
     return AllfocusError(
         f"this command needs {package}, which is not installed: "
-        f'pip install "allfocus[{EXTRAS[package]}]"'
+        f'pip install "allfocus[{EXTRAS[package]}]"{to_train}'
     )
 
 

@@ -368,6 +368,9 @@ class Deblurrer(Closing):
         check_room(lane.checker.frames(self._route.form.size(image)))
         return image
 
+    def __repr__(self) -> str:
+        return f"<allfocus.Deblurrer {self.spec.name}, {self.backend}, {self.precision}>"
+
     def close(self) -> None:
         """Release the engine, once the calls at work are done; a second call does nothing.
 

@@ -34,7 +34,10 @@ def on_device(frame: Any) -> bool:
     if isinstance(frame, np.ndarray):
         return False
     if hasattr(frame, "__dlpack_device__"):
-        return int(frame.__dlpack_device__()[0]) in _CUDA_DEVICES
+        try:
+            return int(frame.__dlpack_device__()[0]) in _CUDA_DEVICES
+        except (ValueError, RuntimeError, BufferError):  # PyTorch's devices that DLPack has not
+            return False
     return hasattr(frame, "__cuda_array_interface__")
 
 
@@ -52,8 +55,7 @@ def checked(frame: Any, io: Io) -> Array:
         )
     if not isinstance(frame, np.ndarray):
         raise InputError(
-            f"{EXPECTED.get(io, _EXPECTED)}, got {type(frame).__name__}: make it an array with "
-            'np.asarray(...); pictures from PIL are RGB and need color="rgb"'
+            f"{EXPECTED.get(io, _EXPECTED)}, got {type(frame).__name__}: {_as_array(frame)}"
         )
     if io in YUV:
         check_yuv(frame.shape, frame.dtype, io)
@@ -113,7 +115,19 @@ def _check_shape(shape: tuple[int, ...]) -> None:
     raise InputError(f"{found}: a frame has 1, 3 or 4 channels, not {shape[2]}")
 
 
+def _as_array(frame: object) -> str:
+    """How it becomes an array."""
+    if hasattr(frame, "__dlpack_device__"):
+        return (
+            "a tensor on the CPU is an array by its .numpy(), with its channels last; those of a "
+            "GPU are taken as they are by the backends tensorrt and tensorrt-rtx"
+        )
+    return 'make it an array with np.asarray(...); pictures from PIL are RGB and need color="rgb"'
+
+
 def _mend(frame: Array) -> str:
+    if frame.dtype.kind == "u" and frame.dtype.itemsize == 2:
+        return "its bytes are in the other order: convert it with frame.astype(np.uint16)"
     if frame.dtype == np.bool_:
         return "convert a mask with frame.astype(np.uint8) * 255"
     if np.issubdtype(frame.dtype, np.floating):

@@ -186,12 +186,16 @@ def _check_folder(out: Path) -> None:
 
 
 def _expand(inputs: Sequence[str], out: Path, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """Each picture once, with its path below the output folder."""
+    """Each picture once, with its path below the output folder.
+
+    A link is a picture by itself, whose output has its name.
+    """
     seen = set()
     for text in inputs:
         for source, name in _matches(text, out, recursive):
-            if _key(source) not in seen:
-                seen.add(_key(source))
+            place = os.path.normcase(os.path.abspath(source))  # noqa: PTH100  # links stay
+            if place not in seen:
+                seen.add(place)
                 yield source, name
 
 
@@ -247,12 +251,17 @@ def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: s
         for path in found
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
-        and path.is_file()
+        and (path.is_file() or _leads_nowhere(path))
         and not (inside and written in Path(_key(path)).parents)
     )
     if not pictures:
         raise InputError(f"{text}: no picture there ({', '.join(SUFFIXES)}){advice}")
     return pictures
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether it is a link to what is not there: a picture that is missed, and told when read."""
+    return path.is_symlink() and not path.exists()
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
+
 from allfocus.runtime import skip as skips
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import entry
@@ -94,6 +96,7 @@ def load(
     _check_color(color)
     _check_io(model, io)
     _check_deblurs(model)
+    _check_switches(check=check, canary=canary)
     skip, fallback = skips.check(skip), check_fallback(fallback)
     check_reach(reach)
     turns(ensemble)  # refused before anything is opened
@@ -134,6 +137,13 @@ def load(
         )
         stack.pop_all()  # they are the Deblurrer's now
     return deblur
+
+
+def _check_switches(**switches: object) -> None:
+    """Refuse what is no bool: "no" of a file of settings would switch on."""
+    for name, value in switches.items():
+        if not isinstance(value, bool | np.bool_):
+            raise UsageError(f"{name}: expected True or False, got {value!r}")
 
 
 def load_model(

@@ -58,6 +58,9 @@ class Model(Closing):
             dtype = next(iter(frames.values())).dtype
             return {n: self._leave(n, array, size, dtype, face) for n, array in outputs.items()}
 
+    def __repr__(self) -> str:
+        return f"<allfocus.Model {self.spec.name}, {self.backend}, {self.precision}>"
+
     def close(self) -> None:
         """Release the engine, once the calls at work are done; a second call does nothing.
 

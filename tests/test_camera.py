@@ -112,12 +112,16 @@ def test_a_video_file_may_stand_in_for_a_network_stream(tmp_path: Any) -> None:
     from clips import write_clip
 
     source = Camera(str(write_clip(tmp_path / "clip.mp4", 5, sound=False)))
-    frames = []
-    for frame in source.frames():
-        frames.append(frame)
-        if len(frames) == 5:
-            source.close()
+    frames = list(source.frames())  # which end where the file does
+    assert len(frames) == 5
     assert all(isinstance(f, StreamFrame) and f.image.shape == (64, 96, 3) for f in frames)
+    assert source.reopened == 0
+
+
+def test_a_file_that_is_no_video_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("nothing")
+    with pytest.raises(InputError, match=r"clip\.mp4: a file, and no video that OpenCV can read"):
+        next(Camera(tmp_path / "clip.mp4").frames())
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,6 @@ from allfocus.runtime.command import Parser
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/training.md")
-SCRIPTS = {
-    "export/to_trt.py": "allfocus.export.to_trt",
-    "export/to_onnx.py": "allfocus.export.to_onnx",
-    "export/packaged.py": "allfocus.export.packaged",
-    "train/train.py": "allfocus.train.train",
-}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -35,8 +29,10 @@ def commands(text: str) -> list[list[str]]:
 
 def module_of(words: list[str]) -> tuple[str, list[str]] | None:
     """The module of a command, and the words that are for it; None for what is not ours."""
-    if words[0] == "python" and words[1] in SCRIPTS:
-        return SCRIPTS[words[1]], words[2:]
+    if words[:2] == ["python", "-m"]:
+        return words[2], words[3:]
+    if words[0] == "python" and (ROOT / words[1]).is_file():
+        return f"allfocus.{words[1].removesuffix('.py').replace('/', '.')}", words[2:]
     if words[0] != "allfocus":
         return None
     name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else words[1]

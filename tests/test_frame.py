@@ -13,6 +13,19 @@ from numpy.typing import NDArray
 from allfocus.runtime.errors import InputError
 from allfocus.runtime.frame import checked, from_color, on_device, peak, to_color
 
+
+class Tensor:
+    """Like one of PyTorch's, on a device of that number for DLPack, or on one that it has not."""
+
+    def __init__(self, device: int | None) -> None:
+        self.device = device
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        if self.device is None:
+            raise ValueError("Unknown device type meta for Dlpack")
+        return self.device, 0
+
+
 BAD: list[tuple[Any, str]] = [
     ([[1, 2], [3, 4]], r"got list.*np\.asarray"),
     (None, "got None, as cv2.imread gives where it cannot read a file"),
@@ -29,6 +42,9 @@ BAD: list[tuple[Any, str]] = [
     (np.zeros((40, 0), np.uint8), "empty"),
     (np.zeros((40, 60, 0), np.uint8), "empty"),
     (np.zeros((4, 6, 3)), r"got float64 \[4, 6, 3\].*astype\(np\.float32\)"),
+    (np.zeros((4, 6, 3), ">u2"), r"bytes are in the other order.*astype\(np\.uint16\)"),
+    (Tensor(1), r"got Tensor: a tensor on the CPU is an array by its \.numpy\(\)"),
+    (Tensor(None), r"got Tensor: a tensor on the CPU"),
     (np.zeros((4, 6, 3), np.float16), r"astype\(np\.float32\)"),
     (np.zeros((4, 6, 3), np.int64), r"got int64.*astype\(np\.uint8\)"),
     (np.zeros((4, 6, 3), np.int8), "got int8"),

@@ -154,6 +154,14 @@ def test_resume_writes_over_no_input_by_whatever_name(out: str, view: bool) -> N
         planned("a", out=out, naming=Naming(view=view), resume=True)
 
 
+def test_a_link_is_a_picture_of_its_own() -> None:
+    Path("a/0.jpg").symlink_to("1.jpg")
+    Path("a/3.jpg").symlink_to("gone.jpg")  # is missed when it is read
+    expected = ["0.jpg", "1.jpg", "2.PNG", "3.jpg"]
+    assert [job.target.name for job in planned("a")] == expected
+    assert len(planned("a", "a/1.jpg", "./a/../a/1.jpg")) == 4
+
+
 def test_resume_takes_what_is_there_for_outputs() -> None:
     for name in ("1.jpg", "2-defocus.png"):
         Path("out").mkdir(exist_ok=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import pickle
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -341,3 +344,18 @@ def test_a_manifest_that_cannot_be_read_is_told(
 def test_what_is_no_model_is_told(model: Any) -> None:
     with pytest.raises(UsageError, match="model: expected a name or a path of a file, got"):
         allfocus.load(model)
+
+
+@pytest.mark.parametrize("switch", ["check", "canary"])
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_switches_are_true_or_false(switch: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"{switch}: expected True or False, got"):
+        allfocus.load("didanet-nano", **{switch: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("taken", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_is_loaded_stays_in_its_process(taken: Callable[[object], object]) -> None:
+    with allfocus.load("didanet-nano", backend="cpu", precision="fp32") as deblur:
+        assert repr(deblur) == "<allfocus.Deblurrer didanet-nano, cpu, fp32>"
+        with pytest.raises(UsageError, match="neither copied nor sent to another process"):
+            taken(deblur)

@@ -174,7 +174,8 @@ def hold_out_scenes(items: Items) -> tuple[Items, Items]:
         )
     scenes: dict[Path | int, list[Any]] = {}
     by_folder = _folders(items) >= _SCENES
-    for index, item in enumerate(items):
+    every: list[Path | Pair | Rendered] = [*items]
+    for index, item in enumerate(every):
         scenes.setdefault(_scene(index, item, by_folder=by_folder), []).append(item)
     kept, held = hold_out(cast("Items", list(scenes.values())))
     return _flat(kept), _flat(held)

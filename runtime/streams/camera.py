@@ -38,6 +38,9 @@ class Camera(Source):
     opened again after pauses that grow to 30 s, for ever, or until `patience` seconds without a
     frame have gone by, which raises InputError. `open_capture` stands in for cv2.VideoCapture; its
     `read` has to come back at some time, as those of OpenCV do.
+
+    A video file stands in for one to try things out, and ends at its end; all of a file's frames,
+    in time for none of them, are what `VideoSource` gives.
     """
 
     live = True
@@ -75,7 +78,7 @@ class Camera(Source):
         self._closed.set()
 
     def _images(self) -> Iterator[Any]:
-        last, pause = perf_counter(), FIRST_PAUSE
+        last, pause, given = perf_counter(), FIRST_PAUSE, 0
         while not self._closed.is_set():
             capture = self._open()
             try:
@@ -84,13 +87,22 @@ class Camera(Source):
                     if not good:
                         break
                     yield image
-                    last, pause = perf_counter(), FIRST_PAUSE
+                    last, pause, given = perf_counter(), FIRST_PAUSE, given + 1
             finally:
                 capture.release()
-            if self._closed.is_set():
+            if self._closed.is_set() or self._ended(given):
                 return
             self._wait(perf_counter() - last, pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _ended(self, given: int) -> bool:
+        """Whether there is no more to come after so many frames: a file's end is one."""
+        # Not Path.is_file, which refuses a pipeline for its length.
+        if not isinstance(self.where, str) or not os.path.isfile(self.where):  # noqa: PTH113
+            return False
+        if not given:
+            raise InputError(f"camera {self.where}: a file, and no video that OpenCV can read")
+        return True
 
     def _wait(self, silent: float, pause: float) -> None:
         """Pause before the camera is opened again; `silent`: seconds without a frame."""
