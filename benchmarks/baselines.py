@@ -19,6 +19,7 @@ from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, UsageError, nearest
 from allfocus.runtime.frame import checked, from_color, peak, to_color
 from allfocus.runtime.load import load
+from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import Color, Wanted
 
 
@@ -82,20 +83,23 @@ def open_baseline(
     precision: Wanted = "auto",
     color: Color = "bgr",
     threads: int = 0,
+    skip: Choice = AUTO,
     config: Config = DEFAULT,
 ) -> Baseline:
     """The baseline `name`, one of BASELINES, under the map of `model`.
 
-    `model`, `backend`, `precision`, `color` and `threads` are those of `allfocus.load`; without a
-    model every call gives its map. Raises UsageError for a name that is none and for a model
-    without a map, AllfocusError where SciPy is missing, and what loading the model raises.
+    `model`, `backend`, `precision`, `color`, `threads` and `skip` are those of `allfocus.load`;
+    without a model every call gives its map. Raises UsageError for a name that is none and for a
+    model without a map, AllfocusError where SciPy is missing, and what loading the model raises.
     """
     if name not in BASELINES:
         raise UsageError(f"unknown baseline {name!r}: {nearest(name, BASELINES)}")
     _require()
     if model is None:
         return Baseline(name, None, config)
-    estimator = load(model, backend=backend, precision=precision, color=color, threads=threads)
+    estimator = load(
+        model, backend=backend, precision=precision, color=color, threads=threads, skip=skip
+    )
     if not estimator.spec.max_radius:
         estimator.close()
         raise _no_map(name, estimator)

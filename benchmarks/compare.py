@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,11 +74,6 @@ def compare(old: Result, new: Result, limits: Limits) -> CompareReport:
     names = list(dict.fromkeys((*old.figures, *new.figures)))
     rows = tuple(_row(n, old.figures.get(n), new.figures.get(n), limits) for n in names)
     bad = ("worse", "gone") if limits.complete else ("worse",)
-    notes = []
-    if old.cpu != new.cpu:
-        notes.append(
-            f"measured on {old.cpu} and on {new.cpu}: ratios too differ from machine to machine"
-        )
     return CompareReport(
         schema=COMPARE,
         compared=new.schema,
@@ -87,8 +82,28 @@ def compare(old: Result, new: Result, limits: Limits) -> CompareReport:
         complete=limits.complete,
         rows=rows,
         regressions=tuple(row.name for row in rows if row.verdict in bad),
-        notes=tuple(notes),
+        notes=tuple(_notes(old, new)),
     )
+
+
+def _notes(old: Result, new: Result) -> Iterator[str]:
+    """What differs, and is no reason not to compare: a change of it may be what is judged."""
+    if old.cpu != new.cpu:
+        yield f"measured on {old.cpu} and on {new.cpu}: ratios too differ from machine to machine"
+    for name, before in old.ways.items():
+        after = new.ways.get(name, before)
+        differ = [
+            f"{key} {_brief(before[key])} and {_brief(after[key])}"
+            for key in before
+            if before[key] != after[key]
+        ]
+        if differ:
+            yield f"{name} was not computed alike: {', '.join(differ)}"
+
+
+def _brief(value: str | None) -> str:
+    """As much of a checksum as tells it from others."""
+    return "none" if value is None else value[:12]
 
 
 def _check_alike(old: Result, new: Result) -> None:
@@ -121,7 +136,14 @@ def _row(name: str, old: Figure | None, new: Figure | None, limits: Limits) -> R
             unit="",
             verdict="new" if old is None else "gone",
         )
+    if type(old) is not type(new):
+        raise UsageError(f"{name}: a figure of another kind in the second; measure again")
     change, unit, verdict = _judge(old, new, limits)
+    if not math.isfinite(change):
+        raise UsageError(
+            f"{name}: expected figures that can be compared, got {_shown(_stats(old))[0]} and "
+            f"{_shown(_stats(new))[0]}; measure again"
+        )
     return Row(
         name=name, old=_stats(old), new=_stats(new), change=change, unit=unit, verdict=verdict
     )
@@ -205,7 +227,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("new", type=Path, metavar="NEW.json", help="a later one, measured alike")
     add(
         "--tolerance",
-        type=_amount,
+        type=_share,
         default=TOLERANCE,
         metavar="SHARE",
         help="by which a ratio may be worse: 0.1 or 10%% (10%%)",
@@ -214,21 +236,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-loss",
         type=_decibels,
         metavar="AMOUNT",
-        help="of PSNR or AUC; the defaults are 0.05dB and 0.01. Of F_max it is always 0.01, of the "
-        "map's error 0.005",
+        help="of PSNR or AUC; the defaults are 0.05dB and 0.01. What else is judged has always its "
+        "own: F_max 0.01, the errors of map and focus 0.005, SSIM 0.002, what is in focus 0.5 dB",
     )
     add("--complete", action="store_true", help="what NEW lacks is a regression too")
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
 
 
-def _amount(value: str) -> float:
+def _share(value: str) -> float:
+    """An argparse type: a share of less than 1, by more than which nothing can be slower."""
     try:
         number = float(value[:-1]) / 100 if value.endswith("%") else float(value)
     except ValueError:
         number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a share such as 0.1 or 10%, got {value!r}")
+    if not 0 <= number < 1:
+        meant = f"; did you mean {value}%?" if 1 <= number < 100 and value[-1] != "%" else ""
+        raise argparse.ArgumentTypeError(
+            f"expected a share of less than 1, such as 0.1 or 10%, got {value!r}{meant}"
+        )
     return number
 
 

@@ -7,13 +7,12 @@ them: those of two runs differ by the machine and its load.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from allfocus.benchmarks.schema import Stats, decode
+from allfocus.benchmarks.schema import Stats, decode, parsed
 from allfocus.runtime.errors import ArtefactError, UsageError
 
 Better = Literal["higher", "lower"]
@@ -61,12 +60,15 @@ Figure = Ratio | Count | Score
 
 @dataclass(frozen=True)
 class Result:
-    """A file as far as it is compared. `same`: what must be equal; `cpu`: where it was measured."""
+    """A file as far as it is compared. `same`: what must be equal; `cpu`: where it was measured;
+    `ways`: how each row was computed, where that is told, which may differ and is told then.
+    """
 
     schema: str
     same: dict[str, str]
     cpu: str
     figures: dict[str, Figure]
+    ways: dict[str, dict[str, str | None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +185,21 @@ class _Throughput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Computed:
+    name: str
+    backend: str | None
+    precision: str | None
+    weights_sha256: str | None
+
+    def way(self) -> dict[str, str | None]:
+        named = ("backend", "precision", "weights_sha256")
+        return {name: getattr(self, name) for name in named}
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Similarity:
     psnr_db: float
+    ssim: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +210,57 @@ class _MapError:
 @dataclass(frozen=True, kw_only=True)
 class _Detection:
     f_max: float
+    mae: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class _QualityRow:
-    name: str
+class _FocusUnder:
+    under_px: float
+    f_max: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _DetectionWithWider(_Detection):
+    wider: tuple[_FocusUnder, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RadiusBand:
+    unchanged_db: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QualityRow(_Computed):
     kind: str
     similarity: _Similarity | None
     map: _MapError | None
     detection: _Detection | None
+    bands: tuple[_RadiusBand, ...]
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        """Of each its own loss: they are in other units than PSNR, or spread more than it."""
+        if self.similarity is not None and self.kind != "input":
+            yield "PSNR", Score(self.similarity.psnr_db, "dB", 0.05)
+            yield "SSIM", Score(self.similarity.ssim, "", 0.002, main=False)
+        in_focus = self.bands[0].unchanged_db if self.bands else None
+        if in_focus is not None and self.kind != "input":
+            yield "in focus, to input", Score(in_focus, "dB", 0.5, main=False)
+        if self.map is not None:
+            yield "1 - map MAE", Score(1 - self.map.mae, "", 0.005, main=False)
+        if self.detection is not None:
+            yield "F_max", Score(self.detection.f_max, "", 0.01, main=False)
+            if self.detection.mae is not None:
+                yield "1 - focus MAE", Score(1 - self.detection.mae, "", 0.005, main=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QualityRowWithWider(_QualityRow):
+    detection: _DetectionWithWider | None
+
+    def figures(self) -> Iterable[tuple[str, Figure]]:
+        yield from super().figures()
+        for each in () if self.detection is None else self.detection.wider:
+            yield f"F_max, {each.under_px:g} px", Score(each.f_max, "", 0.01, main=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,16 +277,12 @@ class _Quality:
 
     def figures(self) -> Iterable[tuple[str, Figure]]:
         for row in self.rows:
-            if row.similarity is not None and row.kind != "input":
-                yield f"{row.name}: PSNR", Score(row.similarity.psnr_db, "dB", 0.05)
-            if row.map is not None:
-                yield f"{row.name}: 1 - map MAE", Score(1 - row.map.mae, "", 0.005, main=False)
-            if row.detection is not None:
-                yield f"{row.name}: F_max", Score(row.detection.f_max, "", 0.01, main=False)
+            yield from ((f"{row.name}: {name}", figure) for name, figure in row.figures())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _QualityWithWays(_Quality):
+    rows: tuple[_QualityRowWithWider, ...]
     map_radius: float
     skip: str
     ensemble: int
@@ -241,8 +294,7 @@ class _QualityWithWays(_Quality):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DiscsRow:
-    name: str
+class _DiscsRow(_Computed):
     kind: str
     psnr_db: tuple[float, ...]
 
@@ -263,6 +315,11 @@ class _Discs:
 
     def figures(self) -> Iterable[tuple[str, Figure]]:
         for row in self.rows:
+            if len(row.psnr_db) != len(self.radii):
+                raise ArtefactError(
+                    f"{row.name}: expected {len(self.radii)} of psnr_db, one for each of radii, "
+                    f"got {len(row.psnr_db)}; measure again"
+                )
             if row.kind != "input":
                 for radius, psnr in zip(self.radii, row.psnr_db, strict=True):
                     yield f"{row.name} at {radius:g} px: PSNR", Score(psnr, "dB", 0.05)
@@ -375,8 +432,8 @@ def read(path: Path) -> Result:
 def parse(text: str) -> Result:
     """A result's JSON; raises UsageError or ArtefactError that names what does not fit."""
     try:
-        data: Any = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = parsed(text)
+    except ValueError as error:
         raise UsageError(f"not JSON ({error}); give a file that a benchmark wrote") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, str) or schema not in _VIEWS:
@@ -384,13 +441,32 @@ def parse(text: str) -> Result:
     view = decode(_VIEWS[schema], text, part=True)
     found = list(view.figures())
     _check_names([name for name, _ in found])
+    for name, figure in found:
+        _check_range(name, figure)
     if not found:
         raise UsageError(
             "nothing in it is held against anything else of its run; measure with more than one "
             "contender (latency: with --baseline eager)"
         )
     machine: _Machine = view.machine
-    return Result(schema, view.same(), f"{machine.cpu}, {machine.cores} cores", dict(found))
+    rows = getattr(view, "rows", ())
+    return Result(
+        schema,
+        view.same(),
+        f"{machine.cpu}, {machine.cores} cores",
+        dict(found),
+        {row.name: row.way() for row in rows if isinstance(row, _Computed)},
+    )
+
+
+def _check_range(name: str, figure: Figure) -> None:
+    """A time over a time, or a rate over a rate, is above 0; nothing is counted less than never."""
+    if isinstance(figure, Ratio) and figure.stats.p05 <= 0:
+        raise ArtefactError(
+            f"{name}: expected ratios above 0, got a p05 of {figure.stats.p05:g}; measure again"
+        )
+    if isinstance(figure, Count) and figure.value < 0:
+        raise ArtefactError(f"{name}: expected 0 or more, got {figure.value:g}; measure again")
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -40,7 +40,8 @@ class Recipe:
     `ensemble` and `reach` are as `allfocus.load` takes them.
     `pytorch`: `model` is a name, `backend` a torch device, "cpu" or "cuda", `way` one of
     `pytorch.KINDS`, `weights` as `allfocus export` takes them.
-    `classical`: `model` and `backend` as for `runtime`, whose map `baseline` works under.
+    `classical`: `model`, `backend`, `precision` and `skip` as for `runtime`, under whose map
+    `baseline` works.
     """
 
     kind: Literal["runtime", "pytorch", "classical"]
@@ -110,7 +111,12 @@ def _open_classical(recipe: Recipe) -> Baseline:
     from allfocus.benchmarks.baselines import open_baseline
 
     return open_baseline(
-        recipe.baseline, model=recipe.model, backend=recipe.backend, threads=recipe.threads
+        recipe.baseline,
+        model=recipe.model,
+        backend=recipe.backend,
+        precision=recipe.precision,
+        threads=recipe.threads,
+        skip=recipe.skip,
     )
 
 

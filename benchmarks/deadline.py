@@ -64,7 +64,7 @@ class Figures:
 
     best_before: float  # share done by the best step, before the load
     late_before: float
-    reaction_s: float | None  # from the load's begin until a lower step; null: there was none
+    reaction_s: float | None  # from when the load met the best step until a lower one; null: never
     late_after: float | None  # share from then on, until the end of the run
     late_under_load: float | None  # ... until the end of the load
     back_s: float | None  # from the load's end until the best step came to stay; null: it did not
@@ -171,12 +171,14 @@ class Watch(Sink):
 def judge(seen: Sequence[Seen], load: Load, deadline: float) -> Figures:
     """The figures of a run."""
     before = [one for one in seen if one.arrived < load.begins]
-    down = next((one.begun for one in seen if one.begun >= load.begins and one.at > 0), None)
+    met = _met(seen, load)
+    lower = (one.begun for one in seen if one.at > 0)
+    down = None if met is None else next((begun for begun in lower if begun >= met), None)
     after = [] if down is None else [one for one in seen if one.arrived >= down]
     return Figures(
         best_before=_share(before, lambda one: one.at == 0) or 0.0,
         late_before=_late(before, deadline) or 0.0,
-        reaction_s=None if down is None else down - load.begins,
+        reaction_s=None if met is None or down is None else down - met,
         late_after=_late(after, deadline),
         late_under_load=_late([one for one in after if one.arrived < load.ends], deadline),
         back_s=_back(seen, load.ends),
@@ -255,7 +257,7 @@ def text(report: Report) -> str:
             f"from {report.load_from_s:g} s to {report.load_until_s:g} s of {report.seconds:g} s",
             f"before the load: {found.best_before:.1%} the best way, {found.late_before:.1%} late"
             + busy,
-            f"stepped down after {_seconds(found.reaction_s)} (wanted: at most {REACTION:g} s)",
+            f"{_reaction(found.reaction_s)} (wanted: at most {REACTION:g} s)",
             f"late from then on: {_percent(found.late_after)} (wanted: at most {LATE:.0%}); of "
             f"those under the load: {_percent(found.late_under_load)}",
             f"the best again after {_seconds(found.back_s)} (wanted: at most {BACK:g} s)",
@@ -346,6 +348,15 @@ def _late(frames: Sequence[Seen], deadline: float) -> float | None:
     return _share(frames, lambda one: one.handed > one.arrived + deadline)
 
 
+def _met(seen: Sequence[Seen], load: Load) -> float | None:
+    """When the load met the best step: at its begin, or later where the ladder was lower then."""
+    before = [one for one in seen if one.begun < load.begins]
+    if before and before[-1].at == 0:
+        return load.begins
+    under = (one for one in seen if load.begins <= one.begun < load.ends)
+    return next((one.begun for one in under if one.at == 0), None)
+
+
 def _back(seen: Sequence[Seen], end: float) -> float | None:
     """Seconds from the load's end until the best step came to stay for a while."""
     lower = [one.begun for one in seen if one.at > 0] + [seen[-1].begun + 1e-9] if seen else []
@@ -354,6 +365,12 @@ def _back(seen: Sequence[Seen], end: float) -> float | None:
         if one.at == 0 and one.begun >= end and following - one.begun >= _STAYS:
             return one.begun - end
     return None
+
+
+def _reaction(value: float | None) -> str:
+    if value is None:
+        return "the load did not make it step down, or it was down already"
+    return f"stepped down after {_seconds(value)}"
 
 
 def _seconds(value: float | None) -> str:

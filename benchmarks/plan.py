@@ -42,7 +42,7 @@ class Plan:
     precision: Precision | None = None  # of that export
     baseline: Literal["eager", "none"] = "eager"
     classical: tuple[str, ...] = ()  # names of BASELINES, under the model's map
-    skip: Choice = OFF  # of the runtime's contenders; off, all do the same work
+    skip: Choice = OFF  # of the runtime's contenders, and what gives the classical ones their map
     beside: Size | None = None  # another size; None: BESIDE on a GPU, none on a CPU
     threads: int = 0  # 0: all that this process may use
     warmup: int = 1
@@ -153,6 +153,7 @@ def open_classical(plan: Plan, source: str, stack: ExitStack) -> Field:
             kind="classical",
             model=source,
             backend=backend,
+            skip=plan.skip,
             threads=plan.cpu_threads,
             baseline=name,
         )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+_ROUNDING = 1e-9  # of a percentile, which is interpolated: it may pass the median by so much of it
+_SHOWN = 80  # characters of a value that does not fit
 # What a contender is: this project's runtime, eager PyTorch that all are compared with, another way
 # to run PyTorch, or a deconvolution under the model's map.
 Role = Literal["runtime", "baseline", "pytorch", "classical"]
@@ -248,11 +250,19 @@ def decode(kind: type[T], text: str, *, part: bool = False) -> T:
     `part`: `kind` has some of the keys only, at every depth; the others are not looked at.
     """
     try:
-        data: Any = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = parsed(text)
+    except ValueError as error:
         raise ArtefactError(f"{kind.__name__}: not JSON ({error}); measure again") from None
     value: T = _Reader(part).value(kind, data, kind.__name__)
     return value
+
+
+def parsed(text: str) -> Any:
+    """JSON as Python's objects; raises ValueError for what is none, and for what is no result."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("lists or objects within one another, without end") from None
 
 
 @dataclass(frozen=True)
@@ -285,17 +295,47 @@ class _Reader:
         if missing or (extra and not self.part):
             unknown = "" if self.part else f", unknown keys {extra}"
             raise ArtefactError(f"{where}: missing keys {missing}{unknown}; measure again")
-        return kind(**{n: self.value(hints[n], data[n], f"{where}.{n}") for n in names})
+        made = kind(**{n: self.value(hints[n], data[n], f"{where}.{n}") for n in names})
+        if isinstance(made, Stats) and not _in_order(made):
+            _refuse(where, "p05 <= median <= p95 and mad >= 0", data)
+        for name in names:
+            if name.endswith("_ms") and _least(getattr(made, name)) < 0:
+                _refuse(f"{where}.{name}", "milliseconds of 0 or more", data[name])
+        return made
+
+
+def _in_order(stats: Stats) -> bool:
+    slack = _ROUNDING * abs(stats.median)
+    return stats.p05 - slack <= stats.median <= stats.p95 + slack and stats.mad >= 0
+
+
+def _least(times: Stats | float | tuple[float, ...] | None) -> float:
+    """The least of a field of times, whichever form it has; 0 where it has none."""
+    if isinstance(times, Stats):
+        return min(times.p05, times.median)
+    if isinstance(times, tuple):
+        return min(times, default=0.0)
+    return times or 0.0
 
 
 def _scalar(kind: type, data: Any, where: str) -> Any:
     number = isinstance(data, (int, float)) and not isinstance(data, bool)
-    if kind is float and number and math.isfinite(data):
+    if kind is float and number and _finite(data):
         return float(data)
     if kind is not float and type(data) is kind:
         return data
     return _refuse(where, kind.__name__, data)
 
 
+def _finite(number: float) -> bool:
+    """Whether a float can hold it: JSON has integers of any length."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
+
+
 def _refuse(where: str, expected: str, data: Any) -> Any:
-    raise ArtefactError(f"{where}: expected {expected}, got {data!r}; measure again")
+    got = repr(data)
+    shown = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
+    raise ArtefactError(f"{where}: expected {expected}, got {shown}; measure again")

@@ -9,7 +9,6 @@ from typing import TypeVar
 import numpy as np
 
 from allfocus.benchmarks.candidates import Candidate, Given, Output, real
-from allfocus.train.flow_truth import deformed
 from allfocus.benchmarks.perceptual import Distance
 from allfocus.benchmarks.quality_schema import MapError, Picture, QualityRow, Similarity
 from allfocus.benchmarks.tallies import Bands, Focus
@@ -17,6 +16,7 @@ from allfocus.runtime.errors import AllfocusError
 from allfocus.train import metrics
 from allfocus.train.bands import HIGHEST_PSNR, Real
 from allfocus.train.evaluation_pair import Pair
+from allfocus.train.flow_truth import deformed
 
 Look = Callable[[int, Pair, Output], object]  # what else is done with each output
 T = TypeVar("T")

@@ -109,9 +109,7 @@ def frame(size: Size, blurred: float) -> Frame:
     band = round(blurred * size.height)
     if band:
         kernel = Aperture(shape="disc").kernel(_RADIUS)
-        near = to_linear(
-            sharp[: band + 32].astype(np.float32) / np.float32(255)
-        )  # what blurs into it too
+        near = sharp[: band + 32].astype(np.float32) / np.float32(255)  # what blurs into it too
         sharp[:band] = np.rint(to_srgb(convolve(to_linear(near), kernel)[:band]) * 255)
     return np.ascontiguousarray(sharp, np.uint8)
 

@@ -9,6 +9,7 @@ import pytest
 
 import allfocus
 from allfocus import cli
+from allfocus.benchmarks import deadline
 from allfocus.benchmarks.deadline import (
     Load,
     Report,
@@ -18,6 +19,7 @@ from allfocus.benchmarks.deadline import (
     judge,
     ladder,
 )
+from allfocus.benchmarks.machine import describe
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.streams.frames import StreamFrame
@@ -65,6 +67,16 @@ def test_what_never_came_is_told_as_such() -> None:
     assert judge(frames((10.3, 29.5)), LOAD, DEADLINE).back_s is None  # too short to say
     nothing = judge([], LOAD, DEADLINE)
     assert (nothing.best_before, nothing.reaction_s, nothing.back_s) == (0.0, None, None)
+
+
+def test_a_ladder_that_was_down_before_the_load_has_not_reacted_to_it() -> None:
+    already = judge(frames((9.5, 16.2), late=(12.0,)), LOAD, DEADLINE)
+    assert (already.reaction_s, already.late_after, already.late_under_load) == (None, None, None)
+    assert already.back_s == pytest.approx(1.21)
+    back_again = [one for one in frames((9.5, 16.2)) if not 11.95 < one.arrived < 12.45]
+    shortly = [Seen(at, at + 0.01, 0, at + 0.05) for at in (12.0, 12.1, 12.2, 12.3, 12.4)]
+    seen = sorted([*back_again, *shortly], key=lambda one: one.begun)
+    assert judge(seen, LOAD, DEADLINE).reaction_s == pytest.approx(0.5)  # from 12.01 to 12.51
 
 
 def test_the_work_is_done_twice_under_load_and_each_frame_has_its_step() -> None:
@@ -134,6 +146,28 @@ def test_it_runs_and_tells(capsys: pytest.CaptureFixture[str], tmp_path: Any) ->
     told = capsys.readouterr().out
     assert "deadline 32 ms; everything takes 2 times as long from 1 s to 1.5 s of 3 s" in told
     assert "wanted: at most 0.5 s" in told
+
+
+def test_a_missing_reaction_is_told_as_such() -> None:
+    found = judge(frames((9.5, 16.2)), LOAD, DEADLINE)
+    report = Report(
+        schema="allfocus/deadline/1",
+        machine=describe(),
+        model="sleep",
+        size="64x48",
+        seconds=30.0,
+        load_from_s=10.0,
+        load_until_s=15.0,
+        load_factor=2.0,
+        fps=10,
+        deadline_ms=100.0,
+        steps=(),
+        frames=300,
+        dropped=0,
+        missed=0,
+        figures=found,
+    )
+    assert "the load did not make it step down, or it was down already" in deadline.text(report)
 
 
 def test_rate_and_deadline_follow_from_the_cost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from allfocus.benchmarks.common import stats
 from allfocus.benchmarks.compare import CompareReport, Limits, compare
 from allfocus.benchmarks.compare_views import Result, parse
 from allfocus.benchmarks.schema import decode
-from allfocus.runtime.errors import UsageError
+from allfocus.runtime.errors import ArtefactError, UsageError
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 MACHINE = {"cpu": "a CPU", "cores": 2}
@@ -50,14 +51,16 @@ def scores(schema: str, rows: list[dict[str, Any]], **others: Any) -> Result:
     return parse(json.dumps({"schema": schema, "machine": MACHINE, "rows": rows} | others))
 
 
-NO_MAP: dict[str, Any] = {"map": None, "detection": None}
+BY: dict[str, Any] = {"backend": "cpu", "precision": "fp32", "weights_sha256": "ab" * 32}
+NO_MAP: dict[str, Any] = {"map": None, "detection": None, "bands": []} | BY
+SIMPLE: dict[str, Any] = {"kind": "model", "similarity": {"psnr_db": 30.0, "ssim": 0.8}}
 SAME: dict[str, Any] = {"data": "synthetic", "pictures": 20, "pixels": 1, "output": "8 bits"}
 SAME |= {"map_radius": 8.0, "skip": "auto", "ensemble": 1, "reach": None}
 
 
 def quality(**decibels: float) -> Result:
     rows = [
-        {"name": name, "kind": "model", "similarity": {"psnr_db": value}} | NO_MAP
+        {"name": name, **SIMPLE, "similarity": {"psnr_db": value, "ssim": 0.8}} | NO_MAP
         for name, value in decibels.items()
     ]
     return scores("allfocus/quality/2", rows, **SAME)
@@ -133,25 +136,57 @@ def test_decibels_are_lost_beyond_the_limit_alone(psnr: float, change: float, li
     assert bool(report.regressions) == (change < -limit)
 
 
-def test_maps_and_what_is_in_focus_are_compared() -> None:
-    def judged(mae: float, f_max: float, **changed: float) -> Result:
-        row: dict[str, Any] = {"name": "m", "kind": "model", "similarity": None}
-        row |= {"map": {"mae": mae}, "detection": {"f_max": f_max}}
+def test_all_that_is_judged_of_quality_is_compared_by_a_limit_of_its_own() -> None:
+    def judged(loss: float, **changed: float) -> Result:
+        """All figures, `loss` times their limits worse."""
+        row: dict[str, Any] = {"name": "m", "kind": "model", **BY}
+        row["similarity"] = {"psnr_db": 30.0, "ssim": 0.8 - 0.002 * loss}
+        row["bands"] = [{"unchanged_db": 42.0 - 0.5 * loss}, {"unchanged_db": None}]
+        row["map"] = {"mae": 0.1 + 0.005 * loss}
+        wider = [{"under_px": px, "f_max": 0.8 - 0.01 * loss} for px in (2.0, 4.0)]
+        focus = {"f_max": 0.6 - 0.01 * loss, "mae": 0.2 + 0.005 * loss}
+        row["detection"] = focus | {"wider": wider}
         return scores("allfocus/quality/2", [row], **(SAME | changed))
 
-    loose = Limits(max_loss=1.0)  # decibels: of no account here
-    assert not compare(judged(0.1, 0.6), judged(0.104, 0.591), loose).regressions
-    worse = compare(judged(0.1, 0.6), judged(0.106, 0.589), loose).regressions
-    assert worse == ("m: 1 - map MAE", "m: F_max")
+    loose = Limits(max_loss=1.0)  # decibels of PSNR: of no account here
+    assert not compare(judged(0), judged(0.9), loose).regressions
+    assert not compare(judged(1.1), judged(0), loose).regressions
+    assert compare(judged(0), judged(1.1), loose).regressions == (
+        *("m: SSIM", "m: in focus, to input", "m: 1 - map MAE"),
+        *("m: F_max", "m: 1 - focus MAE", "m: F_max, 2 px", "m: F_max, 4 px"),
+    )
     with pytest.raises(UsageError, match=r"map_radius '8.0' and '16.0'"):
-        compare(judged(0.1, 0.6), judged(0.1, 0.6, map_radius=16.0), loose)
+        compare(judged(0), judged(0, map_radius=16.0), loose)
+
+
+def test_the_input_is_judged_by_nothing() -> None:
+    row: dict[str, Any] = {"kind": "input", "similarity": {"psnr_db": 27.0, "ssim": 0.8}}
+    row |= NO_MAP | {"bands": [{"unchanged_db": 99.0}]}
+    net = {"name": "m"} | SIMPLE | NO_MAP
+    found = scores("allfocus/quality/2", [row | {"name": "input"}, net], **SAME)
+    assert set(found.figures) == {"m: PSNR", "m: SSIM"}
+
+
+def test_how_a_row_was_computed_may_differ_and_is_told() -> None:
+    def made(**way: str | None) -> Result:
+        rows = [{"name": name} | SIMPLE | NO_MAP for name in "ab"]
+        return scores("allfocus/quality/2", [rows[0] | way, rows[1]], **SAME)
+
+    assert compare(made(), made(), Limits()).notes == ()
+    other = made(backend=None, precision="int8", weights_sha256="cd" * 32)
+    assert compare(made(), other, Limits()).notes == (
+        "a was not computed alike: backend cpu and none, precision fp32 and int8, weights_sha256 "
+        "abababababab and cdcdcdcdcdcd",
+    )
+    only_b = scores("allfocus/quality/2", [{"name": "b"} | SIMPLE | NO_MAP], **SAME)
+    assert compare(other, only_b, Limits()).notes == ()
 
 
 def test_discs_are_compared_at_each_radius() -> None:
     def discs(*decibels: float, radii: Sequence[float] = (0, 2)) -> Result:
         rows = [
-            {"name": "input", "kind": "input", "psnr_db": [1.0, 1.0]},
-            {"name": "m", "kind": "model", "psnr_db": decibels},
+            {"name": "input", "kind": "input", "psnr_db": [1.0] * len(radii), **BY},
+            {"name": "m", "kind": "model", "psnr_db": decibels, **BY},
         ]
         same = {"photos": ["a"], "size": "9x9", "shot_noise": 0.1, "read_noise": 0.1}
         return scores("allfocus/discs/1", rows, radii=radii, **same)
@@ -160,6 +195,9 @@ def test_discs_are_compared_at_each_radius() -> None:
     assert compare(discs(40, 30), discs(39, 30), Limits()).regressions == ("m at 0 px: PSNR",)
     with pytest.raises(UsageError, match="radii"):
         compare(discs(40, 30), discs(40, 30, radii=(0, 3)), Limits())
+    for decibels in ((40,), (40, 30, 20)):
+        with pytest.raises(ArtefactError, match="m: expected 2 of psnr_db, one for each of radii"):
+            discs(*decibels)
 
 
 def test_what_is_counted_needs_no_spread() -> None:
@@ -317,6 +355,69 @@ def test_what_cannot_be_compared_is_wrong_use(
     assert says in capsys.readouterr().err
 
 
+DISCS: dict[str, Any] = {
+    "schema": "allfocus/discs/1",
+    "machine": MACHINE,
+    "photos": ["a"],
+    "size": "9x9",
+    "shot_noise": 0.1,
+    "read_noise": 0.1,
+    "radii": [0.0, 2.0],
+    "rows": [{"name": "m", "kind": "model", "psnr_db": [40.0, 30.0]} | BY],
+}
+RATIOS: dict[str, Any] = {
+    "schema": "allfocus/ratios/1",
+    "machine": MACHINE,
+    "model": "didanet-lite",
+    "size": "160x112",
+    "rows": [{"name": "a", "ratio": spread([1, 2, 3])}],
+    "counts": {"calls": 100},
+}
+
+
+def _ratio(**changed: float) -> dict[str, Any]:
+    return RATIOS | {"rows": [{"name": "a", "ratio": spread([1, 2, 3]) | changed}]}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "says"),
+    [
+        (DISCS, DISCS | {"radii": [0.0, 2.0, 4.0]}, "m: expected 3 of psnr_db, one for each of"),
+        (DISCS, DISCS | {"read_noise": 10**400}, "read_noise: expected float, got 1000000000"),
+        (RATIOS, RATIOS | {"counts": {"calls": 10**400}}, "counts.calls: expected float, got 100"),
+        (RATIOS, RATIOS | {"counts": {"calls": -1}}, "calls: expected 0 or more, got -1"),
+        (RATIOS, _ratio(p05=2.5), "rows[0].ratio: expected p05 <= median <= p95 and mad >= 0"),
+        (RATIOS, _ratio(p95=1.5), "rows[0].ratio: expected p05 <= median <= p95 and mad >= 0"),
+        (RATIOS, _ratio(mad=-0.1), "rows[0].ratio: expected p05 <= median <= p95 and mad >= 0"),
+        (RATIOS, _ratio(p05=0.0), "a: expected ratios above 0, got a p05 of 0"),
+        (RATIOS, _ratio(median=-2.0, p05=-3.0, p95=-1.0), "a: expected ratios above 0"),
+        (
+            _ratio(median=1e300, p95=1e301),
+            _ratio(median=1e-300, p05=1e-301),
+            "a: expected figures that can be compared, got 1e+300 and 1e-300",
+        ),
+        (RATIOS, RATIOS | {"rows": [], "counts": {"a": 1}}, "a: a figure of another kind"),
+        (RATIOS, "[" * 100_000, "not JSON (lists or objects within one another"),
+        (RATIOS, '{"schema": ' + "1" * 5000, "not JSON (Exceeds the limit"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "data",
+)
+def test_what_no_benchmark_writes_is_wrong_use_and_no_regression(
+    good: object, bad: object, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = _write(tmp_path, "good.json", good), _write(tmp_path, "bad.json", bad)
+    assert cli.main(["bench", "compare", *files]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert says in told.err
+
+
+def test_a_percentile_may_be_rounded_past_the_median() -> None:
+    ratios = {"median": 0.1, "p05": math.nextafter(0.1, 1), "p95": math.nextafter(0.1, 0), "mad": 0}
+    rows = [{"name": "a", "ratio": ratios}]
+    assert set(parse(json.dumps(RATIOS | {"rows": rows})).figures) == {"a", "calls"}
+
+
 def test_a_file_that_is_not_there_is_wrong_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,11 +429,28 @@ def test_a_file_that_is_not_there_is_wrong_use(
     "options",
     [
         *(["--tolerance", "much"], ["--tolerance", "-1"], ["--tolerance", "nan"]),
+        *(["--tolerance", "1"], ["--tolerance", "100%"], ["--tolerance", "inf"]),
         *(["--max-loss", "x"], ["--max-loss", "-1dB"], ["--max-loss", "inf"]),
     ],
 )
 def test_limits_that_mean_nothing_are_wrong_use(options: list[str]) -> None:
     assert cli.main(["bench", "compare", "a", "b", *options]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("10", "; did you mean 10%?"), ("1", "; did you mean 1%?"), ("100%", ""), ("150", "")],
+)
+def test_a_tolerance_under_which_nothing_would_be_slower_is_refused(
+    given: str, meant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = _write(tmp_path, "good.json", _latency_data(2.0, 2.1, 2.2))
+    bad = _write(tmp_path, "bad.json", _latency_data(0.02, 0.021, 0.022))
+    assert cli.main(["bench", "compare", good, bad, "--tolerance", given]) == 2
+    told = capsys.readouterr().err
+    assert f"expected a share of less than 1, such as 0.1 or 10%, got '{given}'{meant}\n" in told
+    assert cli.main(["bench", "compare", good, bad, "--tolerance", "99%"]) == 0  # -99% exactly
+    assert cli.main(["bench", "compare", good, bad, "--tolerance", "98%"]) == 1
 
 
 def test_amounts_are_read_with_and_without_their_units(tmp_path: Path) -> None:
@@ -344,7 +462,10 @@ def test_amounts_are_read_with_and_without_their_units(tmp_path: Path) -> None:
             same
             | {
                 "schema": "allfocus/quality/1",
-                "rows": [{"name": "a", "kind": "model", "similarity": {"psnr_db": psnr}} | NO_MAP],
+                "rows": [
+                    {"name": "a", "kind": "model", "similarity": {"psnr_db": psnr, "ssim": 0.8}}
+                    | NO_MAP
+                ],
             },
         )
         for psnr in (30.0, 29.9)

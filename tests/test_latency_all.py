@@ -139,6 +139,33 @@ def test_a_recipe_is_loaded_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+def test_what_gives_baselines_their_map_is_loaded_as_the_models_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("scipy", reason="classical baselines need SciPy")
+    from allfocus.benchmarks import baselines
+
+    given: dict[str, Any] = {}
+
+    def load(model: str, **options: Any) -> None:
+        given.update(model=model, **options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(baselines, "load", load)
+    asked = stand_in(monkeypatch)
+    made = Plan(model="didanet", size=SMALL, classical=("wiener",), threads=2)
+    for skip in ("off", "auto", 1.5):
+        with ExitStack() as stack:
+            plan.open_classical(dataclasses.replace(made, skip=skip), "didanet", stack)
+        with pytest.raises(UsageError, match="enough"), contenders.opened(asked[-1]):
+            pass
+        assert (given["skip"], given["precision"], given["threads"]) == (skip, "auto", 2)
+    exact = dataclasses.replace(asked[-1], precision="int8")
+    with pytest.raises(UsageError, match="enough"), contenders.opened(exact):
+        pass
+    assert given["precision"] == "int8"
+
+
 def test_a_recipe_passes_to_another_process() -> None:
     recipe = Recipe(kind="pytorch", model="m", backend="cpu", way="autocast", threads=1)
     assert Recipe(**json.loads(json.dumps(dataclasses.asdict(recipe)))) == recipe

@@ -12,6 +12,7 @@ pytest.importorskip("skimage", reason="the frames are made of scikit-image's pho
 from allfocus import cli
 from allfocus.benchmarks.tiles import frame
 from allfocus.runtime.spec import Size
+from allfocus.train.camera import to_linear
 
 
 def test_a_frame_is_blurred_in_its_band_alone() -> None:
@@ -20,6 +21,14 @@ def test_a_frame_is_blurred_in_its_band_alone() -> None:
     np.testing.assert_array_equal(sharp[30:], blurred[30:])
     detail = [np.abs(np.diff(f[:25].astype(int), axis=1)).mean() for f in (sharp, blurred)]
     assert detail[1] < 0.6 * detail[0]
+
+
+def test_the_band_is_as_light_as_the_photo() -> None:
+    sharp, blurred = (frame(Size(900, 400), share)[:120] for share in (0.0, 0.3))
+    light = [
+        to_linear(part.astype(np.float32) / np.float32(255)).mean() for part in (sharp, blurred)
+    ]
+    assert light[1] == pytest.approx(light[0], rel=0.03)
 
 
 def test_rows_compare_tiles_and_skipping_with_the_frame_at_once(
