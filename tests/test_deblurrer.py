@@ -300,5 +300,5 @@ def test_a_model_without_a_map_gives_none() -> None:
 
 def test_host_tensors_are_not_frames() -> None:
     torch = pytest.importorskip("torch", reason="needs a tensor")
-    with pytest.raises(InputError, match=r"Tensor.*np\.asarray"):
+    with pytest.raises(InputError, match=r"Tensor.*its \.numpy\(\)"):
         checked(torch.zeros(4, 4, 3, dtype=torch.uint8), "frame")
