@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from allfocus.runtime.errors import InputError
@@ -104,7 +105,8 @@ def _check_no_masks(sharp: Path) -> None:
 
 def folders(folder: Path) -> list[Path]:
     """Those in `folder` that are not hidden, sorted by name."""
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    with os.scandir(folder) as entries:  # which knows what is a folder without asking each file
+        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
