@@ -158,10 +158,8 @@ def test_dpdd_pairs_by_order_and_has_views(tmp_path: Path) -> None:
 def test_maps_of_ones_own_are_found_in_dpdd(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Made for one split, where that is given; from the root it is said how."""
+    """Made for one split, where that is given, and for all of them from the root."""
     dpdd(tmp_path)
-    assert main(["data", "make-maps", str(tmp_path)]) == 2
-    assert "give one of its splits, such as " in capsys.readouterr().err
     small = ("--max-radius", "1", "--window", "3")
     assert main(["data", "make-maps", str(tmp_path / "train_c"), *small]) == 0
     for folder in (tmp_path, tmp_path / "train_c"):
@@ -174,6 +172,11 @@ def test_maps_of_ones_own_are_found_in_dpdd(
     assert found is not None
     assert found.splits["test"][0].defocus is None
     assert found.splits["train"][0].left == tmp_path / "train_l/source/1P0A01.png"
+    assert main(["data", "make-maps", str(tmp_path), *small]) == 0
+    assert "4 maps in 3 folders of" in capsys.readouterr().out
+    whole = recognise(tmp_path)
+    assert whole is not None
+    assert whole.splits["test"][0].defocus == tmp_path / "test_c/defocus/1P0A01.png"
 
 
 def test_pairing_by_order_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

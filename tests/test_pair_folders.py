@@ -79,6 +79,24 @@ def test_a_scene_without_its_other_half_is_named(tmp_path: Path) -> None:
         recognise(tmp_path)
 
 
+@pytest.mark.parametrize("wrong", ["shrp", "sharpp"])
+def test_a_split_that_is_not_whole_is_named(tmp_path: Path, wrong: str) -> None:
+    fill(tmp_path / "train")
+    put(tmp_path / "val" / "blurry", "0.png")
+    put(tmp_path / "val" / wrong, "0.png")
+    with pytest.raises(InputError, match="val: blurry/ without its counterpart; expected one of"):
+        recognise(tmp_path)
+    (tmp_path / "val" / "blurry").rename(tmp_path / "val" / "blured")
+    with pytest.raises(InputError, match="val: no pairs in it, as there are beside it; expected"):
+        recognise(tmp_path)
+
+
+def test_what_is_like_sdd_but_for_maps_and_val_is_ones_own(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        fill(tmp_path / split, "blur", "gt")
+    assert splits(tmp_path) == {"train": 2, "val": 2, "test": 2}
+
+
 def restormer(folder: Path) -> Path:
     fill(folder, "inputC", "target")
     for view in ("inputL", "inputR"):
@@ -107,15 +125,19 @@ def test_dpdd_as_restormer_hands_it_on_has_views(tmp_path: Path) -> None:
 def test_maps_are_made_for_a_split_and_found_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for split in ("train", "test"):
+    for split in ("train/a", "train/b", "test"):
         fill(tmp_path / split)
-    assert main(["data", "make-maps", str(tmp_path)]) == 2
-    assert f"give one of its splits, such as {tmp_path / 'train'}" in capsys.readouterr().err
     small = ("--max-radius", "1", "--window", "3")
-    assert main(["data", "make-maps", str(tmp_path / "train"), *small]) == 0
-    pair = find(tmp_path)[0]
-    assert isinstance(pair, Pair)
-    assert pair.defocus == tmp_path / "train" / "defocus" / "000000.png"
+    assert (
+        main(["data", "make-maps", str(tmp_path / "train"), *small]) == 1
+    )  # neither pairs nor split
+    assert main(["data", "make-maps", str(tmp_path / "test"), *small]) == 0
+    assert f"2 maps in {tmp_path / 'test' / 'defocus'}" in capsys.readouterr().out
+    assert main(["data", "make-maps", str(tmp_path), *small]) == 0
+    assert "4 maps in 3 folders of" in capsys.readouterr().out
+    places = [pair.defocus for pair in find(tmp_path) if isinstance(pair, Pair)]
+    assert places[0] == tmp_path / "train" / "a" / "defocus" / "000000.png"
+    assert places[-1] == tmp_path / "train" / "b" / "defocus" / "000001.png"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from allfocus.runtime.errors import InputError
-from allfocus.train.datasets import LAYOUTS, Use, recognise
+from allfocus.train.datasets import LAYOUTS, Found, Use, recognise
 from allfocus.train.decoded import Decoded
 from allfocus.train.pair_samples import PairSamples
 from allfocus.train.pairs import Pair, list_images, read_rgb
@@ -81,30 +81,37 @@ def find(folder: Path, use: Use = "train") -> Items:
     the layouts, where there is nothing, and where there are only pairs to judge on and `use` is
     "train".
     """
+    return _look(folder, use)[0]
+
+
+def find_with_validation(folder: Path) -> tuple[Items, list[Pair]]:
+    """What `find` gives to train on, and the pairs that the data set itself sets apart to validate
+    on; none of the latter where it has no such.
+    """
+    items, found = _look(folder, "train")
+    return items, found.splits.get("val", []) if found else []
+
+
+def _look(folder: Path, use: Use) -> tuple[Items, Found | None]:
+    """See `find`; and the data set that the items are of, if they are of one."""
     if folder == DEAD_LEAVES and not folder.exists():
-        return [DEAD_LEAVES] * _GENERATED
+        return [DEAD_LEAVES] * _GENERATED, None
     if not folder.is_dir():
         raise InputError(f"{folder}: not a folder; {LAYOUT}")
+    rendered = find_rendered(folder)
+    if rendered:
+        return rendered, None
     found = recognise(folder)
-    items: Items = find_rendered(folder)
-    if found and not items and not found.split_for(use):
+    if found and not found.split_for(use):
         raise InputError(
             f"{folder}: {found.name}, but only its {', '.join(found.splits)} part, which is for "
             "judging. Expected its train part too; to train on these all the same, give them as "
             "pairs without splits, in `blurry/` and `sharp/`"
         )
-    items = items or (found.pairs(use) if found else list_images(folder))
+    items: Items = found.pairs(use) if found else list_images(folder)
     if not items:
         raise InputError(f"{folder}: no pictures in it; {LAYOUT}")
-    return items
-
-
-def validation_split(folder: Path) -> list[Pair]:
-    """The pairs that a data set itself sets apart to validate on; none where it has no such."""
-    if not folder.is_dir() or find_rendered(folder):
-        return []
-    found = recognise(folder)
-    return found.splits.get("val", []) if found else []
+    return items, found
 
 
 def hold_out(items: Items, every: int = 10) -> tuple[Items, Items]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ from allfocus.train.alone import alone
 from allfocus.train.camera import Image
 from allfocus.train.datasets import Found, recognise
 from allfocus.train.maps import Search, estimate
+from allfocus.train.pair_folders import MAPS
 from allfocus.train.pairs import Pair, check_sizes, read_rgb
 from allfocus.train.picture_file import write_picture
 
+_NAME = MAPS[-1]  # of a folder of maps
 _ABOUT = f"""\
 Writes NAME.png, 16-bit grey, the blur radius in pixels times {MAP_UNITS}, for each blurry picture
-NAME into DIR/defocus (or --out), where training finds it beside `blurry/` or `image/` and `sharp/`.
+NAME into `defocus/` beside its folder (or --out), where training finds it: of all splits and scenes
+of DIR, unless DIR is one of them.
 Maps that are there are kept, so that an interrupted run is gone on with. Where a picture and its
 sharp one do not lie over one another to the pixel, no map is right: align them before.
 """
@@ -37,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--out",
         type=Path,
-        help="folder of the maps (default DIR/defocus; needed where training would not look there)",
+        help="folder of the maps (default: defocus/ beside the blurry pictures' folder)",
     )
     add("--max-radius", type=float, default=12.0, help="largest blur tried, pixels (%(default)s)")
     add("--window", type=positive, default=11, help="L of eq. 8, pixels, odd (%(default)s)")
@@ -51,10 +55,15 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.folder}: not a folder; give the one that holds the pairs")
     search = _search(args)
     found = _pairs_in(args.folder)
-    out: Path = args.out or _where_training_looks(args.folder, found)
-    every = _jobs(args.folder, found.every, out)
-    check_folder(out)
-    with alone(out, "data make-maps"):
+    if args.out is None:
+        _check_that_training_looks(args.folder, found)
+    every = _jobs(args.folder, found.every, args.out)
+    folders = sorted({target.parent for _, target in every})
+    for out in folders:
+        check_folder(out)
+    with ExitStack() as held:
+        for out in folders:
+            held.enter_context(alone(out, "data make-maps"))
         remove_drafts(target for _, target in every)  # of a run that was killed
         jobs = [job for job in every if args.overwrite or not job[1].exists()]
         confident, failed = _make_all(jobs, search)
@@ -67,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         "failed": failed,
         "notes": list(found.notes),
     }
-    text = f"{len(confident)} maps in {out}, mean confidence {share:.2f}"
+    where = folders[0] if len(folders) == 1 else f"{len(folders)} folders of {args.folder}"
+    text = f"{len(confident)} maps in {where}, mean confidence {share:.2f}"
     if there:
         text += f"; {there} were there already, --overwrite makes them anew"
     lines = (text, *map("note: {}".format, found.notes), *map("failed: {}".format, failed))
@@ -93,22 +103,23 @@ def _pairs_in(folder: Path) -> Found:
     )
 
 
-def _where_training_looks(folder: Path, found: Found) -> Path:
-    out = folder / "defocus"
-    if found.maps == out:
-        return out
-    if found.maps and found.maps.parent != folder:
-        raise UsageError(f"{folder}: give one of its splits, such as {found.maps.parent}")
+def _check_that_training_looks(folder: Path, found: Found) -> None:
+    """Refuse to make maps beside the pictures where training would look elsewhere, or nowhere."""
+    if found.maps is not None and found.maps.name == _NAME:
+        return
     looks = f"it looks in {found.maps}" if found.maps else f"{found.name} has no folder for maps"
     raise UsageError(
-        f"{folder}: training would not find maps in {out.name}/: {looks}. Give --out; it finds "
-        f"them beside `blurry/` and `sharp/`, in `{out.name}/`, where no `filtered/` is"
+        f"{folder}: training would not find maps in {_NAME}/: {looks}. Give --out; it finds "
+        f"them beside `blurry/` and `sharp/`, in `{_NAME}/`, where no `filtered/` is"
     )
 
 
-def _jobs(folder: Path, pairs: list[Pair], out: Path) -> list[tuple[Pair, Path]]:
-    """Pairs, and where the map of each goes; raises where two would go to one place."""
-    targets = [out / f"{pair.blurry.stem}.png" for pair in pairs]
+def _jobs(folder: Path, pairs: list[Pair], out: Path | None) -> list[tuple[Pair, Path]]:
+    """Pairs, and where the map of each goes: into `out`, or else beside the folder of its blurry
+    picture. Raises InputError where two would go to one place.
+    """
+    bases = [out or pair.blurry.parent.parent / _NAME for pair in pairs]
+    targets = [b / f"{pair.blurry.stem}.png" for b, pair in zip(bases, pairs, strict=True)]
     if len(set(targets)) < len(targets):
         raise InputError(f"{folder}: several blurry pictures of one name; give one split's folder")
     return list(zip(pairs, targets, strict=True))

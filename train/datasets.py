@@ -133,10 +133,13 @@ def _many_to_one(folder: Path, inputs: Path, truths: list[Path]) -> list[Pair]:
 
 
 def _sdd(folder: Path) -> Splits:
-    splits = {}
+    """Not where there are maps, or a part to validate on: SDD has neither, one's own pairs may."""
+    splits: Splits = {}
+    if subfolder(folder, "val", "valid", "validation"):
+        return splits
     for split, name in (("train", "train_patches"), ("train", "train"), ("test", "test")):
         base = folder / name
-        if split not in splits and base.is_dir():
+        if split not in splits and base.is_dir() and not subfolder(base, *MAPS):
             splits[split] = pairs_in(base, ("blur",), ("gt",), with_maps=False)
     return splits
 

@@ -103,8 +103,9 @@ def fit(
             average.update(recipe.nets, step)
         log.write(step, recipe.stage(step), value, parts)
         bar.set_postfix_str(f"stage {recipe.stage(step)} loss {value:.5f}")
-        due = watch.due(step + 1)
+        due = watch.due(step + 1, recipe.steps)
         if due:
+            recipe.finish()  # as they are to be used; the next step prepares them again
             with average.shown(recipe.nets) if average else nullcontext():
                 for look in due:
                     log.show(step, look.write(step + 1))

@@ -34,8 +34,16 @@ def read(folder: Path, *, with_maps: bool = True) -> Splits:
     whole = pairs_in(folder, with_maps=with_maps)
     if whole:
         return {"all": whole}
-    parts = {split: subfolder(folder, *names) for split, names in _SPLITS.items()}
-    return {s: _of_split(base, with_maps=with_maps) for s, base in parts.items() if base}
+    bases = {split: subfolder(folder, *names) for split, names in _SPLITS.items()}
+    found = {s: _of_split(base, with_maps=with_maps) for s, base in bases.items() if base}
+    for split, pairs in found.items():
+        base = bases[split]
+        if not pairs and any(found.values()) and base and list_images(base) + folders(base):
+            raise InputError(
+                f"{base}: no pairs in it, as there are beside it; expected one of "
+                f"{', '.join(BLURRY)} and one of {', '.join(SHARP)} in it"
+            )
+    return found
 
 
 def _of_split(base: Path, *, with_maps: bool) -> list[Pair]:
@@ -43,6 +51,7 @@ def _of_split(base: Path, *, with_maps: bool) -> list[Pair]:
     own = pairs_in(base, with_maps=with_maps)
     if own:
         return own
+    _check_whole(base)
     found = []
     for inner in folders(base):
         found += pairs_in(inner, with_maps=with_maps)
@@ -51,7 +60,7 @@ def _of_split(base: Path, *, with_maps: bool) -> list[Pair]:
 
 
 def _check_whole(folder: Path) -> None:
-    """Among other scenes, one with half of what it needs is a mistake, not something else."""
+    """A split or a scene with half of what it needs is a mistake, not something else."""
     blurry, sharp = subfolder(folder, *BLURRY), subfolder(folder, *SHARP)
     if (blurry is None) != (sharp is None):
         there, lacks = (sharp, BLURRY) if blurry is None else (blurry, SHARP)

@@ -26,7 +26,7 @@ class Sheets:
     """
 
     def __init__(self, net: Net, samples: Samples, out: Path, every: int = 1000) -> None:
-        self.net, self.out, self.every = net, out, every
+        self.net, self.out, self.every, self.at_end = net, out, every, True
         scale = net.max_radius or RADIUS
         count = {"start": 0, "stop": SHOWN, "batch": 1}
         self.batches = list(batches(samples, **count, max_radius=scale, workers=0))

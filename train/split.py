@@ -22,9 +22,9 @@ from allfocus.train.data import (
     PairSamples,
     Samples,
     find,
+    find_with_validation,
     hold_out,
     make_samples,
-    validation_split,
 )
 from allfocus.train.datasets import BY_ORDER
 from allfocus.train.decoded import Decoded
@@ -66,18 +66,18 @@ def open_split(
     Raises UsageError where they lack what the recipe learns from or `val` is not apart from `data`,
     InputError where nothing can be read, or over 1 % of a folder cannot.
     """
-    plan, items = recipe.plan, find(data)
+    plan, (items, own) = recipe.plan, find_with_validation(data)
     check_range(item for item in items if isinstance(item, Pair))
     _tell_order(data, items)
     _tell_maps(data, items)
     if decoded is not None and decoded.folder is not None and not isinstance(items[0], Pair):
         _LOG.warning("--cache: nothing to keep, as %s holds no pairs; the rest is decoded", data)
     files, skips = files_of(items), Skips(len(items))
-    apart = _set_apart(data, val)
+    apart = _set_apart(val, own)
     if apart:
         where, held = apart
         check_range(item for item in held if isinstance(item, Pair))
-        _check_apart(data, files, where, files_of(held))
+        _check_apart(data, files, where, files_of(held), given=bool(val))
         side = plan.crop if recipe.one_side else _side(held, plan.crop)
         held_skips = Skips(len(held))
     else:
@@ -97,13 +97,12 @@ def open_split(
     return Split(samples, held_out, files, files_of(held) if apart else set())
 
 
-def _set_apart(data: Path, val: Path | None) -> tuple[Path, Items] | None:
-    """What is validated on, and where it lies: `val`, or else the data set's own `val` split; None
-    where there is neither.
+def _set_apart(val: Path | None, own: list[Pair]) -> tuple[Path, Items] | None:
+    """What is validated on, and where it lies: `val`, or else the data set's `own` split for it;
+    None where there is neither.
     """
     if val:
         return val, find(val, "val")
-    own = validation_split(data)
     if not own:
         return None
     where = own[0].blurry.parent.parent
@@ -175,20 +174,33 @@ def hold_out_scenes(items: Items) -> tuple[Items, Items]:
     scenes: dict[Path | int, list[Any]] = {}
     by_folder = _folders(items) >= _SCENES
     every: list[Path | Pair | Rendered] = [*items]
+    places: dict[Path, Path] = {}
     for index, item in enumerate(every):
-        scenes.setdefault(_scene(index, item, by_folder=by_folder), []).append(item)
+        scenes.setdefault(_scene(index, item, places, by_folder=by_folder), []).append(item)
     kept, held = hold_out(cast("Items", list(scenes.values())))
     return _flat(kept), _flat(held)
 
 
-def _scene(index: int, item: Path | Pair | Rendered, *, by_folder: bool) -> Path | int:
+def _scene(
+    index: int, item: Path | Pair | Rendered, places: dict[Path, Path], *, by_folder: bool
+) -> Path | int:
     """What tells the scene of an item: its sharp picture, whatever links lead to it, or `by_folder`
-    the folder that holds its pairs.
+    the folder that holds its pairs. `places` are folders whose links were followed already.
     """
     if isinstance(item, Pair):
         shown = item.sharp or item.blurry
-        return (shown.parent.parent if by_folder else shown).resolve()
-    return item.resolve() if isinstance(item, Path) and item != DEAD_LEAVES else index
+        return _place(shown.parent.parent, places) if by_folder else _real(shown, places)
+    return _real(item, places) if isinstance(item, Path) and item != DEAD_LEAVES else index
+
+
+def _real(path: Path, places: dict[Path, Path]) -> Path:
+    return path.resolve() if path.is_symlink() else _place(path.parent, places) / path.name
+
+
+def _place(folder: Path, places: dict[Path, Path]) -> Path:
+    if folder not in places:
+        places[folder] = folder.resolve()
+    return places[folder]
 
 
 def _folders(items: Items) -> int:
@@ -221,15 +233,16 @@ def files_of(items: Items) -> set[Path]:
     return files
 
 
-def _check_apart(data: Path, files: set[Path], val: Path, held: set[Path]) -> None:
+def _check_apart(data: Path, files: set[Path], val: Path, held: set[Path], *, given: bool) -> None:
     both = {file.resolve() for file in files} & {file.resolve() for file in held}
-    if both:
-        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
-        raise UsageError(
-            f"--val {val}: {min(both)}{more} would be both trained on (--data {data}) and "
-            "validated on; give other pictures, or leave --val out: a tenth of --data is then "
-            "held out"
-        )
+    if not both:
+        return
+    more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+    advice = "give other pictures" if given else f"take them out of {val}, or give --val"
+    raise UsageError(
+        f"{'--val ' if given else ''}{val}: {min(both)}{more} would be both trained on (--data "
+        f"{data}) and validated on; {advice}"
+    )
 
 
 def _side(held: Items, crop: int) -> int:

@@ -139,8 +139,8 @@ def _check_settings(path: Path, then: dict[str, Any], now: dict[str, Any]) -> No
         said = "; ".join(
             _FILES.get(k, f"{k}: {old!r} then, {new!r} now") for k, old, new in different
         )
-        longer = {k for k, _, _ in different} <= _LENGTH | set(_FILES)
         weights = path.parent / f"{now['model']}.safetensors"
+        longer = {k for k, _, _ in different} <= _LENGTH | set(_FILES) and weights.is_file()
         onward = f" that begins with what this one has learnt: --init {weights}" if longer else ""
         raise CheckpointError(
             f"{path}: this run was started with other settings ({said}); give the same ones, or "

@@ -175,8 +175,8 @@ def _train(
             workers=args.workers,
             watch=_watch(args, recipe, split.held_out, validation),
         )
-    saved = save(args, recipe, start)
-    validation.write(recipe.steps)
+        saved = save(args, recipe, start)
+        validation.write(recipe.steps)
     summary = {
         **saved,
         "steps": recipe.steps,

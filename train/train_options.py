@@ -96,7 +96,7 @@ def seed(text: str) -> int:
 def given_weights(text: str) -> Path:
     """An argparse type: a file of weights, or the package's own of the model of this name."""
     path, packaged = Path(text), packaged_weights(text) if text in MODELS else None
-    if path.exists() or packaged is None:
+    if path.is_file() or packaged is None:
         return path
     if not packaged.is_file():
         raise argparse.ArgumentTypeError(f"the package has no weights of {text}; give a file")

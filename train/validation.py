@@ -60,6 +60,7 @@ class Validation:
         store: Store,
     ) -> None:
         self.every = every if every < recipe.steps else 0
+        self.at_end = False  # by whoever has written the final weights
         self._recipe, self._samples, self._crops = recipe, samples, crops
         self._table, self._given, self._store = table, given, store
         self._rows: list[dict[str, str]] = []
@@ -99,8 +100,8 @@ class Validation:
         return {f"validation/{name}": value for name, value in figures.items()}
 
     def _keep(self, step: int, score: float) -> None:
-        """The nets as they are, where they are the best so far."""
-        if self._best is None or score > self._best[1]:
+        """The nets as they are, where none before were better."""
+        if self._best is None or score >= self._best[1]:
             self._store.save(step)
             self._best = step, score
 

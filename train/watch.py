@@ -11,6 +11,7 @@ class Look(Protocol):
     """Something that looks at a run's nets every so many steps, and leaves them as they are."""
 
     every: int  # steps; 0: never
+    at_end: bool  # also after the last step, where that is one of them
 
     def begin(self, first: int) -> None:
         """The run begins, or goes on, with `first` steps done."""
@@ -26,6 +27,7 @@ class Watch:
     events: bool = False
     looks: Sequence[Look] = ()
 
-    def due(self, step: int) -> list[Look]:
-        """Those that look when `step` steps are done."""
-        return [look for look in self.looks if look.every and step % look.every == 0]
+    def due(self, step: int, steps: int) -> list[Look]:
+        """Those that look when `step` of `steps` steps are done."""
+        timely = [look for look in self.looks if look.every and step % look.every == 0]
+        return [look for look in timely if look.at_end or step < steps]
