@@ -128,9 +128,8 @@ def test_maps_are_made_for_a_split_and_found_there(
     for split in ("train/a", "train/b", "test"):
         fill(tmp_path / split)
     small = ("--max-radius", "1", "--window", "3")
-    assert (
-        main(["data", "make-maps", str(tmp_path / "train"), *small]) == 1
-    )  # neither pairs nor split
+    # A folder of scenes by itself is neither pairs nor splits.
+    assert main(["data", "make-maps", str(tmp_path / "train"), *small]) == 1
     assert main(["data", "make-maps", str(tmp_path / "test"), *small]) == 0
     assert f"2 maps in {tmp_path / 'test' / 'defocus'}" in capsys.readouterr().out
     assert main(["data", "make-maps", str(tmp_path), *small]) == 0
