@@ -131,8 +131,8 @@ def _notes(args: argparse.Namespace, data: DataSet, first: Pair, missing: str) -
         (f"models: --reach {args.reach} pixels", args.reach is not None),
         (_GUIDED, args.map_of is not None),
     )
-    told = [[note for note, wanted in notes if wanted] for notes in (figures, optional)]
-    return [*told[0], *data.notes, *told[1]]
+    ours = ((note, True) for note in data.notes)
+    return [note for note, wanted in (*figures, *ours, *optional) if wanted]
 
 
 def _check_wishes(args: argparse.Namespace, first: Pair) -> None:

@@ -95,6 +95,12 @@ def test_what_is_like_sdd_but_for_maps_and_val_is_ones_own(tmp_path: Path) -> No
     for split in ("train", "val", "test"):
         fill(tmp_path / split, "blur", "gt")
     assert splits(tmp_path) == {"train": 2, "val": 2, "test": 2}
+    (tmp_path / "val").rename(tmp_path.parent / f"{tmp_path.name}-val")
+    put(tmp_path / "train" / "defocus", "000000.png", "000001.png")
+    assert splits(tmp_path) == {"train": 2, "test": 2}  # where one part alone has maps
+    pair = find(tmp_path)[0]
+    assert isinstance(pair, Pair)
+    assert pair.defocus is not None
 
 
 def restormer(folder: Path) -> Path:

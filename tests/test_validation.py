@@ -43,6 +43,18 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return checkpoint.load("didanet-tiny", path)[0].state_dict()
 
 
+def score(monkeypatch: pytest.MonkeyPatch, *figures: float) -> None:
+    """Have the looks find these, one after the other."""
+    real, left = validation.Validation._measure, iter(figures)
+
+    def measured(self: validation.Validation) -> dict[str, object]:
+        found = real(self)
+        found["figures"]["score"] = next(left)
+        return found
+
+    monkeypatch.setattr(validation.Validation, "_measure", measured)
+
+
 def test_it_looks_now_and_then_and_at_the_end(data: Path, tmp_path: Path) -> None:
     assert train(data, tmp_path, *PLAIN, "--val-every", "2", steps=5) == 0
     found = rows(tmp_path)
@@ -70,14 +82,7 @@ def test_it_changes_no_step_and_shows_the_average(data: Path, tmp_path: Path) ->
 def test_the_best_stays_when_later_weights_are_worse(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, figures = validation.Validation._measure, iter((20.0, 30.0, 25.0))
-
-    def worse(self: validation.Validation) -> dict[str, object]:
-        found = real(self)
-        found["figures"]["score"] = next(figures)
-        return found
-
-    monkeypatch.setattr(validation.Validation, "_measure", worse)
+    score(monkeypatch, 20.0, 30.0, 25.0)
     assert train(data, tmp_path, *PLAIN, "--val-every", "2", steps=5) == 0
     best, last = (tmp_path / f"didanet-tiny{end}.safetensors" for end in ("-best", ""))
     assert f"better at step 4: {best}" in capsys.readouterr().out
@@ -115,14 +120,7 @@ def test_weights_that_were_given_may_stay_the_best(
 ) -> None:
     assert train(data, tmp_path / "first", *PLAIN, steps=2) == 0
     weights = tmp_path / "first" / "didanet-tiny.safetensors"
-    real, figures = validation.Validation._measure, iter((30.0, 20.0, 25.0))
-
-    def worse(self: validation.Validation) -> dict[str, object]:
-        found = real(self)
-        found["figures"]["score"] = next(figures)
-        return found
-
-    monkeypatch.setattr(validation.Validation, "_measure", worse)
+    score(monkeypatch, 30.0, 20.0, 25.0)
     more = ("--init", str(weights), "--val-every", "2", "--lr", "0.1")
     assert train(data, tmp_path / "more", *PLAIN, *more, steps=3) == 0
     assert [row["step"] for row in rows(tmp_path / "more")] == ["0", "2", "3"]

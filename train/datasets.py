@@ -15,7 +15,7 @@ from typing import Literal
 from allfocus.runtime.errors import InputError
 from allfocus.train import pair_folders
 from allfocus.train.masks import white_is_sharp
-from allfocus.train.pair_folders import MAPS, Splits, folders, pairs_in, subfolder
+from allfocus.train.pair_folders import MAPS, Splits, folders, paired, pairs_in, subfolder
 from allfocus.train.pairs import Pair, White, list_images, match
 
 Use = Literal["train", "val", "test"]
@@ -96,17 +96,9 @@ def _dpdd(folder: Path, *, with_maps: bool = True) -> Splits:
             raise InputError(
                 f"{folder}: one of {split}_l/ and {split}_r/ is missing; DPDD has both"
             )
-        names = ["blurry", "sharp", "left views", "right views"][: 2 + len(views)]
         lists = [_pictures(base / "source"), _pictures(base / "target"), *views]
         maps = subfolder(base, *_BESIDE) if with_maps else None
-        if maps:
-            names, lists = [*names, "maps"], [*lists, list_images(maps)]
-        rows = match(folder, tuple(names), *lists)
-        splits[split] = [
-            Pair(row[0], row[1], row[-1] if maps else None, left, right, by_order=rows.by_order)
-            for row in rows.files
-            for left, right in [row[2:4] if views else (None, None)]
-        ]
+        splits[split] = paired(folder, lists, None if maps is None else list_images(maps))
     return splits
 
 
@@ -135,11 +127,14 @@ def _many_to_one(folder: Path, inputs: Path, truths: list[Path]) -> list[Pair]:
 def _sdd(folder: Path) -> Splits:
     """Not where there are maps, or a part to validate on: SDD has neither, one's own pairs may."""
     splits: Splits = {}
+    known = (("train", "train_patches"), ("train", "train"), ("test", "test"))
+    bases = [(split, folder / name) for split, name in known if (folder / name).is_dir()]
     if subfolder(folder, "val", "valid", "validation"):
         return splits
-    for split, name in (("train", "train_patches"), ("train", "train"), ("test", "test")):
-        base = folder / name
-        if split not in splits and base.is_dir() and not subfolder(base, *MAPS):
+    if any(subfolder(base, *MAPS) for _, base in bases):
+        return splits
+    for split, base in bases:
+        if split not in splits:
             splits[split] = pairs_in(base, ("blur",), ("gt",), with_maps=False)
     return splits
 

@@ -12,7 +12,7 @@ from typing import Any
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import publish, writing
 
-_writing = partial(
+writing_of_run = partial(  # whatever a run appends to or replaces, with what to do
     writing,
     advice="the last saved state is kept. Free some space and give the same command again",
 )
@@ -29,7 +29,7 @@ class Log:
         self._parts, self._path = parts, out / "log.csv"
         self._events = _open_events(out / "tensorboard", first) if events else None
         columns = ("step", "stage", "loss", *parts)
-        with _writing(self._path):
+        with writing_of_run(self._path):
             rows = _rows_before(self._path, first, columns) if first else []
             with (
                 # Where the disk is full, the former log stays.
@@ -43,7 +43,7 @@ class Log:
     def write(self, step: int, stage: int, loss: float, parts: dict[str, float]) -> None:
         """The row of a step, with the parts that its loss has."""
         figures = (f"{parts[c]:.6g}" if c in parts else "" for c in self._parts)
-        with _writing(self._path):
+        with writing_of_run(self._path):
             self._writer.writerow((step, stage, f"{loss:.6g}", *figures))
         self.show(step, {"loss": loss, "stage": stage, **parts})
 
@@ -55,7 +55,7 @@ class Log:
 
     def close(self) -> None:
         """Nothing is written after this."""
-        with _writing(self._path):
+        with writing_of_run(self._path):
             self._file.close()
         if self._events is not None:
             self._events.close()

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 
 from allfocus.runtime.errors import InputError
@@ -48,19 +49,18 @@ def read(folder: Path, *, with_maps: bool = True) -> Splits:
 
 def _of_split(base: Path, *, with_maps: bool) -> list[Pair]:
     """Those of the folder itself, or else of all folders in it that hold such."""
-    own = pairs_in(base, with_maps=with_maps)
-    if own:
-        return own
-    _check_whole(base)
-    found = []
-    for inner in folders(base):
-        found += pairs_in(inner, with_maps=with_maps)
-        _check_whole(inner)
-    return found
+    own = _whole(base, with_maps=with_maps)
+    scenes = (_whole(inner, with_maps=with_maps) for inner in folders(base))
+    return own or list(chain.from_iterable(scenes))
 
 
-def _check_whole(folder: Path) -> None:
-    """A split or a scene with half of what it needs is a mistake, not something else."""
+def _whole(folder: Path, *, with_maps: bool) -> list[Pair]:
+    """As `pairs_in`; a split or a scene with half of what it needs is a mistake, not something
+    else: InputError.
+    """
+    found = pairs_in(folder, with_maps=with_maps)
+    if found:
+        return found
     blurry, sharp = subfolder(folder, *BLURRY), subfolder(folder, *SHARP)
     if (blurry is None) != (sharp is None):
         there, lacks = (sharp, BLURRY) if blurry is None else (blurry, SHARP)
@@ -68,6 +68,7 @@ def _check_whole(folder: Path) -> None:
             f"{folder}: {there.name if there else ''}/ without its counterpart; expected one of "
             f"{', '.join(lacks)} beside it"
         )
+    return []
 
 
 def pairs_in(
@@ -86,13 +87,23 @@ def pairs_in(
     _check_no_masks(sharp)
     maps = subfolder(folder, *MAPS) if with_maps else None
     views = _views(folder) if blurry.name.lower() == "inputc" else []
-    lists = [blurry, sharp, *views, *([maps] if maps else [])]
-    names = ["blurry", "sharp pictures", *(view.name for view in views), *["maps"] * bool(maps)]
-    rows = match(folder, tuple(names), *map(list_images, lists))
+    lists = [list_images(each) for each in (blurry, sharp, *views)]
+    return paired(folder, lists, None if maps is None else list_images(maps))
+
+
+def paired(folder: Path, lists: list[list[Path]], maps: list[Path] | None) -> list[Pair]:
+    """Pairs of the blurry and sharp pictures, and the left and right views if there are such, of
+    `lists`, in this order, and of `maps`; `folder` is what errors name.
+    """
+    names, every = ["blurry", "sharp pictures", "left views", "right views"][: len(lists)], lists
+    if maps is not None:
+        names, every = [*names, "maps"], [*lists, maps]
+    rows = match(folder, tuple(names), *every)
+    has_map, has_views = maps is not None, len(lists) > 2
     return [
-        Pair(row[0], row[1], row[-1] if maps else None, left, right, by_order=rows.by_order)
+        Pair(row[0], row[1], row[-1] if has_map else None, left, right, by_order=rows.by_order)
         for row in rows.files
-        for left, right in [row[2:4] if views else (None, None)]
+        for left, right in [row[2:4] if has_views else (None, None)]
     ]
 
 

@@ -8,12 +8,12 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from allfocus.runtime.files import publish, writing
+from allfocus.runtime.files import publish
 from allfocus.train.data import PairSamples, Samples
+from allfocus.train.log import writing_of_run
 from allfocus.train.loop import held_out_losses
 from allfocus.train.models.base import Deblurrer
 from allfocus.train.recipe import Recipe
@@ -21,10 +21,6 @@ from allfocus.train.validate import validate
 
 FILE = "validation.csv"
 _SCORE = "score"  # the higher, the better
-_writing = partial(
-    writing,
-    advice="the last saved state is kept. Free some space and give the same command again",
-)
 
 
 class Store(Protocol):
@@ -90,7 +86,7 @@ class Validation:
         if self.every and _SCORE in row:
             self._keep(step, float(row[_SCORE]))
         with (
-            _writing(self._table),
+            writing_of_run(self._table),
             publish(self._table, durable=True) as draft,
             draft.open("w", newline="", encoding="utf-8") as file,
         ):
