@@ -17,7 +17,7 @@ from typing import Literal
 
 from allfocus.benchmarks import compare_views as views
 from allfocus.benchmarks.common import deliver, table
-from allfocus.benchmarks.compare_views import Count, Figure, Ratio, Result, Score
+from allfocus.benchmarks.compare_figures import Count, Figure, Ratio, Result, Score
 from allfocus.benchmarks.schema import Stats
 from allfocus.runtime.command import DONE, FAILED, script
 from allfocus.runtime.errors import UsageError

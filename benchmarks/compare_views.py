@@ -10,71 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from allfocus.benchmarks.compare_figures import Count, CpuOf, Figure, Ratio, Result, Score
+from allfocus.benchmarks.compare_quality import Computed, Discs, Quality, QualityWithWays, Trust
 from allfocus.benchmarks.schema import Stats, decode, parsed
 from allfocus.runtime.errors import ArtefactError, UsageError
-
-Better = Literal["higher", "lower"]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Something over something else of the same round: its statistics over the rounds."""
-
-    stats: Stats
-    better: Better
-
-    @property
-    def judged(self) -> bool:
-        """Whether it has a spread: one round has none, and may be anything."""
-        return self.stats.p05 < self.stats.p95
-
-
-@dataclass(frozen=True)
-class Count:
-    """Something that is counted: the same in each run of the same program. Less is better.
-
-    `may_grow`: other versions of Python and NumPy count a little more or less.
-    """
-
-    value: float
-    may_grow: float = 0.25
-
-
-@dataclass(frozen=True)
-class Score:
-    """A figure of quality, the more the better, and how much of it may be lost by default.
-
-    `main`: whether `--max-loss` sets that, being in its unit.
-    """
-
-    value: float
-    unit: str
-    may_lose: float
-    main: bool = True
-
-
-Figure = Ratio | Count | Score
-
-
-@dataclass(frozen=True)
-class Result:
-    """A file as far as it is compared. `same`: what must be equal; `cpu`: where it was measured;
-    `ways`: how each row was computed, where that is told, which may differ and is told then.
-    """
-
-    schema: str
-    same: dict[str, str]
-    cpu: str
-    figures: dict[str, Figure]
-    ways: dict[str, dict[str, str | None]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Machine:
-    cpu: str
-    cores: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +26,7 @@ class _LatencyRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Latency:
-    machine: _Machine
+    machine: CpuOf
     model: str
     size: str
     threads: int
@@ -118,7 +59,7 @@ class _TilesRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tiles:
-    machine: _Machine
+    machine: CpuOf
     model: str
     blurred: float
     rows: tuple[_TilesRow, ...]
@@ -146,7 +87,7 @@ class _TilesOneWay(_Tiles):
 
 @dataclass(frozen=True, kw_only=True)
 class _Stream:
-    machine: _Machine
+    machine: CpuOf
     model: str
     size: str
     frames: int
@@ -167,7 +108,7 @@ class _ThroughputRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Throughput:
-    machine: _Machine
+    machine: CpuOf
     model: str
     backend: str
     precision: str
@@ -185,169 +126,6 @@ class _Throughput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Computed:
-    name: str
-    backend: str | None
-    precision: str | None
-    weights_sha256: str | None
-
-    def way(self) -> dict[str, str | None]:
-        named = ("backend", "precision", "weights_sha256")
-        return {name: getattr(self, name) for name in named}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Similarity:
-    psnr_db: float
-    ssim: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _MapError:
-    mae: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Detection:
-    f_max: float
-    mae: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FocusUnder:
-    under_px: float
-    f_max: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DetectionWithWider(_Detection):
-    wider: tuple[_FocusUnder, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _RadiusBand:
-    unchanged_db: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _QualityRow(_Computed):
-    kind: str
-    similarity: _Similarity | None
-    map: _MapError | None
-    detection: _Detection | None
-    bands: tuple[_RadiusBand, ...]
-
-    def figures(self) -> Iterable[tuple[str, Figure]]:
-        """Of each its own loss: they are in other units than PSNR, or spread more than it."""
-        if self.similarity is not None and self.kind != "input":
-            yield "PSNR", Score(self.similarity.psnr_db, "dB", 0.05)
-            yield "SSIM", Score(self.similarity.ssim, "", 0.002, main=False)
-        in_focus = self.bands[0].unchanged_db if self.bands else None
-        if in_focus is not None and self.kind != "input":
-            yield "in focus, to input", Score(in_focus, "dB", 0.5, main=False)
-        if self.map is not None:
-            yield "1 - map MAE", Score(1 - self.map.mae, "", 0.005, main=False)
-        if self.detection is not None:
-            yield "F_max", Score(self.detection.f_max, "", 0.01, main=False)
-            if self.detection.mae is not None:
-                yield "1 - focus MAE", Score(1 - self.detection.mae, "", 0.005, main=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _QualityRowWithWider(_QualityRow):
-    detection: _DetectionWithWider | None
-
-    def figures(self) -> Iterable[tuple[str, Figure]]:
-        yield from super().figures()
-        for each in () if self.detection is None else self.detection.wider:
-            yield f"F_max, {each.under_px:g} px", Score(each.f_max, "", 0.01, main=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Quality:
-    machine: _Machine
-    data: str
-    pictures: int
-    pixels: int
-    output: str
-    rows: tuple[_QualityRow, ...]
-
-    def same(self) -> dict[str, str]:
-        return {name: str(getattr(self, name)) for name in ("data", "pictures", "pixels", "output")}
-
-    def figures(self) -> Iterable[tuple[str, Figure]]:
-        for row in self.rows:
-            yield from ((f"{row.name}: {name}", figure) for name, figure in row.figures())
-
-
-@dataclass(frozen=True, kw_only=True)
-class _QualityWithWays(_Quality):
-    rows: tuple[_QualityRowWithWider, ...]
-    map_radius: float
-    skip: str
-    ensemble: int
-    reach: float | None
-
-    def same(self) -> dict[str, str]:
-        ways = ("map_radius", "skip", "ensemble", "reach")
-        return super().same() | {name: str(getattr(self, name)) for name in ways}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DiscsRow(_Computed):
-    kind: str
-    psnr_db: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Discs:
-    machine: _Machine
-    photos: tuple[str, ...]
-    size: str
-    shot_noise: float
-    read_noise: float
-    radii: tuple[float, ...]
-    rows: tuple[_DiscsRow, ...]
-
-    def same(self) -> dict[str, str]:
-        named = ("photos", "size", "shot_noise", "read_noise", "radii")
-        return {name: str(getattr(self, name)) for name in named}
-
-    def figures(self) -> Iterable[tuple[str, Figure]]:
-        for row in self.rows:
-            if len(row.psnr_db) != len(self.radii):
-                raise ArtefactError(
-                    f"{row.name}: expected {len(self.radii)} of psnr_db, one for each of radii, "
-                    f"got {len(row.psnr_db)}; measure again"
-                )
-            if row.kind != "input":
-                for radius, psnr in zip(self.radii, row.psnr_db, strict=True):
-                    yield f"{row.name} at {radius:g} px: PSNR", Score(psnr, "dB", 0.05)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TrustRow:
-    name: str
-    pictures: int
-    auc: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Trust:
-    machine: _Machine
-    model: str
-    rows: tuple[_TrustRow, ...]
-
-    def same(self) -> dict[str, str]:
-        most = max((row.pictures for row in self.rows), default=0)
-        return {"model": self.model, "pictures": str(most)}
-
-    def figures(self) -> Iterable[tuple[str, Figure]]:
-        for row in self.rows:
-            yield f"{row.name}: AUC", Score(row.auc, "", 0.01)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _RatioRow:
     name: str
     ratio: Stats
@@ -355,7 +133,7 @@ class _RatioRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ratios:
-    machine: _Machine
+    machine: CpuOf
     model: str
     size: str
     rows: tuple[_RatioRow, ...]
@@ -384,7 +162,7 @@ class _TradeRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Trade:
-    machine: _Machine
+    machine: CpuOf
     size: str
     threads: int
     rows: tuple[_TradeRow, ...]
@@ -408,10 +186,10 @@ _VIEWS: dict[str, type[Any]] = {
     "allfocus/tiles/2": _TilesOneWay,
     "allfocus/stream/1": _Stream,
     "allfocus/throughput/1": _Throughput,
-    "allfocus/quality/1": _Quality,
-    "allfocus/quality/2": _QualityWithWays,
-    "allfocus/discs/1": _Discs,
-    "allfocus/trust/1": _Trust,
+    "allfocus/quality/1": Quality,
+    "allfocus/quality/2": QualityWithWays,
+    "allfocus/discs/1": Discs,
+    "allfocus/trust/1": Trust,
     "allfocus/ratios/1": _Ratios,
     "allfocus/trade/3": _Trade,
 }
@@ -448,14 +226,14 @@ def parse(text: str) -> Result:
             "nothing in it is held against anything else of its run; measure with more than one "
             "contender (latency: with --baseline eager)"
         )
-    machine: _Machine = view.machine
+    machine: CpuOf = view.machine
     rows = getattr(view, "rows", ())
     return Result(
         schema,
         view.same(),
         f"{machine.cpu}, {machine.cores} cores",
         dict(found),
-        {row.name: row.way() for row in rows if isinstance(row, _Computed)},
+        {row.name: row.way() for row in rows if isinstance(row, Computed)},
     )
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from allfocus import cli
 from allfocus.benchmarks.common import stats
 from allfocus.benchmarks.compare import CompareReport, Limits, compare
-from allfocus.benchmarks.compare_views import Result, parse
+from allfocus.benchmarks.compare_figures import Result
+from allfocus.benchmarks.compare_views import parse
 from allfocus.benchmarks.schema import decode
 from allfocus.runtime.errors import ArtefactError, UsageError
 
