@@ -15,6 +15,7 @@ from allfocus.train.lbp_prior import focus_prior
 from allfocus.train.models import build
 from allfocus.train.recipe import Options
 from allfocus.train.recipes.apl import AplRecipe, detection, simulate
+from allfocus.train.recipes.plain import PlainRecipe
 
 PLAN = replace(AplRecipe.paper, crop=32, epochs=(1,) * 7, total=7)
 
@@ -75,6 +76,19 @@ def test_what_half_a_pixel_blurs_is_no_longer_in_focus() -> None:
     assert detection(sure, data, labels=True, radius=8.0)["focus"].item() < 1e-3
     data.defocus[:] = 0.51 / 8
     assert detection(sure, data, labels=True, radius=8.0)["focus"].item() > 10
+
+
+def test_what_something_in_front_spills_over_is_not_in_focus() -> None:
+    data = batch()
+    data.defocus[:] = 0
+    sure = torch.full((1, 1, 32, 32), 1 - 1e-7)
+    spilt = replace(data, seen=torch.full_like(data.defocus, 2 / 8))
+    assert detection(sure, data, labels=True, radius=8.0)["focus"].item() < 1e-3
+    assert detection(sure, spilt, labels=True, radius=8.0)["focus"].item() > 10
+    plain = replace(PlainRecipe.paper, crop=32, total=7)
+    detector = PlainRecipe("apl-detect-tiny", build("apl-detect-tiny"), plain, Options())
+    before, after = (detector.losses(0, each, "net")["focus"].item() for each in (data, spilt))
+    assert before != after
 
 
 def test_the_detector_is_reached_through_the_deblurred_picture() -> None:

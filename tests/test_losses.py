@@ -68,6 +68,39 @@ def test_focus_loss_is_the_cross_entropy_and_finite() -> None:
     assert losses.cross_entropy(maps(0.0), maps(1.0)).item() == 100
 
 
+def test_at_one_radius_the_focus_is_the_cross_entropy_at_every_edge() -> None:
+    """At odds of 1 and a radius of 1.5 pixels: the odds at an edge are its square over 0.5's."""
+    odds = [1.0, 4.0, 16.0, 64.0]  # of lying under 0.5, 1, 2 and 4 pixels
+    truth = [False, False, True, True]
+    each = [
+        math.log(1 + 1 / o) if under else math.log(1 + o)
+        for o, under in zip(odds, truth, strict=True)
+    ]
+    value = losses.by_edges(maps(0.5), maps(1.5)).item()
+    assert value == pytest.approx((each[0] + sum(each) / 4) / 2)
+
+
+def test_the_focus_that_is_best_falls_as_the_radius_grows() -> None:
+    """Also between 1 and 8 pixels, which a mask of half a pixel calls alike."""
+    levels = torch.linspace(0.001, 0.999, 999)
+    best = []
+    for radius in (0.2, 0.7, 1.5, 3.0, 8.0):
+        found = [losses.by_edges(maps(float(p)), maps(radius)).item() for p in levels]
+        best.append(float(levels[found.index(min(found))]))
+    assert best == sorted(set(best), reverse=True)
+
+
+@pytest.mark.parametrize("given", [0.0, 1.0])
+def test_a_focus_that_is_surely_wrong_costs_a_finite_sum(given: float) -> None:
+    wrong = maps(9.0 if given else 0.0)
+    estimated = maps(given).requires_grad_()
+    value = losses.by_edges(estimated, wrong)
+    value.backward()  # type: ignore[no-untyped-call]
+    assert 5 < value.item() < 30
+    assert estimated.grad is not None
+    assert torch.isfinite(estimated.grad).all()
+
+
 def test_psnr_is_the_mean_over_crops_of_decibels() -> None:
     wanted = torch.zeros(2, 3, 4, 4)
     given = torch.stack([torch.full((3, 4, 4), 0.5), torch.full((3, 4, 4), 0.1)])

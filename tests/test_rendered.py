@@ -43,7 +43,8 @@ def fill(folder: Path, recipe: Recipe = RECIPE) -> PhotoSamples:
 
 def values(sample: Sample) -> NDArray[np.float32]:
     """All numbers of a sample in an order that turning it does not change."""
-    parts = (sample.blurry, sample.sharp, sample.radius)
+    assert sample.seen is not None
+    parts = (sample.blurry, sample.sharp, sample.radius, sample.seen)
     return np.concatenate([np.sort(part, axis=None) for part in parts])
 
 
@@ -68,15 +69,24 @@ def test_crops_are_aligned_and_depend_on_seed_and_index_alone(folder: Path) -> N
     first, again = (RenderedSamples(items, 10, 5)[7] for _ in range(2))
     np.testing.assert_array_equal(first.blurry, again.blurry)
     assert first.blurry.shape == first.sharp.shape == (10, 10, 3)
-    assert first.radius.shape == (10, 10)
+    assert first.seen is not None
+    assert first.radius.shape == first.seen.shape == (10, 10)
     sharp = RenderedSamples(items, 10, 5)
     same = total = 0
     for index in range(40):  # in focus, a picture and its truth are one, but for what spills over
         sample = sharp[index]
-        still = sample.radius < 0.4
+        still = sample.in_focus & (sample.radius < 0.4)
         same += int(np.isclose(sample.blurry, sample.sharp, atol=1 / 255).all(axis=2)[still].sum())
         total += int(still.sum())
     assert same > 0.9 * total > 0
+
+
+def test_samples_of_before_know_the_front_most_radius_alone(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "seen.npy").unlink()
+    sample = RenderedSamples(find_rendered(tmp_path), 16, 0)[0]
+    assert sample.seen is None
+    np.testing.assert_array_equal(sample.in_focus, sample.radius < 0.5)
 
 
 def test_views_and_a_moved_picture_are_kept(tmp_path: Path) -> None:
@@ -88,6 +98,8 @@ def test_views_and_a_moved_picture_are_kept(tmp_path: Path) -> None:
     assert sample.right is not None
     assert sample.moved is not None
     assert sample.left.shape == sample.moved.shape == (16, 16, 3)
+    assert sample.seen is not None
+    assert sample.seen.shape == (16, 16)
 
 
 def test_training_finds_them_and_holds_some_back(folder: Path) -> None:
@@ -112,7 +124,7 @@ def test_a_folder_that_is_not_empty_is_refused(folder: Path) -> None:
 def test_a_folder_broken_off_holds_nothing_and_can_be_filled(tmp_path: Path) -> None:
     steps = render_into(tmp_path, PhotoSamples([], SIDE, 3, RECIPE), COUNT, 0)
     next(steps)
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
     steps.close()
     assert list(tmp_path.iterdir()) == []
     fill(tmp_path)
@@ -237,7 +249,7 @@ def test_more_than_a_disk_holds_is_refused_before_any_folder_is_made(
 
 @pytest.mark.parametrize(
     ("views", "misaligned", "size"),
-    [(False, False, 8), (False, True, 11), (True, False, 14), (True, True, 17)],
+    [(False, False, 10), (False, True, 13), (True, False, 16), (True, True, 19)],
 )
 def test_the_bytes_of_a_pixel_are_those_that_are_told(
     tmp_path: Path, views: bool, misaligned: bool, size: int, monkeypatch: pytest.MonkeyPatch
@@ -248,9 +260,9 @@ def test_the_bytes_of_a_pixel_are_those_that_are_told(
     fill(tmp_path, replace(RECIPE, views=views, misaligned=misaligned))
     arrays = store.open_store(tmp_path).arrays.values()
     assert sum(array.nbytes for array in arrays) == size * COUNT * SIDE**2
-    assert wanted == [(size - 2) // 3]
+    assert wanted == [(size - 4) // 3]
     told = parser().format_help()
-    assert "8 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned" in told
+    assert "10 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned" in told
 
 
 def parser() -> argparse.ArgumentParser:

@@ -133,6 +133,8 @@ def test_what_spills_over_from_in_front_is_not_to_be_left() -> None:
     sample = photograph(np.random.default_rng(1), layers, Aperture(), recipe, margin)
     row = slice(SIDE // 2 + 1, SIDE // 2 + 5)  # beside the edge, on the wall
     assert (sample.radius[:, row] == 0).all()
+    assert not sample.in_focus[:, row].any()
+    assert sample.in_focus[:, -4:].all()  # as far from the edge as the blur reaches, and more
     wall = sample.sharp[:, -4:].mean()
     assert sample.blurry[:, row].mean() > wall + 0.1  # the spill
     np.testing.assert_allclose(sample.sharp[:, row], wall, atol=0.02)
@@ -189,7 +191,8 @@ def test_in_focus_is_under_half_a_pixel() -> None:
     masks = []
     for seed in range(20):
         sample = draw(np.random.default_rng(seed), noise, SIDE, recipe)
-        np.testing.assert_array_equal(sample.in_focus, sample.radius < 0.5)
+        assert sample.seen is not None
+        np.testing.assert_array_equal(sample.in_focus, sample.seen < 0.5)
         masks.append(sample.in_focus.mean())
     assert 0 < np.mean(masks) < 0.5
 

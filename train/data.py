@@ -58,7 +58,8 @@ class Batch:
 
     `has_map` is False where the data set has no maps; `defocus` is then zero. `left` and `right`,
     the dual-pixel views, and `moved`, a sharp picture that does not lie over the blurry one, are as
-    `blurry`, and None where the data has none.
+    `blurry`, and None where the data has none. `seen` is as `defocus`, of the radius by which a
+    pixel is in focus or not (see `Sample`); None where the data knows no other than `defocus`.
     """
 
     blurry: Tensor
@@ -68,6 +69,7 @@ class Batch:
     left: Tensor | None = None
     right: Tensor | None = None
     moved: Tensor | None = None
+    seen: Tensor | None = None
 
 
 Samples = PhotoSamples | PairSamples | RenderedSamples
@@ -174,17 +176,23 @@ class _Collate:
     has_map: bool
 
     def __call__(self, samples: list[Sample]) -> Batch:
-        radius = _stack([s.radius[..., None] for s in samples])
+        rest = {
+            name: _stack_all([getattr(s, name) for s in samples])
+            for name in ("left", "right", "moved", "seen")
+        }
+        if rest["seen"] is not None:
+            rest["seen"] = self._map(rest["seen"])
         return Batch(
             _stack([s.blurry for s in samples]),
             _stack([s.sharp for s in samples]),
-            (radius / self.max_radius).clamp(0, 1),
+            self._map(_stack([s.radius for s in samples])),
             self.has_map,
-            *(
-                _stack_all([getattr(s, name) for s in samples])
-                for name in ("left", "right", "moved")
-            ),
+            **rest,
         )
+
+    def _map(self, radius: Tensor) -> Tensor:
+        """Radii in pixels as a net's map has them."""
+        return (radius / self.max_radius).clamp(0, 1)
 
 
 def _stack_all(images: list[Image | None]) -> Tensor | None:
@@ -194,4 +202,7 @@ def _stack_all(images: list[Image | None]) -> Tensor | None:
 
 
 def _stack(images: list[Image]) -> Tensor:
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    """Pictures [H, W, 3] or maps [H, W] -> [N, 3 or 1, H, W]."""
+    stack = np.stack(images)
+    stack = stack if stack.ndim == 4 else stack[..., None]
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()

@@ -26,7 +26,7 @@ _ABOUT = """\
 DIR holds sharp photos, or is `dead-leaves` for generated scenes. `train.py --data FOLDER` then
 reads the samples instead of making them; crops of them are turned and mirrored at random. One in
 ten, the last of all, shows photos that the others do not, every tenth of DIR: training validates on
-those. A sample takes 8 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned.
+those. A sample takes 10 bytes a pixel on disk, 6 more with --views and 3 more with --misaligned.
 """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,9 @@ FLOOR = 3e-4  # of a crop's mean squared error in `psnr`: 35 dB
 KEPT = 1e-4  # of the same of what is in focus, in `kept`: 40 dB
 _LEAST = 0.01  # share of a crop
 EPSILON = 1e-3  # of Charbonnier's loss in JDRL
+EDGES = (0.5, 1.0, 2.0, 4.0)  # pixels of radius: in focus, and next to it
+_ODDS = 2.0  # what the logarithm of the odds of being in focus loses as a radius grows e-fold
+_SURE = 1e-6  # from 0 and 1: where the odds end
 
 
 def absolute(given: Tensor, wanted: Tensor) -> Tensor:
@@ -70,6 +75,27 @@ def cross_entropy(estimated: Tensor, true: Tensor) -> Tensor:
     """
     with torch.autocast(estimated.device.type, enabled=False):
         return F.binary_cross_entropy(estimated.float(), true.float())
+
+
+def by_edges(estimated: Tensor, radius: Tensor) -> Tensor:
+    """Cross-entropy of a map of the focus with the truth, where in focus ends at several radii.
+
+    `estimated` is the probability that `radius`, pixels, is under the first of EDGES. By itself a
+    mask of that says nothing of whether a pixel is nearly in focus or far from it, and where half a
+    pixel and one look alike, little at all. So the odds are taken to fall as a power of the radius,
+    which gives the probability for each edge (proportional odds: McCullagh, "Regression Models for
+    Ordinal Data", 1980). The first edge counts as much as all together. Masks, whose radii are 0 or
+    beyond the last edge, are learnt as by `cross_entropy`, less surely.
+    """
+    with torch.autocast(estimated.device.type, enabled=False):
+        odds = torch.logit(estimated.float(), _SURE)
+        found = [
+            F.binary_cross_entropy_with_logits(
+                odds + _ODDS * math.log(edge / EDGES[0]), (radius < edge).float()
+            )
+            for edge in EDGES
+        ]
+    return (found[0] + torch.stack(found).mean()) / 2
 
 
 def defocus_weight(estimated: Tensor, offset: float) -> Tensor:

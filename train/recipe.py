@@ -260,7 +260,14 @@ def adam(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Adam:
 
 def in_focus(batch: Batch, max_radius: float) -> Tensor:
     """The true mask [N, 1, H, W] of a batch whose map is 1 at `max_radius` pixels: 1 in focus."""
-    return (batch.defocus * max_radius < IN_FOCUS).to(batch.defocus.dtype)
+    radius = seen_radius(batch, max_radius)
+    return (radius < IN_FOCUS).to(radius.dtype)
+
+
+def seen_radius(batch: Batch, max_radius: float) -> Tensor:
+    """What tells what is in focus, pixels [N, 1, H, W], of a batch whose map is 1 at `max_radius`;
+    that of the front-most where the data knows no other."""
+    return (batch.defocus if batch.seen is None else batch.seen) * max_radius
 
 
 def _check_normalised(name: str, net: Net, plan: Plan) -> None:

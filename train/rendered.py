@@ -18,8 +18,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.train import store
 from allfocus.train.pair_samples import mirror
 from allfocus.train.photo_samples import PhotoSamples, turn
-from allfocus.train.store import RADIUS
-from allfocus.train.synthetic import PICTURES, Sample
+from allfocus.train.synthetic import PICTURES, PLANES, Sample
 from allfocus.train.workers import loader
 
 _HELD_OUT = 10  # one sample in so many is drawn from photos that are held out
@@ -74,11 +73,13 @@ class RenderedSamples(Dataset[Sample]):
         cut = (number, slice(int(y), int(y) + self.side), slice(int(x), int(x) + self.side))
         arrays, names = self._store.arrays, self._pictures
         codes = [arrays[name][cut].astype(np.float32) / np.float32(255) for name in names]
-        radius = arrays[RADIUS][cut].astype(np.float32)[..., None]
-        stack = np.concatenate((*codes, radius), axis=2)
+        planes = self._store.planes
+        radii = [arrays[name][cut].astype(np.float32)[..., None] for name in planes]
+        stack = np.concatenate((*codes, *radii), axis=2)
         stack = mirror(rng, stack) if self.has_views else turn(rng, stack)
         parts = {name: stack[..., 3 * i : 3 * i + 3] for i, name in enumerate(names)}
-        return Sample(radius=stack[..., -1], **parts)
+        maps = {name: stack[..., 3 * len(names) + i] for i, name in enumerate(planes)}
+        return Sample(**parts, **maps)
 
 
 def render_into(
@@ -122,9 +123,9 @@ def _fill(folder: Path, drawn: Iterable[Sample], count: int) -> Iterator[int]:
     arrays: store.Arrays = {}
     for index, sample in enumerate(drawn):
         if not arrays:
-            pictures = [name for name in PICTURES if getattr(sample, name) is not None]
-            arrays = store.allocate(folder, (*pictures, RADIUS), count, len(sample.radius))
+            names = [n for n in (*PICTURES, *PLANES) if getattr(sample, n) is not None]
+            arrays = store.allocate(folder, names, count, len(sample.radius))
         for name, array in arrays.items():
             value = np.asarray(getattr(sample, name))
-            array[index] = value if name == RADIUS else np.rint(value * 255)
+            array[index] = value if name in PLANES else np.rint(value * 255)
         yield index + 1

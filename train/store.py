@@ -1,8 +1,9 @@
 """Rendered samples as files: one array a part, mapped from disk, and a page that describes them.
 
-A folder holds `blurry.npy` and `sharp.npy` (uint8 [N, S, S, 3], sRGB), `radius.npy` (float16
-[N, S, S], pixels), where there are such `left.npy`, `right.npy` and `moved.npy` like the first two,
-and, written last, `rendered.json`. Without that, it is none.
+A folder holds `blurry.npy` and `sharp.npy` (uint8 [N, S, S, 3], sRGB), `radius.npy` and `seen.npy`
+(float16 [N, S, S], pixels; older folders have no `seen.npy`), where there are such `left.npy`,
+`right.npy` and `moved.npy` like the first two, and, written last, `rendered.json`. Without that, it
+is none.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from numpy.typing import NDArray
 
 from allfocus.runtime.errors import AllfocusError, InputError, UsageError
 from allfocus.runtime.files import check_folder, writing
-from allfocus.train.synthetic import PICTURES
+from allfocus.train.synthetic import PICTURES, PLANES
 
 ABOUT = "rendered.json"
-RADIUS = "radius"
-NEEDED = ("blurry", "sharp", RADIUS)
-PICTURE_BYTES, RADIUS_BYTES = 3, 2  # a pixel
+NEEDED = ("blurry", "sharp", "radius")
+PICTURE_BYTES, PLANE_BYTES = 3, 2  # a pixel
 _ADVICE = "free some space, choose another --out, or a smaller --count"
 _writing = partial(writing, advice=_ADVICE)
 Arrays = dict[str, NDArray[Any]]
@@ -54,6 +54,11 @@ class Store:
         """Names of the pictures of a sample, in the order of PICTURES."""
         return tuple(name for name in PICTURES if name in self.arrays)
 
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Names of the maps of radii of a sample, in the order of PLANES."""
+        return tuple(name for name in PLANES if name in self.arrays)
+
     def __len__(self) -> int:
         return len(self.arrays["blurry"])
 
@@ -72,7 +77,7 @@ def is_store(folder: Path) -> bool:
 
 def open_store(folder: Path) -> Store:
     """The samples of a folder; raises InputError where one of its files is not what it must be."""
-    present = [n for n in (*PICTURES, RADIUS) if n in NEEDED or (folder / f"{n}.npy").exists()]
+    present = [n for n in (*PICTURES, *PLANES) if n in NEEDED or (folder / f"{n}.npy").exists()]
     arrays: Arrays = {}
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -102,7 +107,7 @@ def make_empty(folder: Path) -> None:
 
 def check_space(folder: Path, pictures: int, count: int, side: int) -> None:
     """Raise AllfocusError where `count` samples of `pictures` pictures do not fit on the disk."""
-    wanted = count * side**2 * (pictures * PICTURE_BYTES + RADIUS_BYTES)
+    wanted = count * side**2 * (pictures * PICTURE_BYTES + len(PLANES) * PLANE_BYTES)
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     with _writing(folder):
         free = shutil.disk_usage(there).free
@@ -134,13 +139,13 @@ def finish(folder: Path, about: dict[str, Any]) -> None:
 
 def discard(folder: Path) -> None:
     """Remove what `allocate` and `finish` have made."""
-    for name in (ABOUT, *(f"{name}.npy" for name in (*PICTURES, RADIUS))):
+    for name in (ABOUT, *(f"{name}.npy" for name in (*PICTURES, *PLANES))):
         with suppress(OSError):  # there is another error to be told
             (folder / name).unlink(missing_ok=True)
 
 
 def _form(name: str, count: int, side: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    if name == RADIUS:
+    if name in PLANES:
         return (count, side, side), np.dtype(np.float16)
     return (count, side, side, 3), np.dtype(np.uint8)
 

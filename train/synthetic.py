@@ -45,6 +45,7 @@ IN_FOCUS = 0.5  # pixels of radius: what is blurred less counts as in focus
 
 
 PICTURES = ("blurry", "sharp", "left", "right", "moved")  # the fields of a Sample that are images
+PLANES = ("radius", "seen")  # those that are maps of radii
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Sample:
     """One training sample. Images are sRGB-coded float32 [H, W, 3] in [0, 1].
 
     `left` and `right` are the dual-pixel views, `moved` a sharp picture that does not lie over the
-    blurry one; None where the recipe or the data set has none.
+    blurry one; None where the recipe or the data set has none. `seen` is what tells what is in
+    focus: the mean radius of what a pixel's light comes from, which is above `radius` where
+    something blurred in front spills over it; None where a data set knows the front-most alone.
     """
 
     blurry: Image
@@ -61,11 +64,12 @@ class Sample:
     left: Image | None = None
     right: Image | None = None
     moved: Image | None = None
+    seen: Image | None = None  # [H, W], pixels
 
     @property
     def in_focus(self) -> NDArray[np.bool_]:
-        """Where the radius is under half a pixel, [H, W]."""
-        return self.radius < IN_FOCUS
+        """Where the radius that is seen is under half a pixel, [H, W]."""
+        return (self.radius if self.seen is None else self.seen) < IN_FOCUS
 
 
 def draw(rng: np.random.Generator, texture: Texture, side: int, recipe: Recipe) -> Sample:
@@ -103,10 +107,10 @@ def photograph(
         (take(rng, view[cut] * gain, dark, 0.0) for view in views) if views else (None, None)
     )
     moved = _moved(rng, clean, recipe)[cut] if recipe.misaligned else None
-    kept = radius
-    if len(layers) > 1:  # what a blurred foreground spills over is not in focus
-        kept = np.maximum(radius, seen_radius(layers, lens)[cut])
-    return Sample(taken, _target(clean[cut], taken, kept), radius, left, right, moved)
+    # What a blurred foreground spills over is not in focus; one layer alone spills over nothing.
+    seen = np.ascontiguousarray(seen_radius(layers, lens)[cut]) if len(layers) > 1 else radius
+    sharp = _target(clean[cut], taken, np.maximum(radius, seen))
+    return Sample(taken, sharp, radius, left, right, moved, seen)
 
 
 def _moved(rng: np.random.Generator, clean: Image, recipe: Recipe) -> Image:

@@ -2,9 +2,10 @@
 
 For any net, where pairs are aligned: the pictures by Charbonnier's loss (`loss` l1, l2, psnr
 instead), a map of the blur radius by its absolute error, a map of the focus by its cross-entropy
-with the true mask. The map of dual-pixel views, which the paper learns without the truth, is
-learnt like other maps. It is what a paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR
-of what is in focus alone, so that it stays as it is: the part `keep`, in a column of its own.
+with the true mask (a net that gives nothing else: with those of wider radii too). The map of
+dual-pixel views, which the paper learns without the truth, is learnt like other maps. It is what a
+paper's own recipe has to beat. `--keep WEIGHT` adds the PSNR of what is in focus alone, so that it
+stays as it is: the part `keep`, in a column of its own.
 
 `--teacher FILE` distils a better net, of whatever kind (Hinton et al., "Distilling the Knowledge in
 a Neural Network", 2015): half of the pictures' loss (`--lesson`) compares with what the teacher
@@ -35,7 +36,17 @@ from allfocus.train.models.apl_detect import AplDetect
 from allfocus.train.models.base import Deblurrer, Net
 from allfocus.train.models.dualpixel_map import DualPixelMap
 from allfocus.train.models.jdrl_reblur import JdrlReblur
-from allfocus.train.recipe import NO_MAP, RADIUS, Options, Plan, Recipe, adam, check_crop, in_focus
+from allfocus.train.recipe import (
+    NO_MAP,
+    RADIUS,
+    Options,
+    Plan,
+    Recipe,
+    adam,
+    check_crop,
+    in_focus,
+    seen_radius,
+)
 
 MAP = 0.1  # of a map's loss, as in DID-ANet
 FOCUS = 0.02  # of the cross-entropy, which is some five times a map's error
@@ -153,7 +164,7 @@ def parts(net: Net, batch: Batch, compare: Compare) -> dict[str, Tensor]:
         reblurred, _ = net(batch.sharp, batch.blurry)
         return compare(reblurred, batch.blurry)
     if isinstance(net, AplDetect):
-        return {"focus": losses.cross_entropy(net(batch.blurry), in_focus(batch, RADIUS))}
+        return {"focus": losses.by_edges(net(batch.blurry), seen_radius(batch, RADIUS))}
     sharp, seen = net(batch.blurry)
     found = compare(sharp, batch.sharp)
     if seen is not None and batch.has_map:
