@@ -107,9 +107,37 @@ def test_pairs_of_different_size_are_refused(tmp_path: Path) -> None:
         samples[0]
 
 
-def test_a_crop_larger_than_the_picture_is_refused(tmp_path: Path) -> None:
-    samples = make_samples(find(ded(tmp_path)), 64, 0, Recipe())
-    with pytest.raises(InputError, match="--crop"):
+def test_a_crop_of_over_twice_the_picture_is_refused(tmp_path: Path) -> None:
+    samples = make_samples(find(ded(tmp_path)), 82, 0, Recipe())
+    with pytest.raises(InputError, match=r"60x40 pixels, .*82 takes at least 41 .*--crop"):
+        samples[0]
+
+
+@pytest.mark.parametrize("side", [41, 60, 80])
+def test_a_picture_smaller_than_the_crop_is_mirrored_at_its_borders(
+    tmp_path: Path, side: int
+) -> None:
+    for name in ("blurry", "sharp"):
+        picture(tmp_path / name / "a.png", 40, 90, seed=1)
+    picture(tmp_path / "defocus" / "a.png", 40, 90, channels=1)
+    samples = make_samples(find(tmp_path), side, 0, Recipe(), varied=False)
+    sample = samples[2]
+    assert sample.blurry.shape == (side, side, 3)
+    np.testing.assert_array_equal(sample.blurry, sample.sharp)  # at one place
+    top = (side - 40) // 2
+    for whole in (sample.blurry, sample.radius):
+        shown = whole[top : top + 40]
+        wanted = np.pad(shown, ((top, side - 40 - top), *((0, 0),) * (whole.ndim - 1)), "reflect")
+        np.testing.assert_array_equal(whole, wanted)
+
+
+def test_a_picture_with_views_smaller_than_the_crop_is_refused(tmp_path: Path) -> None:
+    for kind in ("inputC", "inputL", "inputR", "target"):
+        for index in range(2):
+            picture(tmp_path / kind / f"{index}.png", seed=index)
+    samples = make_samples(find(tmp_path), 48, 0, replace(Recipe(), views=True))
+    assert samples.has_views
+    with pytest.raises(InputError, match="takes at least 48"):
         samples[0]
 
 

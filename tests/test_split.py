@@ -235,8 +235,8 @@ def test_white_in_a_map_is_1_in_a_batch(tmp_path: Path, model: str) -> None:
 
 
 def test_pictures_too_small_to_validate_on_are_told_at_once(tmp_path: Path) -> None:
-    val = pairs(tmp_path / "val", 24)
-    with pytest.raises(InputError, match="smaller than the crop of 32"):
+    val = pairs(tmp_path / "val", 12)
+    with pytest.raises(InputError, match="12x12 pixels, and a crop of 32 takes at least 16"):
         open_split(pairs(tmp_path / "data"), val, recipe())
 
 

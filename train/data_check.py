@@ -165,7 +165,7 @@ def _held(folder: Path) -> str:
 
 
 def _shortest(part: Part) -> int:
-    """The most that a crop may have."""
+    """Pixels; of a larger crop, the rest is mirrored."""
     return min(int(side) for size in part.sizes for side in size.split("x"))
 
 

@@ -19,6 +19,7 @@ from allfocus.train.synthetic import Image, Sample
 
 _Planes = list[NDArray[Any]]
 _ATTEMPTS = 20  # pairs looked at in place of one that cannot be read
+_ENLARGED = 2  # times as large as a picture a crop may be: its rest is mirrored
 
 
 class PairSamples(Dataset[Sample]):
@@ -29,6 +30,9 @@ class PairSamples(Dataset[Sample]):
     raises InputError where over 1 % are. Without `views` those that are there are not read.
     `decoded` keeps what was read. Crops are mirrored, turned and get other colours, unless `varied`
     is False: what is judged stays as it is in the files.
+
+    A picture that is smaller than the crop is mirrored at its borders; not under half of it, nor
+    one with views: a mirrored scene lies on the other side of the focus.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class PairSamples(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index])
-        planes = self._read_any(rng)
+        planes = [_grown(plane, self.side) for plane in self._read_any(rng)]
         height, width = planes[-1].shape
         y = int(rng.integers(height - self.side + 1))
         x = int(rng.integers(width - self.side + 1))
@@ -111,9 +115,11 @@ class PairSamples(Dataset[Sample]):
                 sharp = sharp_in_mask(radius, self.max_radius)
                 radius = np.where(sharp, 0, self.max_radius).astype(np.float32)
         check_sizes(read)
-        if min(size) < self.side:
+        least = self.side if self.has_views else -(-self.side // _ENLARGED)
+        if min(size) < least:
             raise InputError(
-                f"{pair.blurry}: smaller than the crop of {self.side}; use a smaller --crop"
+                f"{pair.blurry}: {size[1]}x{size[0]} pixels, and a crop of {self.side} takes at "
+                f"least {least} on each side; use a smaller --crop"
             )
         return [*planes, radius]
 
@@ -123,6 +129,15 @@ class PairSamples(Dataset[Sample]):
     def _map(self, path: Path, white: White) -> NDArray[Any]:
         read = partial(read_map, path, self.max_radius, white)
         return self._decoded.read(path, read, f"upright map, {self.max_radius} at {white}")
+
+
+def _grown(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """[H, W, ...] of at least `side` pixels each way, mirrored beyond its borders."""
+    missing = [max(0, side - length) for length in plane.shape[:2]]
+    if not any(missing):
+        return plane
+    beyond = [(total // 2, total - total // 2) for total in missing]
+    return np.pad(plane, beyond + [(0, 0)] * (plane.ndim - 2), mode="reflect")
 
 
 def _stacked(planes: _Planes) -> Image:
