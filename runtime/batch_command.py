@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Do all pictures; DONE, or FAILED where one of them failed."""
     naming = work.naming(args)
     planned = _plan(args, naming)
+    work.check_quality(args.quality, planned)
     settings = _settings(args)
     with opened(replace(settings, threads=1)) as deblur:  # what is wrong with it shows here
         work.check_maps(naming, deblur)

@@ -23,6 +23,7 @@ from allfocus.runtime.work import (
     about,
     add_options,
     check_maps,
+    check_quality,
     do_one,
     done_as_json,
     failure_as_json,
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         maps=args.map_from,
     )
+    check_quality(args.quality, jobs)
     with opened(args) as deblur:
         check_maps(names, deblur)
         if args.map_from is not None:

@@ -7,7 +7,10 @@ an output that stands already or is an input.
 from __future__ import annotations
 
 import glob
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -17,7 +20,13 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pictures.formats import SUFFIXES, format_for
 
 _ENDS = ("defocus", "defocus-view", "trust")
-_NOT_WRITTEN = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".dng", ".ppm")
+log = logging.getLogger("allfocus")
+
+# Pictures by their names too, which nothing here reads or writes.
+_OTHERS = (
+    *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".hdr", ".psd", ".tga"),
+    *(".pbm", ".pgm", ".ppm", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +74,14 @@ def plan(
     """The jobs for `inputs` (files, folders, patterns) and `out` (a file or a folder).
 
     A folder's pictures keep their place below it, all others their name. A file that is not there
-    is left to whoever reads it. Outputs that are there already are refused, unless `overwrite`
-    allows all, or `resume` those that are no input. With `maps`, each has its own: see
-    `under_maps`. Raises UsageError for these and for outputs that clash, and InputError where a
-    folder or pattern holds no picture, or a folder of folders cannot be read.
+    is left to whoever reads it; pictures of other kinds in a folder are logged. Outputs that are
+    there already are refused, unless `overwrite` allows all, or `resume` those that are no input.
+    With `maps`, each has its own: see `under_maps`. Raises UsageError for these and for outputs
+    that clash, and InputError where a folder or pattern holds no picture, or a folder of folders
+    cannot be read.
     """
+    if _is_one_file(inputs):
+        _refuse_mistyped(out)
     if _is_one_file(inputs) and names_a_file(out):
         pairs = [(Path(inputs[0]), out)]
     else:
@@ -173,9 +185,20 @@ def names_a_file(out: Path) -> bool:
 
     Raises UsageError where it is that of a picture that cannot be written.
     """
-    if out.suffix.lower() in _NOT_WRITTEN and not out.is_dir():
+    if out.suffix.lower() in _OTHERS and not out.is_dir():
         format_for(out)
     return out.suffix.lower() in SUFFIXES and not out.is_dir()
+
+
+def _refuse_mistyped(out: Path) -> None:
+    """Raise UsageError for what looks like the name of a file, of no kind that is known."""
+    if out.suffix.lower() in SUFFIXES or out.exists():
+        return
+    if re.fullmatch(r"\.[a-zA-Z]{3,4}", out.suffix):
+        raise UsageError(
+            f"{out}: no picture is written with the suffix {out.suffix}; use one of "
+            f"{', '.join(SUFFIXES)}. If it is to be a folder, make it first"
+        )
 
 
 def _check_folder(out: Path) -> None:
@@ -244,6 +267,8 @@ def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: s
     Only an `out` within `base` is left out: there, an earlier run's outputs would be taken for
     inputs. Raises InputError where none is left.
     """
+    found = list(found)
+    _tell_others(text, found)
     written = Path(_key(out))
     inside = Path(_key(base)) in written.parents
     pictures = sorted(
@@ -257,6 +282,19 @@ def _pictures(text: str, found: Iterable[Path], base: Path, out: Path, advice: s
     if not pictures:
         raise InputError(f"{text}: no picture there ({', '.join(SUFFIXES)}){advice}")
     return pictures
+
+
+def _tell_others(text: str, found: Iterable[Path]) -> None:
+    """Pictures that nobody asked to leave out are not left out in silence."""
+    counts = Counter(path.suffix.lower() for path in found if not path.name.startswith("."))
+    others = {kind: counts[kind] for kind in _OTHERS if counts[kind]}
+    if others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in others.items())
+        log.warning(
+            "%s: left out, since they cannot be read here: %s; convert them to PNG or TIFF",
+            text,
+            kinds,
+        )
 
 
 def _leads_nowhere(path: Path) -> bool:

@@ -58,12 +58,21 @@ def open_first(
     `backend`, the precision of `options`, and errors as in `load`.
     """
     wanted = _wanted(backend)
+    _check_device(backend, wanted, options.device)
     check_computes(wanted, options.precision)
     path = as_path(model)
     if path is None:
         return _first(str(model), wanted, _by_name(str(model), io, options.precision), options)
     fitting = _fitting(path, wanted, backend)
     return _first(str(path), fitting, _by_path(path, fitting, options.precision), options)
+
+
+def _check_device(backend: str, wanted: Sequence[str], device: int) -> None:
+    if device and all(name in ON_CPU for name in wanted):
+        raise UsageError(
+            f"device: {backend} runs on the CPU, and GPU {device} was asked for; leave it out, or "
+            "choose a backend of GPUs"
+        )
 
 
 def _first(

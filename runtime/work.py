@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ Planes = dict[str, NDArray[np.float32] | None]
 
 _NEARLY = 0.95  # of the largest radius: where a map says no more
 _MUCH = 0.1  # of a picture
+_WITH_QUALITY = {"JPEG", "WebP"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,16 @@ def check_maps(naming: Naming, deblur: Deblurrer) -> None:
         raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map{seen}")
     if naming.view and not {"defocus", "focus"} & set(outputs):
         raise UsageError(f"{deblur.spec.name} estimates no defocus; leave out --map-view")
+
+
+def check_quality(quality: int | None, jobs: Iterable[Job]) -> None:
+    """Raise UsageError for a `quality` that no output has."""
+    kinds = {format_for(job.target).name for job in jobs}
+    if quality is not None and kinds and not kinds & _WITH_QUALITY:
+        raise UsageError(
+            f"--quality is that of JPEG and WebP, and outputs are {' and '.join(sorted(kinds))}, "
+            "without loss; leave it out"
+        )
 
 
 def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) -> Done:

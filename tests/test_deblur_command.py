@@ -287,6 +287,23 @@ def test_options_out_of_range(words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("kind")
+@pytest.mark.parametrize("command", ["deblur", "batch"])
+def test_a_quality_that_no_output_has_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save("a.png", noise(3))
+    save("b.tif", noise(3))
+    words = ("a.png", "b.tif", "-o", "out", "--quality", "90")
+    assert cli.main([command, *words]) == 2
+    assert "--quality is that of JPEG and WebP, and outputs are PNG and TIFF" in (
+        capsys.readouterr().err
+    )
+    assert not Path("out").exists()
+    save("c.jpg", noise(3))
+    assert deblur("c.jpg", *words) == 0  # some have one
+
+
+@pytest.mark.usefixtures("kind")
 def test_an_input_in_place(capsys: pytest.CaptureFixture[str]) -> None:
     save("a.png", noise(3))
     assert deblur("a.png", "-o", ".") == 2

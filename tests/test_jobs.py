@@ -189,7 +189,8 @@ def test_resume_leaves_to_the_user_what_may_be_an_input_or_an_output() -> None:
         (("a",), "x.jpg", "the name of one picture, for several"),
         (("a/*.jpg",), "x.jpg", "the name of one picture, for several"),
         (("a/1.jpg", "b/1.jpg"), "x.jpg", "the name of one picture, for several"),
-        (("a/1.jpg",), "x.gif", "no picture format has this suffix"),
+        (("a/1.jpg",), "x.gif", r"no picture is written with the suffix \.gif; use one of \.png"),
+        (("a/1.jpg",), "sharp.jgp", "If it is to be a folder, make it first"),
         (("a",), "a/notes.txt", "a file, where a folder was expected"),
         (("a/notes.txt",), "out", r"a/notes\.txt: no picture by its name.*expected one of \.png"),
         (("a/photoz",), "out", "a/photoz: no such file or folder"),
@@ -198,6 +199,21 @@ def test_resume_leaves_to_the_user_what_may_be_an_input_or_an_output() -> None:
 def test_outputs_that_cannot_be_meant(inputs: tuple[str, ...], out: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         planned(*inputs, out=out)
+
+
+def test_a_folder_that_is_there_may_have_any_name() -> None:
+    Path("my.photo").mkdir()
+    assert pairs(planned("a/1.jpg", out="my.photo")) == [("a/1.jpg", "my.photo/1.jpg")]
+    assert pairs(planned("a/1.jpg", out="v1.2")) == [("a/1.jpg", "v1.2/1.jpg")]
+
+
+def test_pictures_of_other_kinds_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("x.gif", "y.GIF", "z.heic", ".hidden.gif"):
+        (Path("a") / name).touch()
+    assert len(planned("a")) == 2
+    assert caplog.messages == [
+        "a: left out, since they cannot be read here: 2 .gif, 1 .heic; convert them to PNG or TIFF"
+    ]
 
 
 def test_nothing_to_do() -> None:

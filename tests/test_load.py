@@ -212,6 +212,8 @@ def test_missing_files(tmp_path: Path) -> None:
         ({"threads": 100_000}, "threads: expected 1024 at most, got 100000"),
         ({"color": "gbr"}, 'expected "bgr" or "rgb"'),
         ({"device": -1}, "0 or more"),
+        ({"device": 1, "backend": "cpu"}, "cpu runs on the CPU, and GPU 1 was asked for"),
+        ({"device": 1, "backend": "openvino"}, "openvino runs on the CPU, and GPU 1 was asked for"),
         ({"precision": "fp12"}, "precision auto or one of fp32, .*, got 'fp12'"),
         ({"precision": "bf16", "backend": "cpu"}, r"cpu computes in fp32, fp16, int8; choose"),
         ({"precision": "fp8", "backend": "openvino"}, r"openvino computes in fp32, bf16, int8"),
