@@ -138,6 +138,7 @@ def _inputs(args: argparse.Namespace) -> list[str]:
     if args.list is not None:
         try:
             text = sys.stdin.read() if str(args.list) == "-" else args.list.read_text("utf-8")
+            text = text.removeprefix("\ufeff")  # Windows puts a byte order mark before it
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--list {args.list}: {error}") from None
         listed = [line for line in text.splitlines() if line.strip()]  # blanks may be of a name

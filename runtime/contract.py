@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,24 @@ def read_contract(artefact: Path, metadata: Mapping[str, str]) -> Contract:
     try:
         spec = Spec.from_json(metadata[SPEC_KEY])
         graph = Graph.from_json(metadata[GRAPH_KEY])
+        memory = _memory(metadata[MEMORY_KEY]) if MEMORY_KEY in metadata else None
     except ArtefactError as error:
         raise ArtefactError(f"{artefact}: {error}") from None
-    memory = float(metadata[MEMORY_KEY]) if MEMORY_KEY in metadata else None
     return Contract(spec, graph, metadata.get(CANARY_KEY, ""), memory, _bits(metadata))
+
+
+def _memory(text: str) -> float:
+    """Bytes for each pixel; raises ArtefactError."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 < amount < math.inf:
+        raise ArtefactError(
+            f"{MEMORY_KEY}: expected bytes for each pixel, got {text!r}; export it again with "
+            "`allfocus export --force`"
+        )
+    return amount
 
 
 def _bits(metadata: Mapping[str, str]) -> str:

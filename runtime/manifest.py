@@ -52,16 +52,20 @@ class Manifest:
         """Inverse of `to_json`; raises ArtefactError, which names `what`, on anything else."""
         try:
             data: Any = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ArtefactError(f"{what}: not JSON ({error}); {_AGAIN}") from None
         if isinstance(data, dict) and data.get("schema") != SCHEMA:
             raise ArtefactError(
                 f"{what}: schema {data.get('schema')!r}, this version reads {SCHEMA}; {_AGAIN}"
             )
         raw = from_fields(cls, data, what)
+        try:
+            graph = Graph.from_dict(raw.graph)
+        except ArtefactError as error:
+            raise ArtefactError(f"{what}: {error}") from None
         changed = {
             "spec": from_fields(Spec, raw.spec, f"{what}: spec"),
-            "graph": Graph.from_dict(raw.graph),
+            "graph": graph,
             "targets": tuple(raw.targets),
         }
         return cls(**{**data, **changed})

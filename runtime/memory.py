@@ -95,6 +95,6 @@ def in_status(field: str) -> int | None:
     """Bytes that Linux tells of this process under a name such as VmRSS; None elsewhere."""
     if not _STATUS.is_file():
         return None
-    text = _STATUS.read_text(encoding="ascii")
+    text = _STATUS.read_text(encoding="ascii", errors="replace")  # a program may have any name
     found = re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)
     return None if found is None else int(found.group(1)) << 10

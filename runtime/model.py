@@ -43,7 +43,8 @@ class Model(Closing):
         self._faces: Lanes[Face] = Lanes(faces, str(backend.artefact))
 
     def __call__(self, **inputs: Any) -> dict[str, Array]:
-        """Run the graph; pictures come out in the type of those that went in.
+        """Run the graph; pictures come out as those that went in: of their type, grey or with alpha
+        where the first of the signature is.
 
         Raises InputError for inputs that are missing, unknown, or not of one size.
         """
@@ -55,8 +56,8 @@ class Model(Closing):
             packed = {n: face.pack(face.form.opened(a), padded, n) for n, a in frames.items()}
             packed |= {n: self._enter(n, a, padded) for n, a in inputs.items() if n not in frames}
             outputs = self._backend.run(packed)
-            dtype = next(iter(frames.values())).dtype
-            return {n: self._leave(n, array, size, dtype, face) for n, array in outputs.items()}
+            first = next(frames[name] for name in self.graph.signature.inputs if name in frames)
+            return {n: self._leave(n, array, size, first, face) for n, array in outputs.items()}
 
     def __repr__(self) -> str:
         return f"<allfocus.Model {self.spec.name}, {self.backend}, {self.precision}>"
@@ -107,11 +108,9 @@ class Model(Closing):
             return padded.reshape(layout(name, self.graph.io).shape(size))
         return array.reshape(1, -1, 1, 1) if _is(name, "vector") and array.ndim == 1 else array
 
-    def _leave(
-        self, name: str, array: Array, size: Size, dtype: np.dtype[Any], face: Face
-    ) -> Array:
+    def _leave(self, name: str, array: Array, size: Size, frame: Array, face: Face) -> Array:
         if _is(name, "picture"):
-            return face.unpack(array, size, dtype)
+            return face.form.closed(face.unpack(array, size, frame.dtype), frame)
         if _is(name, "vector"):
             return array.reshape(-1)
         plane = array.reshape(array.shape[-2:])

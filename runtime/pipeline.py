@@ -107,6 +107,7 @@ class Pipeline:
 
         Source and sink are closed then. Raises the first error, once what was done is written.
         """
+        self.counters.start()
         reader = Thread(target=self._read, name="allfocus-source", daemon=True)
         writer = Thread(target=self._write, name="allfocus-sink", daemon=True)
         more = [

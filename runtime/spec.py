@@ -247,5 +247,5 @@ class Graph:
 def _parse(text: str, what: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ArtefactError(f"{what}: not JSON ({error})") from None

@@ -178,13 +178,14 @@ def test_an_early_end_leaves_no_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["file", "stdin"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=("plain", "of Windows"))
 def test_inputs_come_from_a_list(
-    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: str, mark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos(tmp_path / "in", 3)
-    lines = f"{folder / '0.png'}\n\n{folder / '2.png'}\n"
+    lines = f"{mark}{folder / '0.png'}\n\n{folder / '2.png'}\n"
     listed = tmp_path / "list.txt"
-    listed.write_text(lines)
+    listed.write_text(lines, encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     given = str(listed) if source == "file" else "-"
     out = tmp_path / "out"

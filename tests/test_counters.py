@@ -35,6 +35,15 @@ def test_percentiles_forget_and_the_maximum_does_not() -> None:
     assert found.max_ms == pytest.approx(9000)
 
 
+def test_time_counts_from_the_start_of_the_work() -> None:
+    now = 5.0
+    counters = Counters(clock=lambda: now)
+    now = 100.0
+    counters.start()
+    now = 102.0
+    assert counters.snapshot().seconds == pytest.approx(2)
+
+
 def test_nothing_yet_is_told_too() -> None:
     found = Counters().snapshot()
     assert (found.frames, found.p99_ms, found.skipped) == (0, 0.0, 0.0)

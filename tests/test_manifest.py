@@ -132,7 +132,15 @@ def test_a_missing_key(engine: Path, key: str) -> None:
         read_manifest(engine)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", '{"schema": 1}'])
+def test_a_missing_key_of_the_graph_names_the_file(engine: Path) -> None:
+    edit(engine, lambda data: data["graph"].pop("phase"))
+    with pytest.raises(ArtefactError, match=r"manifest .*\.json: Graph: missing keys .*phase"):
+        read_manifest(engine)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "3", '{"schema": 1}', pytest.param("[" * 100_000, id="deep")]
+)
 def test_text_that_is_no_manifest(engine: Path, text: str) -> None:
     manifest_path(engine).write_text(text)
     with pytest.raises(ArtefactError, match="manifest"):

@@ -121,7 +121,10 @@ def test_an_interrupted_run_is_gone_on_with(
     assert (read_map(kept, 8.0, "blurred") == 2.5).all()
     assert main([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["made"], told["there"]) == (0, 3)
+    assert (told["made"], told["there"], told["confidence"]) == (0, 3, None)
+    assert main(command) == 0
+    assert "0 maps in" in (said := capsys.readouterr().out)
+    assert "confidence" not in said
     (tmp_path / "defocus" / "0.png").unlink()
     assert main([*command, "--overwrite", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allfocus.runtime import memory
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.memory import format_bytes, parse_bytes, resident, sufficient_bytes
 
@@ -42,6 +45,14 @@ def test_amounts_for_people() -> None:
 def test_who_allows_what_is_said_to_suffice_allows_enough(amount: float) -> None:
     allowed = parse_bytes(sufficient_bytes(amount).replace(" bytes", ""))
     assert amount <= allowed <= max(amount + 1, 1.11 * amount) or allowed - amount < 1 << 20
+
+
+def test_a_program_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux tells that name beside the figures, in the bytes that it was given."""
+    status = tmp_path / "status"
+    status.write_bytes("Name:\tschärfen.py\nVmRSS:\t  1024 kB\n".encode())
+    monkeypatch.setattr(memory, "_STATUS", status)
+    assert resident() == 1 << 20
 
 
 def test_what_is_held_grows_with_what_is_taken() -> None:

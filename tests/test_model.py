@@ -84,6 +84,20 @@ def test_each_kind_goes_in_and_comes_out(kind: type[Reblur], dtype: Any) -> None
     np.testing.assert_array_equal(found["context"], given["context"] * 2)
 
 
+@pytest.mark.parametrize("channels", [0, 1, 4])
+def test_a_picture_comes_out_as_the_first_went_in(channels: int) -> None:
+    """The first of the signature, however they are given: grey [H, W] or [H, W, 1], or alpha."""
+    given = inputs()
+    shape = (13, 22, channels) if channels else (13, 22)
+    levels = np.random.default_rng(1).integers(0, 65536, shape).astype(np.uint16)
+    given["sharp"] = levels
+    with opened(ByFloat) as model:
+        for order in (sorted(given), sorted(given, reverse=True)):
+            found = model(**{name: given[name] for name in order})["reblurred"]
+            assert (found.dtype, found.shape) == (levels.dtype, shape)
+            np.testing.assert_allclose(found, levels, atol=1)
+
+
 def test_two_pictures_do_not_share_a_buffer() -> None:
     given = inputs()
     backend = Reblur(Path("model.onnx"), Options())

@@ -194,6 +194,15 @@ def test_calls_at_once_on_several_streams(tiny: Exported) -> None:
         backend.release()
 
 
+@pytest.mark.parametrize("amount", ["1.2 KB", "nan", "inf", "-1", "0", ""])
+def test_memory_that_is_no_amount_is_the_files_fault(
+    tiny: Exported, tmp_path: Path, amount: str
+) -> None:
+    path = rewritten(tiny.float, tmp_path / "x.onnx", **{MEMORY_KEY: amount})
+    with pytest.raises(ArtefactError, match=r"x\.onnx: allfocus\.memory: expected bytes .*again"):
+        OpenVinoBackend(path, Options(threads=1))
+
+
 def test_memory_is_told_and_given_back(tiny: Exported, tmp_path: Path) -> None:
     path = rewritten(tiny.float, tmp_path / "x.onnx", **{MEMORY_KEY: "100"})
     with OpenVinoBackend(path, Options(threads=1)) as backend:

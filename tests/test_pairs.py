@@ -15,7 +15,7 @@ from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pictures.metadata import upright
 from allfocus.runtime.spec import Size
 from allfocus.train.datasets import recognise
-from allfocus.train.pairs import read_map, read_rgb
+from allfocus.train.pairs import list_images, read_map, read_rgb
 
 RNG = np.random.default_rng(0)
 
@@ -188,9 +188,20 @@ def test_bad_pictures_are_named(tmp_path: Path) -> None:
     (folder / "sharp" / "0.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match=r"0\.png: not a picture"):
         list(open_data(str(folder), 8.0))
+    (folder / "sharp" / "0.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"0\.png: empty \(0 bytes\)"):
+        list(open_data(str(folder), 8.0))
     cv2.imwrite(str(folder / "sharp" / "0.png"), np.zeros((20, 31, 3), np.uint8))
     with pytest.raises(InputError, match=r"0\.png: sizes differ"):
         list(open_data(str(folder), 8.0))
+
+
+def test_folders_are_no_pictures_and_links_that_lead_nowhere_are(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "b.png").touch()
+    (tmp_path / "a.jpg").symlink_to("gone.jpg")
+    (tmp_path / "._b.png").touch()
+    assert list_images(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.png"]
 
 
 def matched(folder: Path, blurry: list[str], sharp: list[str]) -> tuple[dict[str, str], bool]:

@@ -68,16 +68,18 @@ def run(args: argparse.Namespace) -> int:
         jobs = [job for job in every if args.overwrite or not job[1].exists()]
         confident, failed = _make_all(jobs, search)
     there = len(every) - len(jobs)
-    share = float(np.mean(confident)) if confident else 0.0
+    share = round(float(np.mean(confident)), 3) if confident else None
     result = {
         "made": len(confident),
         "there": there,
-        "confidence": round(share, 3),
+        "confidence": share,
         "failed": failed,
         "notes": list(found.notes),
     }
     where = folders[0] if len(folders) == 1 else f"{len(folders)} folders of {args.folder}"
-    text = f"{len(confident)} maps in {where}, mean confidence {share:.2f}"
+    text = f"{len(confident)} maps in {where}"
+    if share is not None:
+        text += f", mean confidence {share:.2f}"
     if there:
         text += f"; {there} were there already, --overwrite makes them anew"
     lines = (text, *map("note: {}".format, found.notes), *map("failed: {}".format, failed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -55,9 +56,13 @@ def list_images(folder: Path) -> list[Path]:
     """The pictures directly in `folder`, sorted by name.
 
     None that is hidden: such are drafts of a run that was killed, and what macOS adds (`._a.jpg`).
+    A link that leads nowhere is one that is missed.
     """
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in visible if path.suffix.lower() in EXTENSIONS)
+    with os.scandir(folder) as entries:  # which knows what is a folder without asking each file
+        named = [each for each in entries if Path(each.name).suffix.lower() in EXTENSIONS]
+        return sorted(
+            Path(each.path) for each in named if not (each.name.startswith(".") or each.is_dir())
+        )
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -125,6 +130,8 @@ def _decode(path: Path, flags: int) -> NDArray[Any]:
     """A picture as its EXIF orientation asks: a map lies as its picture does."""
     try:
         data = path.read_bytes()
+        if not data:
+            raise InputError("empty (0 bytes)")
         form = format_of(data[:64])
         header = form.inspect(data)  # OpenCV only pads what a file lacks
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -67,6 +67,11 @@ class Counters:
         self._ends: deque[float] = deque()
         self._step, self._step_name = 0, ""
 
+    def start(self) -> None:
+        """Time counts from now."""
+        with self._lock:
+            self._start = self._clock()
+
     def written(self, arrived: float, skipped: float, trust: float | None = None) -> None:
         """A result has left, whose mean trust is known where it was checked."""
         now = self._clock()

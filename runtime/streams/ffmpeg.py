@@ -30,6 +30,8 @@ _BY_SCALE = (
     "flv",
 )
 _LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "rawvideo", "libx264rgb")
+_FULL_RANGE = ("mjpeg",)  # refused otherwise
+FULL = "yuvj"  # how the names of pixel formats of the full range begin
 _LAMBDA = 118  # FF_QP2LAMBDA: a quantiser's scale, as encoders are told it
 _MOST_TICKS = 65_535  # a second, of MPEG-4
 TICK = Fraction(1, 60_000)  # s: whole ones for every usual rate, and not too many for MPEG-4
@@ -71,12 +73,20 @@ def encoder(name: str, wanted: str | None, notes: list[str]) -> str:
     return found
 
 
-def pixel_format(form: str, codec: str, notes: list[str]) -> str:
-    """The pixel format `form` where the encoder takes it; else another one, which is noted."""
+def pixel_format(form: str, codec: str, notes: list[str], *, full: bool = False) -> str:
+    """The pixel format `form` where the encoder takes it; else another one, which is noted.
+
+    `full`: its values go from 0 to 255. Names with yuvj say so by themselves.
+    """
     av = load()
     if any(part.is_alpha for part in av.VideoFormat(form).components):
         notes.append(f"pixels as {form}: what was transparent becomes solid")
     able = [each.name for each in av.Codec(codec, "w").video_formats or ()]
+    if codec in _FULL_RANGE and not (full or form.startswith(FULL)):
+        whole = form.replace("yuv", FULL)
+        chosen = whole if whole in able else f"{FULL}420p"
+        notes.append(f"{codec} takes values of the full range alone: {form} written as {chosen}")
+        return chosen
     if not able or form in able:
         return form
     chosen = "yuv420p" if "yuv420p" in able else able[0]

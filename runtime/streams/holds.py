@@ -19,6 +19,8 @@ _PLAYED = {
 _EVEN = {"mpeg", "vob", "svcd", "dvd", "vcd", "ogg", "ogv", "dv"} | {
     *("yuv4mpegpipe", "h264", "hevc", "m4v", "mpeg1video", "mpeg2video", "mjpeg"),
 }
+# Players time pictures in these by the order they are stored in, as if others came between them.
+_LATE = {"avi": {"h264", "hevc"}}
 _BLURAY = {"pcm_bluray", "hdmv_pgs_subtitle", "hdmv_text_subtitle"}  # also in .m2ts
 
 
@@ -32,6 +34,12 @@ def is_found(target: Any, codec: str) -> bool:
 def is_even(target: Any) -> bool:
     """Whether the container `target` shows all frames equally long, whatever their times."""
     return target.format.name in _EVEN
+
+
+def is_late(target: Any, codec: str) -> bool:
+    """Whether players show pictures of the `codec` in the container `target` at the next one's
+    time."""
+    return codec in _LATE.get(target.format.name, ())
 
 
 def attempt(kind: Any, add: Callable[[Any], None]) -> None:

@@ -17,7 +17,8 @@ from allfocus.runtime.streams.frames import StreamFrame
 from allfocus.runtime.streams.manner import Manner
 
 _CODEC, _PIXELS, _WHOLE_CHROMA = "h264", "yuv420p", "yuv444p"
-_BT709, _LIMITED = 1, 1  # as FFmpeg numbers matrices and ranges; primaries and curve of BT.709 too
+_BT709 = 1  # as FFmpeg numbers matrices, and primaries and curve too
+_LIMITED, _FULL = 1, 2  # as it numbers ranges
 _ABOUT = Fraction(30)  # frames a second, for encoders, where nobody says
 _GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
 
@@ -57,7 +58,8 @@ class LikeFrames(Manner):
         bits = int(_GENEROUS * size.width * size.height * self.rate)
         stream.options = ffmpeg.options(self._codec, self._encoding.quality, bits, self._notes)
         context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = _LIMITED
+        self._range = _FULL if self._pixels.startswith(ffmpeg.FULL) else _LIMITED
+        context.color_range = self._range
         context.open()
 
     def size(self, image: Array) -> Size:
@@ -75,8 +77,8 @@ class LikeFrames(Manner):
         colours = _colours(frame.index, image)
         kind = "bgr24" if colours.dtype == np.uint8 else "bgr48le"
         made = ffmpeg.load().VideoFrame.from_ndarray(np.ascontiguousarray(colours), format=kind)
-        out = made.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=_LIMITED)
-        out.colorspace, out.color_range = _BT709, _LIMITED
+        out = made.reformat(format=self._pixels, dst_colorspace=_BT709, dst_color_range=self._range)
+        out.colorspace, out.color_range = _BT709, self._range
         return out
 
     def span(self, frame: StreamFrame) -> tuple[Fraction, Fraction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from allfocus.runtime.streams.manner import Manner
 from allfocus.runtime.streams.video import VideoSource
 
 _TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
+_FULL_RANGE = 2  # as FFmpeg numbers ranges
 _GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
+_ONE = 1 << 16  # in FFmpeg's matrices of display, whose last number has other units
 
 
 class LikeSource(Manner):
@@ -50,7 +53,9 @@ class LikeSource(Manner):
         width, height = given.codec_context.width, given.codec_context.height
         stream = container.add_stream(codec, rate=self.rate)
         stream.width, stream.height = width, height
-        stream.pix_fmt = self._pixels = ffmpeg.pixel_format(str(form), codec, notes)
+        full = given.codec_context.color_range == _FULL_RANGE
+        self._pixels = ffmpeg.pixel_format(str(form), codec, notes, full=full)
+        stream.pix_fmt = self._pixels
         fastest = max(self.rate, given.base_rate or self.rate)
         self.base = ffmpeg.time_base(codec, given.time_base, self.rate, fastest)
         stream.time_base = stream.codec_context.time_base = self.base
@@ -60,6 +65,8 @@ class LikeSource(Manner):
             stream.codec_context.sample_aspect_ratio = given.sample_aspect_ratio
         for tag in _TAGS:
             setattr(stream.codec_context, tag, getattr(given.codec_context, tag))
+        if self._pixels.startswith(ffmpeg.FULL):
+            stream.codec_context.color_range = _FULL_RANGE
         stream.metadata.update(given.metadata)
         self._turn(stream)
         stream.codec_context.open()
@@ -114,13 +121,29 @@ def _display_matrix(path: Path) -> list[int] | None:
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
-                for data in frame.side_data:
-                    if data.type.name == "DISPLAYMATRIX":
-                        return [int(n) for n in np.frombuffer(data, "<i4")[:9]]
-                return None
+                return _matrix_of(frame)
     except av.error.FFmpegError:  # whoever reads the frames will tell
         pass
     return None
+
+
+def _matrix_of(frame: Any) -> list[int] | None:
+    try:
+        for data in frame.side_data:
+            if data.type.name == "DISPLAYMATRIX":
+                return [int(n) for n in np.frombuffer(data, "<i4")[:9]]
+    except ValueError:  # of a kind that is newer than PyAV, which then gives none at all
+        return _turned(int(getattr(frame, "rotation", 0)))
+    return None
+
+
+def _turned(degrees: int) -> list[int] | None:
+    """The matrix of a picture that is to be turned left by so much; None: not at all."""
+    if degrees % 360 == 0:
+        return None
+    angle = math.radians(degrees)
+    cos, sin = round(_ONE * math.cos(angle)), round(_ONE * math.sin(angle))
+    return [cos, -sin, 0, sin, cos, 0, 0, 0, 1 << 30]
 
 
 def _end_of(stream: Any) -> Fraction | None:

@@ -164,6 +164,11 @@ class VideoSink(Sink):
                 "its frames came unevenly, and are shown evenly, and so at other times: a file "
                 f"{self.path.suffix} holds no others; write .mp4 or .mkv"
             )
+        if holds.is_late(self._draft.container, self._stream.codec_context.codec.canonical_name):
+            self.notes.append(
+                f"a file {self.path.suffix} does not hold when pictures of this codec are shown: "
+                "players show each at the next one's time; write .mp4 or .mkv"
+            )
         self._draft.finish()
 
     def _check_size(self, index: int, size: Size) -> None:
