@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from tiny_graphs import Floats, exported, graph_of
+from tiny_flows import CUT, EACH, opener, photo
+from tiny_graphs import Floats
 
 import allfocus
 from allfocus.runtime import flows
-from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.backend import Options
 from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.errors import ArtefactError, LimitError, UsageError
+from allfocus.runtime.errors import ArtefactError, UsageError
 from allfocus.runtime.ort import OrtBackend
-from allfocus.runtime.signature import Phase
 from allfocus.runtime.skip import FADE, FOCUS, REACH, Choice
-from allfocus.runtime.spec import Precision, Shapes, Size
+from allfocus.runtime.spec import Shapes, Size
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.tiling import Window
 from allfocus.train.models import build
 from allfocus.train.models.didanet import MAX_RADIUS
 
-Array = NDArray[Any]
-
 TINY = [n for n, m in MODELS.items() if n.endswith("-tiny") and m.signature("whole").deblurs]
-CUT = [n for n, m in MODELS.items() if "restore" in m.signatures]
 SMALL = ["didanet-tiny", "sftnet-tiny", "jdrl-unet-tiny", "apl-tiny"]
 LARGE = [
     pytest.param(name, marks=pytest.mark.full)  # exporting them takes long
@@ -42,48 +35,12 @@ LARGE = [
     if name not in SMALL and model.signature("whole").deblurs
 ]
 SEEN = ["didanet-tiny", "sftnet-tiny", "apl-tiny"]  # those with a map
-EACH = 1000.0  # bytes a pixel, in these tests
 EXACT: dict[str, Any] = {"backend": "cpu", "precision": "fp32"}  # other precisions differ by more
 
 
 @pytest.fixture
 def opened(floats: Floats, tmp_path: Path) -> Iterator[Any]:
-    """Make a Deblurrer of a tiny model, closed at the end; `pixels`: of the largest tile."""
-
-    def sized(name: str, phase: Phase, shape: Size | Shapes) -> Path:
-        path = tmp_path / f"{name}-{phase}.onnx"
-        shapes = Shapes.static(shape) if isinstance(shape, Size) else shape
-        graph = graph_of(name, phase, "float", "fp32", shapes)
-        exported(name, graph, path)
-        return path
-
-    with ExitStack() as stack:
-
-        def make(
-            name: str,
-            pixels: int = 10**9,
-            skip: Choice = "off",
-            halo: int | None = None,
-            shape: Size | Shapes | None = None,
-        ) -> Deblurrer:
-            def load(phase: Phase) -> Backend:
-                path = floats.file(name, phase) if shape is None else sized(name, phase, shape)
-                backend = OrtBackend(path, Options(threads=1))
-                pooled = "context" in backend.graph.signature.outputs
-                # A frame that fits at once is not cut, and what pools must see all of it.
-                whole = 4 if name in CUT else 1
-                backend.bytes_per_pixel = (
-                    1e-3 if pooled else EACH * (whole if phase == "whole" else 1)
-                )
-                if halo is not None:
-                    backend.spec = replace(backend.spec, halo=halo)
-                return backend
-
-            both = (lambda: (load("estimate"), load("restore"))) if name in CUT else None
-            memory = int(pixels * (EACH + 40))
-            deblur = Deblurrer(load("whole"), phases=both, memory=memory, skip=skip)
-            return stack.enter_context(deblur)
-
+    with opener(floats, tmp_path) as make:
         yield make
 
 
@@ -91,15 +48,6 @@ def lane(deblur: Deblurrer) -> Any:
     """What its one call at a time works with."""
     with deblur._lanes.one() as found:
         return found
-
-
-def photo(height: int, width: int, dtype: type = np.uint8) -> Array:
-    """Something with edges and noise: what a wrong margin would show in."""
-    rng = np.random.default_rng(height)
-    coarse = rng.random((height // 16 + 1, width // 16 + 1, 3))
-    image = 0.8 * np.kron(coarse, np.ones((16, 16, 1)))[:height, :width]
-    image += 0.2 * rng.random((height, width, 3))
-    return (image * (255 if dtype == np.uint8 else 1)).astype(dtype)
 
 
 def awkward(name: str) -> tuple[int, int, int]:
@@ -243,70 +191,6 @@ def test_an_engine_of_one_size_does_larger_frames_in_tiles(opened: Any) -> None:
     np.testing.assert_allclose(tiled(frame).image, whole(frame).image, atol=1e-5)
 
 
-def test_an_engine_too_small_for_tiles_says_what_to_export(opened: Any) -> None:
-    deblur = opened("didanet-tiny", shape=Size(16, 16))
-    with pytest.raises(LimitError, match=r"at most 16x16.*--size 48x40"):
-        deblur(photo(40, 45))
-
-
-def test_an_engine_too_low_for_turned_frames_says_why_they_are(opened: Any) -> None:
-    upright = opened("didanet-tiny", shape=Size(96, 16))
-    deblur = Deblurrer(upright._backend, phases=upright._phases, ensemble=2)
-    assert upright(photo(16, 96)).image.shape == (16, 96, 3)
-    said = r"ensemble=2 takes a frame of 96x16 as one of 16x96 too: .*--size"
-    with pytest.raises(LimitError, match=said):
-        deblur(photo(16, 96))
-    with pytest.raises(LimitError, match="at most 96x16") as told:  # as without an ensemble
-        deblur(photo(40, 100))
-    assert "ensemble" not in str(told.value)
-
-
-@pytest.mark.parametrize(
-    ("precision", "options"),
-    [("fp32", "--onnx-only"), ("int8", "--onnx-only --for openvino")],
-)
-def test_what_to_export_for_openvino_is_what_export_takes(
-    opened: Any, precision: Precision, options: str
-) -> None:
-    """Only 8 bits are written for one engine: with another precision --for is refused."""
-    deblur = opened("didanet-tiny", shape=Size(16, 16))
-    estimate, _ = deblur._open_phases()
-    estimate.name, estimate.graph = "openvino", replace(estimate.graph, precision=precision)
-    with pytest.raises(LimitError, match=f"--size 48x40 --precision {precision} {options}`"):
-        deblur(photo(40, 45))
-
-
-def test_a_budget_too_small_for_one_tile_is_refused_before_it_starts(opened: Any) -> None:
-    deblur = opened("jdrl-unet-tiny", pixels=100)
-    with pytest.raises(LimitError, match=r"too small for one tile .* at least \d+ MiB are needed"):
-        deblur(photo(300, 300))
-    assert deblur._backend.calls == 0
-
-
-def test_a_second_phase_without_room_is_refused_before_the_first_has_run(opened: Any) -> None:
-    deblur = opened("didanet-tiny")
-    estimate, restore = deblur._open_phases()
-    estimate.bytes_per_pixel, restore.bytes_per_pixel = 1e-3, 1e12
-    for coarse_map in (False, True):
-        with pytest.raises(LimitError, match="too small for one tile of didanet-tiny-restore"):
-            deblur.variant(skip=1.0, coarse_map=coarse_map)(photo(300, 300))
-    assert estimate.calls == restore.calls == deblur._backend.calls == 0
-
-
-def test_a_checker_without_room_is_refused_before_the_model_has_run(
-    opened: Any, floats: Floats
-) -> None:
-    whole = opened("jdrl-unet-tiny")
-    checker = OrtBackend(floats.file("jdrl-reblur-tiny", "whole"), Options(threads=1))
-    checker.bytes_per_pixel = 1e9
-    with (
-        Deblurrer(whole._backend, checker=checker, memory="1GB") as deblur,
-        pytest.raises(LimitError, match=r"too small for one tile of jdrl-reblur-tiny"),
-    ):
-        deblur(photo(100, 100))
-    assert whole._backend.calls == checker.calls == 0
-
-
 def test_a_graph_of_some_sizes_keeps_the_budget_too(opened: Any) -> None:
     """Its tiles are within both."""
     shapes = Shapes(Size(64, 64), Size(128, 128), Size(320, 320))
@@ -320,72 +204,6 @@ def test_a_graph_of_some_sizes_keeps_the_budget_too(opened: Any) -> None:
     size = sizes.pop()
     assert size.area <= 140 * 140
     assert min(size.width, size.height) >= 64
-
-
-def test_a_graph_of_some_sizes_says_what_its_least_one_needs(opened: Any) -> None:
-    shapes = Shapes(Size(128, 128), Size(128, 128), Size(320, 320))
-    deblur = opened("jdrl-unet-tiny", pixels=100 * 100, shape=shapes)
-    with pytest.raises(LimitError, match=r"too small for one tile .* at least \d+ MiB are needed"):
-        deblur(photo(300, 310))
-    assert deblur._backend.calls == 0
-
-
-def test_what_is_said_to_be_needed_suffices(opened: Any) -> None:
-    """Of two phases each may take all of it, one after the other."""
-    deblur = opened("didanet-tiny", pixels=2000)
-    frame = photo(300, 300)
-    with pytest.raises(
-        LimitError, match=r"budget of 2 MiB .*: at least (\d+ MiB) are needed"
-    ) as told:
-        deblur(frame)
-    needed = re.search(r"at least (\d+ MiB)", str(told.value))
-    assert needed is not None
-    phases = deblur._open_phases
-    with Deblurrer(deblur._backend, phases=phases, memory=needed[1], skip="off") as enough:
-        enough(frame)
-
-
-def test_a_net_that_pools_over_the_picture_is_not_cut_without_its_phases(opened: Any) -> None:
-    deblur = opened("sftnet-tiny", pixels=10_000)
-    deblur = Deblurrer(deblur._backend, memory=deblur.memory)
-    with pytest.raises(LimitError, match="averages over the whole picture"):
-        deblur(photo(300, 300))
-
-
-def test_a_graph_of_one_size_that_pools_says_what_to_export(opened: Any) -> None:
-    """No memory and no phases would help."""
-    deblur = opened("sftnet-tiny", shape=Size(64, 48))
-    with pytest.raises(LimitError) as told:
-        deblur(photo(65, 101))  # in its phases
-    export = "export it larger: `allfocus export --model sftnet-tiny"
-    assert str(told.value) == (
-        "sftnet-tiny-estimate.onnx averages over the whole picture, and takes at most 64x48, got "
-        f"104x68; {export} --phase estimate --size 104x68 --precision fp32 --onnx-only`"
-    )
-    deblur = Deblurrer(deblur._backend, memory=deblur.memory)
-    with pytest.raises(LimitError) as told:
-        deblur(photo(65, 101))
-    assert str(told.value) == (
-        "sftnet-tiny-whole.onnx averages over the whole picture, and takes at most 64x48, got "
-        f"104x68; {export} --size 104x68 --precision fp32 --onnx-only`"
-    )
-
-
-def test_a_phase_that_pools_is_not_advised_to_be_used(opened: Any) -> None:
-    deblur = opened("sftnet-tiny", pixels=10_000)
-    deblur._open_phases()[0].bytes_per_pixel = EACH
-    with pytest.raises(LimitError, match=r"raise the memory budget, or take a smaller frame$"):
-        deblur(photo(300, 300))
-
-
-def test_a_radius_without_phases_or_without_a_map_is_refused(opened: Any) -> None:
-    with pytest.raises(UsageError, match="makes no map"):
-        opened("jdrl-unet-tiny", skip=1.0)
-    with pytest.raises(UsageError, match="tells what is in focus, not a radius"):
-        opened("apl-tiny", skip=1.0)
-    whole = opened("didanet-tiny")
-    with pytest.raises(UsageError, match="--phase estimate"):
-        Deblurrer(whole._backend, skip=1.0)
 
 
 def test_closing_closes_the_phases_too(opened: Any) -> None:
