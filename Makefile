@@ -33,7 +33,8 @@ types: $(VENV)/test.done
 
 # In two processes: more would want more memory than a small machine has.
 pytest: $(VENV)/test.done
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	# two at once, each in one thread: with more they would wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

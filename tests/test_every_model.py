@@ -57,7 +57,7 @@ def test_a_phase_of_any_size_computes_what_the_net_does(
 
 
 @pytest.mark.rtx
-@pytest.mark.parametrize(("name", "phase"), but(PHASES, PARTS))
+@pytest.mark.parametrize(("name", "phase"), but(PHASES, [(TWIN, "whole"), *PARTS]))
 def test_a_phase_for_frames_in_half_precision_becomes_an_engine(
     name: str, phase: Phase, floats: Floats
 ) -> None:
