@@ -19,9 +19,9 @@ from pathlib import Path
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.pictures.formats import SUFFIXES, format_for
 
-_ENDS = ("defocus", "defocus-view", "trust")
 log = logging.getLogger("allfocus")
 
+_ENDS = ("defocus", "defocus-view", "trust")
 # Pictures by their names too, which nothing here reads or writes.
 _OTHERS = (
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".hdr", ".psd", ".tga"),
@@ -80,9 +80,10 @@ def plan(
     that clash, and InputError where a folder or pattern holds no picture, or a folder of folders
     cannot be read.
     """
-    if _is_one_file(inputs):
+    one = _is_one_file(inputs)
+    if one:
         _refuse_mistyped(out)
-    if _is_one_file(inputs) and names_a_file(out):
+    if one and names_a_file(out):
         pairs = [(Path(inputs[0]), out)]
     else:
         _check_folder(out)

@@ -99,8 +99,10 @@ def check_maps(naming: Naming, deblur: Deblurrer) -> None:
 
 def check_quality(quality: int | None, jobs: Iterable[Job]) -> None:
     """Raise UsageError for a `quality` that no output has."""
+    if quality is None:
+        return
     kinds = {format_for(job.target).name for job in jobs}
-    if quality is not None and kinds and not kinds & _WITH_QUALITY:
+    if kinds and not kinds & _WITH_QUALITY:
         raise UsageError(
             f"--quality is that of JPEG and WebP, and outputs are {' and '.join(sorted(kinds))}, "
             "without loss; leave it out"

@@ -12,10 +12,10 @@ import torch
 from allfocus.train.train import main
 
 
-def photos(folder: Path) -> Path:
-    """Two pictures of squares in `folder`."""
+def photos(folder: Path, count: int = 2) -> Path:
+    """Pictures of squares in `folder`."""
     rng = np.random.default_rng(0)
-    for i in range(2):
+    for i in range(count):
         coarse = rng.integers(0, 256, (20, 20, 3), np.uint8)
         photo = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_NEAREST)
         assert cv2.imwrite(str(folder / f"{i}.png"), photo)

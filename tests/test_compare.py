@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from result_parts import BY, MACHINE, NO_MAP, RESULTS, spread
+from result_parts import BY, LATENCY, MACHINE, NO_MAP, RESULTS, spread
 
 from allfocus.benchmarks.common import stats
 from allfocus.benchmarks.compare import Limits, compare
@@ -24,12 +24,7 @@ COMPARED = ("latency", "tiles", "stream", "quality", "discs", "trust", "ratios",
 def latency(rows: dict[str, Sequence[float]], **changed: Any) -> Result:
     """A latency result with so many times eager PyTorch's speed, round by round."""
     data = {
-        "schema": "allfocus/latency/2",
-        "machine": MACHINE,
-        "model": "didanet-lite",
-        "size": "600x400",
-        "threads": 2,
-        "skip": "off",
+        **LATENCY,
         "rows": [
             {"name": "eager", "speedup": None},
             *({"name": name, "speedup": spread(gains)} for name, gains in rows.items()),

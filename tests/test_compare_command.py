@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from result_parts import BY, MACHINE, NO_MAP, RESULTS, spread
+from result_parts import BY, LATENCY, MACHINE, NO_MAP, RESULTS, spread
 
 from allfocus import cli
 from allfocus.benchmarks.compare import CompareReport
@@ -24,12 +24,7 @@ def _write(folder: Path, name: str, data: object) -> str:
 
 def _latency_data(*ratios: float, **changed: Any) -> dict[str, Any]:
     return {
-        "schema": "allfocus/latency/2",
-        "machine": MACHINE,
-        "model": "didanet-lite",
-        "size": "600x400",
-        "threads": 2,
-        "skip": "off",
+        **LATENCY,
         "rows": [{"name": "a", "speedup": spread(ratios)}],
     } | changed
 

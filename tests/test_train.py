@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from recipe_runs import photos as squares
 from recipe_runs import train
-from tiny_runs import command, losses, pairs, squares
+from tiny_runs import command, losses, pairs
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, InputError, UsageError
 from allfocus.train import checkpoint, loop
@@ -24,7 +25,7 @@ from allfocus.train.train import main
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return squares(tmp_path_factory.mktemp("photos"))
+    return squares(tmp_path_factory.mktemp("photos"), 3)
 
 
 DEVICES = ("quantum", "mps", "xpu", "meta", "", "cpu:3", "cuda:-1", "cuda:x")  # none of ours

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipe_runs import photos as squares
 from recipe_runs import train
-from tiny_runs import command, losses, pairs, squares
+from tiny_runs import command, losses, pairs
 
 from allfocus.runtime.errors import AllfocusError, CheckpointError, UsageError
 from allfocus.train import checkpoint, loop
@@ -26,7 +27,7 @@ from allfocus.train.train import main
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return squares(tmp_path_factory.mktemp("photos"))
+    return squares(tmp_path_factory.mktemp("photos"), 3)
 
 
 def test_a_killed_run_resumes_to_the_same_losses(

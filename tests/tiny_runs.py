@@ -11,16 +11,6 @@ import numpy as np
 STEPS = ["--epochs", "4,2,4", "--scale", "0.002", "--batch", "2", "--crop", "32"]  # 4 + 2 + 4 steps
 
 
-def squares(folder: Path) -> Path:
-    """Three pictures of squares in `folder`."""
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        coarse = rng.integers(0, 256, (20, 20, 3), np.uint8)
-        photo = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_NEAREST)
-        assert cv2.imwrite(str(folder / f"{i}.png"), photo)
-    return folder
-
-
 def command(photos: Path, out: Path, *more: str) -> list[str]:
     fixed = ["--model", "didanet-tiny", "--workers", "0", "--val-crops", "2", "--device", "cpu"]
     return ["--data", str(photos), "--out", str(out), *fixed, *STEPS, *more]

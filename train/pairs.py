@@ -130,8 +130,6 @@ def _decode(path: Path, flags: int) -> NDArray[Any]:
     """A picture as its EXIF orientation asks: a map lies as its picture does."""
     try:
         data = path.read_bytes()
-        if not data:
-            raise InputError("empty (0 bytes)")
         form = format_of(data[:64])
         header = form.inspect(data)  # OpenCV only pads what a file lacks
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -81,6 +81,8 @@ def format_for(path: Path) -> Format:
 
 def format_of(head: bytes) -> Format:
     """The format of a file that begins with `head`; raises InputError where it is none of them."""
+    if not head:
+        raise InputError("empty (0 bytes); get a whole copy of the file")
     for form in FORMATS:
         if form.known(head):
             return form

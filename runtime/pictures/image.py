@@ -141,8 +141,6 @@ def _read_bytes(path: Path) -> tuple[Format, bytes]:
     try:
         with path.open("rb") as file:
             head = file.read(16)
-            if not head:
-                raise InputError("empty (0 bytes); get a whole copy of the file")
             return format_of(head), head + file.read()
     except FileNotFoundError:
         raise InputError("no such file") from None

@@ -31,7 +31,8 @@ _BY_SCALE = (
 )
 _LOSSLESS = ("ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "rawvideo", "libx264rgb")
 _FULL_RANGE = ("mjpeg",)  # refused otherwise
-FULL = "yuvj"  # how the names of pixel formats of the full range begin
+_FULL = "yuvj"  # how the names of pixel formats of the full range begin
+LIMITED, FULL = 1, 2  # as FFmpeg numbers ranges
 _LAMBDA = 118  # FF_QP2LAMBDA: a quantiser's scale, as encoders are told it
 _MOST_TICKS = 65_535  # a second, of MPEG-4
 TICK = Fraction(1, 60_000)  # s: whole ones for every usual rate, and not too many for MPEG-4
@@ -82,9 +83,9 @@ def pixel_format(form: str, codec: str, notes: list[str], *, full: bool = False)
     if any(part.is_alpha for part in av.VideoFormat(form).components):
         notes.append(f"pixels as {form}: what was transparent becomes solid")
     able = [each.name for each in av.Codec(codec, "w").video_formats or ()]
-    if codec in _FULL_RANGE and not (full or form.startswith(FULL)):
-        whole = form.replace("yuv", FULL)
-        chosen = whole if whole in able else f"{FULL}420p"
+    if codec in _FULL_RANGE and not (full or form.startswith(_FULL)):
+        whole = form.replace("yuv", _FULL)
+        chosen = whole if whole in able else f"{_FULL}420p"
         notes.append(f"{codec} takes values of the full range alone: {form} written as {chosen}")
         return chosen
     if not able or form in able:
@@ -92,6 +93,11 @@ def pixel_format(form: str, codec: str, notes: list[str], *, full: bool = False)
     chosen = "yuv420p" if "yuv420p" in able else able[0]
     notes.append(f"{codec} does not take pixels as {form}: written as {chosen}")
     return chosen
+
+
+def range_of(form: str, usual: int) -> int:
+    """The range of the pixel format `form`: the full one where its name says so, else `usual`."""
+    return FULL if form.startswith(_FULL) else usual
 
 
 def time_base(codec: str, wanted: Fraction, rate: Fraction, fastest: Fraction) -> Fraction:

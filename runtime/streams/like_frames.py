@@ -18,7 +18,6 @@ from allfocus.runtime.streams.manner import Manner
 
 _CODEC, _PIXELS, _WHOLE_CHROMA = "h264", "yuv420p", "yuv444p"
 _BT709 = 1  # as FFmpeg numbers matrices, and primaries and curve too
-_LIMITED, _FULL = 1, 2  # as it numbers ranges
 _ABOUT = Fraction(30)  # frames a second, for encoders, where nobody says
 _GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
 
@@ -58,7 +57,7 @@ class LikeFrames(Manner):
         bits = int(_GENEROUS * size.width * size.height * self.rate)
         stream.options = ffmpeg.options(self._codec, self._encoding.quality, bits, self._notes)
         context.colorspace = context.color_primaries = context.color_trc = _BT709
-        self._range = _FULL if self._pixels.startswith(ffmpeg.FULL) else _LIMITED
+        self._range = ffmpeg.range_of(self._pixels, ffmpeg.LIMITED)
         context.color_range = self._range
         context.open()
 

@@ -19,7 +19,6 @@ from allfocus.runtime.streams.manner import Manner
 from allfocus.runtime.streams.video import VideoSource
 
 _TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
-_FULL_RANGE = 2  # as FFmpeg numbers ranges
 _GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
 _ONE = 1 << 16  # in FFmpeg's matrices of display, whose last number has other units
 
@@ -53,7 +52,7 @@ class LikeSource(Manner):
         width, height = given.codec_context.width, given.codec_context.height
         stream = container.add_stream(codec, rate=self.rate)
         stream.width, stream.height = width, height
-        full = given.codec_context.color_range == _FULL_RANGE
+        full = given.codec_context.color_range == ffmpeg.FULL
         self._pixels = ffmpeg.pixel_format(str(form), codec, notes, full=full)
         stream.pix_fmt = self._pixels
         fastest = max(self.rate, given.base_rate or self.rate)
@@ -65,8 +64,8 @@ class LikeSource(Manner):
             stream.codec_context.sample_aspect_ratio = given.sample_aspect_ratio
         for tag in _TAGS:
             setattr(stream.codec_context, tag, getattr(given.codec_context, tag))
-        if self._pixels.startswith(ffmpeg.FULL):
-            stream.codec_context.color_range = _FULL_RANGE
+        tagged = stream.codec_context
+        tagged.color_range = ffmpeg.range_of(self._pixels, tagged.color_range)
         stream.metadata.update(given.metadata)
         self._turn(stream)
         stream.codec_context.open()
