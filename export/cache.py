@@ -24,6 +24,7 @@ from allfocus.runtime.manifest import Manifest, read_manifest, sha256
 log = logging.getLogger("allfocus")
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")  # what an export needs
+_INSTEAD = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")}
 _OPENCV = tuple(  # any of these brings cv2
     f"opencv-{kind}python{form}" for kind in ("", "contrib-") for form in ("", "-headless")
 )
@@ -45,13 +46,18 @@ def versions() -> dict[str, str]:
     """The versions of the packages an export needs; raises BackendError where one is missing."""
     found: dict[str, str] = {}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            raise BackendError(
-                f'{name} is not installed, and exporting needs it: pip install "allfocus[export]"'
-            ) from None
+        found |= _first_of(name, *_INSTEAD.get(name, ()))
     return found
+
+
+def _first_of(*names: str) -> dict[str, str]:
+    """The first that is installed, and its version; the others bring the same module."""
+    for name in names:
+        with suppress(metadata.PackageNotFoundError):
+            return {name: metadata.version(name)}
+    raise BackendError(
+        f'{names[0]} is not installed, and exporting needs it: pip install "allfocus[export]"'
+    )
 
 
 def _of_pictures() -> dict[str, str]:
@@ -75,9 +81,15 @@ def key_of(plan: Plan) -> str:
         "fp32_layers": plan.fp32_layers,
         "reduction": _reduction(plan.model, plan.reduction),
         "versions": {**versions(), **_of_pictures()},
-        "sources": {name: sha256(path) for name, path in sorted(_sources().items())},
+        "sources": sources_digest(),
     }
     return new_digest(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def sources_digest() -> str:
+    """64 hex digits that tell one state of what decides how a net becomes an engine from others."""
+    hashes = {name: sha256(path) for name, path in sorted(_sources().items())}
+    return new_digest(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def folder_of(plan: Plan, key: str) -> Path:

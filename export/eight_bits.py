@@ -142,8 +142,13 @@ def reduce(original: Original, how: Reduction, kept: tuple[str, ...] = ()) -> Re
 
 
 def saved_ranges(spec: Spec, how: Reduction) -> Path:
-    """Where ranges that were found on generated scenes are kept for the next export."""
-    return cache_dir() / f"ranges-{spec.name}-{spec.weights_sha256[:16]}-{how.method}.json"
+    """Where ranges that were found on generated scenes are kept for the next export, by the same
+    scenes and the same way to look at them."""
+    from allfocus.export.cache import sources_digest
+
+    found_by = sources_digest()[:8]
+    name = f"ranges-{spec.name}-{spec.weights_sha256[:16]}-{how.method}-{found_by}.json"
+    return cache_dir() / name
 
 
 def packaged_ranges(model: str) -> Path:

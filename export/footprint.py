@@ -6,6 +6,7 @@ difference in resident memory over one run is what the run's largest moment took
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from allfocus.runtime.memory import resident
 from allfocus.runtime.ort import OrtBackend
 from allfocus.runtime.spec import MEMORY_KEY, Size
 
+log = logging.getLogger("allfocus")
+
 _SIZE = Size(512, 384)  # pixels: large against what does not grow with the picture
 
 
@@ -31,11 +34,17 @@ def measure(path: Path) -> float:
 
 def write_down(path: Path) -> None:
     """Measure the ONNX file `path` and put the figure into its metadata, where this system tells
-    what a process holds; without psutil some do not."""
+    what a process holds; without psutil some do not. Where it cannot be measured, that is told, and
+    the file stays without."""
     if resident() is None:
         return
+    try:
+        figure = measure(path)
+    except AllfocusError as error:
+        log.warning("%s; the file does not say how much it takes", error)
+        return
     model = onnx.load(str(path), load_external_data=False)
-    model.metadata_props.add(key=MEMORY_KEY, value=f"{measure(path):.0f}")
+    model.metadata_props.add(key=MEMORY_KEY, value=f"{figure:.0f}")
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -52,12 +61,12 @@ class _Frugal(OrtBackend):
 
 
 def main(argv: Sequence[str]) -> int:
-    """The child's side: run once at a small size and once at `_SIZE`, print bytes a pixel."""
+    """The child's side: run once at a small size and once at `_SIZE`, or what the graph takes that
+    is nearest to them, print bytes a pixel."""
     with _Frugal(Path(argv[0]), Options()) as backend:
-        shapes = backend.graph.shapes
-        size = backend.size_for(_SIZE) if shapes is None else shapes.max
-        if shapes is None:  # what the first run alone takes
-            backend.run(backend.blank(backend.size_for(Size(1, 1))))
+        small, size = (backend.size_for(_within(backend, each)) for each in (Size(1, 1), _SIZE))
+        if small != size:  # what the first run alone takes
+            backend.run(backend.blank(small))
         before = resident()
         backend.run(backend.blank(size))
         after = resident()
@@ -65,6 +74,17 @@ def main(argv: Sequence[str]) -> int:
         raise AllfocusError('this system needs psutil for it: pip install "allfocus[bench]"')
     print(max(0, after - before) / (size.width * size.height))
     return 0
+
+
+def _within(backend: OrtBackend, size: Size) -> Size:
+    """`size`, made as large or small as the graph's sizes are."""
+    shapes = backend.graph.shapes
+    if shapes is None:
+        return size
+    return Size(
+        min(max(size.width, shapes.min.width), shapes.max.width),
+        min(max(size.height, shapes.min.height), shapes.max.height),
+    )
 
 
 if __name__ == "__main__":

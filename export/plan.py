@@ -179,7 +179,7 @@ def _plugins(choice: str, target: Target | None) -> tuple[Path | None, list[str]
 def _shapes(options: Options, multiple: int) -> tuple[Shapes, list[str]]:
     ends = {"--min": options.min, "--opt": options.opt, "--max": options.max}
     if not any(ends.values()):
-        return _static(options.size, multiple)
+        return one_size(options.size, multiple)
     if options.size is not None or not all(ends.values()):
         raise UsageError(
             "sizes: give either --size for one size, or --min, --opt and --max for a range"
@@ -188,7 +188,11 @@ def _shapes(options: Options, multiple: int) -> tuple[Shapes, list[str]]:
     return Shapes(*sizes), []
 
 
-def _static(text: str | None, multiple: int) -> tuple[Shapes, list[str]]:
+def one_size(text: str | None, multiple: int) -> tuple[Shapes, list[str]]:
+    """Shapes of a graph for frames of the size `text`, and a note where it had to be made larger.
+
+    None: the usual size. Raises UsageError for what is no size.
+    """
     asked = DEFAULT_SIZE if text is None else Size.parse(text)
     size = asked.padded(multiple)
     note = f"--size {asked}: rounded up to {size}, multiples of {multiple}; frames are padded to it"

@@ -37,15 +37,12 @@ if TYPE_CHECKING:
 Dialect = Literal["ort", "openvino", "trt", "fp8"]
 DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 _LARGEST_FP8 = 448.0  # of E4M3
-_LAST = (
-    "Add",
-    "Mul",
-    "Sub",
-    "Clip",
-    "Relu",
-    "Resize",
-    "DepthToSpace",
-)  # what makes the picture or the map of a layer
+# What makes the picture or the map of a layer: in the net, and in the faces of frames.
+_LAST = {
+    *("Add", "Mul", "Sub", "Div", "Clip", "Relu", "Round", "Floor", "Cast", "Identity"),
+    *("Resize", "DepthToSpace", "AveragePool", "ReduceMean", "Transpose", "Reshape"),
+    *("Squeeze", "Unsqueeze", "Gather", "Slice", "Split", "Concat"),
+}
 
 
 def quantize(

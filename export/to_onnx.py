@@ -26,6 +26,7 @@ try:
     from allfocus.export.weights import OPTION, parse
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
+    from allfocus.runtime.errors import UsageError
     from allfocus.runtime.files import publish
     from allfocus.runtime.layout import layout, multiple_in
     from allfocus.runtime.signature import PHASES
@@ -35,7 +36,6 @@ try:
         SPEC_KEY,
         Graph,
         Precision,
-        Shapes,
         Size,
         Spec,
     )
@@ -171,15 +171,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, check against PyTorch, write."""
     from allfocus.export import footprint
+    from allfocus.export.plan import one_size
     from allfocus.export.verify import verify
 
+    if args.out.suffix.lower() != ".onnx":
+        raise UsageError(f"--out {args.out}: expected the name of an ONNX file, NAME.onnx")
     model = entry(args.model)
     face = face_of(args.io, args.color, args.matrix, args.range)
     multiple = multiple_in(args.io, model.multiple)
+    shapes, notes = one_size(args.size, multiple) if args.size else (None, [])
+    for note in notes:
+        print(f"allfocus: {note}", file=sys.stderr)
     graph = Graph(
         **face,
         precision=args.precision,
-        shapes=Shapes.static(Size.parse(args.size).padded(multiple)) if args.size else None,
+        shapes=shapes,
         phase=args.phase,
         signature=model.signature(args.phase),
     )

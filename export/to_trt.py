@@ -27,7 +27,7 @@ try:
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.errors import UsageError
-    from allfocus.runtime.files import publish
+    from allfocus.runtime.files import publish, remove_drafts
     from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
     from allfocus.runtime.signature import PHASES
@@ -119,6 +119,8 @@ def export(plan: Plan, *, out: Path | None = None, force: bool = False) -> dict[
         key = cache.key_of(plan)
     folder = (out or cache.folder_of(plan, key)).absolute()
     with locked(folder / f".{plan.stem}.lock", lambda: _tell_waiting(plan)):
+        # what a killed export of the same left: the lock says that none is at work
+        remove_drafts(folder / f"{plan.stem}{end}" for end in (".onnx", ".engine", ".json"))
         if plan.target is None:
             return _make_onnx(plan, folder, steps)
         with steps("cache"):

@@ -52,23 +52,25 @@ def find_onnx(
     io: Io | None = None,
     precision: Wanted = "auto",
     backend: str = "cpu",
-) -> Path:
-    """The ONNX file of a phase of a model: the package's own, else the newest one in the cache.
+) -> list[Path]:
+    """The ONNX files of a phase of a model: the package's own, then those in the cache, the newest
+    first.
 
     `io` as for `find_engines`. `precision` is the file's; "auto" is any in floating point. In 8
-    bits, a file made for `backend` alone comes before one for all. Raises ArtefactError with the
-    command that makes one.
+    bits, files made for `backend` alone come before those for all. Raises ArtefactError with the
+    command that makes one, where there is none.
     """
     stem = _stem(name, phase)
+    found: list[Path] = []
     for kind in _kinds(precision, backend):
         packaged = packaged_onnx(f"{stem}-{kind}" if precision == "int8" else stem)
         if io is None and precision in ("auto", "fp32", "int8") and packaged.is_file():
-            return packaged
+            found.append(packaged)
         # MODEL-PRECISION-SIZE: "didanet-*" would find didanet-tiny and didanet-restore too.
         face = "" if io is None else f"-{io}"
-        cached = _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}{_rest(kind)}.onnx"))
-        if cached:
-            return cached[0]
+        found += _newest_first(cache_dir().glob(f"*/{stem}{face}-{kind}{_rest(kind)}.onnx"))
+    if found:
+        return found
     which = "" if precision == "auto" else f" in {precision}"
     raise ArtefactError(
         f"{stem!r} is not exported{which} on this machine yet: run `allfocus export --model "

@@ -14,6 +14,11 @@ def output_of(arguments: Sequence[str], what: str) -> str:
     command = [sys.executable, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (done.stderr.strip().splitlines() or [_silent(done.returncode)])[-1]
         raise AllfocusError(f"{what} failed: {last}")
     return done.stdout
+
+
+def _silent(code: int) -> str:
+    """What is known of a process that ended without a word."""
+    return f"killed by signal {-code}, as for too little memory" if code < 0 else "no message"

@@ -153,7 +153,7 @@ def _engine(path: Path, folder: Path) -> Engine:
 
 def _origin(name: str) -> str:
     try:
-        found = find_onnx(name)
+        found = find_onnx(name)[0]
     except ArtefactError:
         return f"not here; `allfocus export --model {name}` makes it"
     return "in the package" if found == packaged_onnx(name) else f"in the cache: {found.name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +25,9 @@ from allfocus.runtime.signature import Phase, Signature
 from allfocus.runtime.skip import AUTO, Choice
 from allfocus.runtime.spec import IOS, USUAL, Color, Io, Wanted
 from allfocus.runtime.trust import CHECKER, check_fallback
+from allfocus.runtime.ways import model_of
+
+log = logging.getLogger("allfocus")
 
 _TWO: tuple[Phase, Phase] = ("estimate", "restore")
 
@@ -169,15 +173,24 @@ def load_model(
 
 
 def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
-    """How to open the two phases of a model; None where there are no files of them."""
+    """How to open the two phases of a model; None where there are no files of them, or none that
+    go with the whole, such as after another training."""
     name = whole.spec.name
     if "restore" not in entry(name).signatures:
         return None
     try:
         estimates, restores = (
-            find(name, whole.name, phase, io, whole.graph.precision) for phase in _TWO
+            _told_alike(whole, find(name, whole.name, phase, io, whole.graph.precision))
+            for phase in _TWO
         )
     except ArtefactError:
+        return None
+    if not estimates or not restores:
+        log.warning(
+            "%s: its phases are of other weights or another face, so nothing is passed through: "
+            "export them again, with --phase estimate and --phase restore",
+            whole.artefact,
+        )
         return None
 
     def both() -> tuple[Backend, Backend]:
@@ -189,6 +202,11 @@ def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
             raise
 
     return both
+
+
+def _told_alike(whole: Backend, files: Sequence[Path]) -> list[Path]:
+    """Those of `files` that say of themselves to have weights, face, and precision of `whole`."""
+    return [path for path in files if model_of(path) == _kind(whole)[:3]]
 
 
 def _matching(whole: Backend, files: Sequence[Path], options: Options) -> Backend:

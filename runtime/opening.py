@@ -195,7 +195,7 @@ def find(name: str, backend: str, phase: Phase, io: Io | None, precision: Wanted
     """
     if backend in _FLAVOURS:
         return find_engines(name, backend, phase, io, precision)
-    return [find_onnx(name, phase, io, precision, backend)]
+    return find_onnx(name, phase, io, precision, backend)
 
 
 def _by_path(path: Path, fitting: Sequence[str], precision: Wanted) -> Find:

@@ -11,8 +11,9 @@ from pathlib import Path
 from allfocus.runtime.abilities import NO_VNNI, lacks
 from allfocus.runtime.artefacts import find_onnx
 from allfocus.runtime.catalogue import entry
-from allfocus.runtime.contract import read_contract
+from allfocus.runtime.contract import Contract, read_contract
 from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
+from allfocus.runtime.manifest import Manifest, read_manifest
 from allfocus.runtime.onnx_file import metadata
 from allfocus.runtime.ov import COMPUTES, no_bf16
 from allfocus.runtime.signature import Phase
@@ -47,6 +48,20 @@ def graph_of(path: Path) -> Graph:
     return read_contract(path, metadata(path)).graph
 
 
+def model_of(path: Path) -> tuple[str, ...]:
+    """The weights, face and precision that an engine or an ONNX file says it has: what must be
+    alike in files that belong together. Nothing where it says nothing that can be read.
+    """
+    try:
+        said: Manifest | Contract
+        said = (
+            read_manifest(path) if path.suffix == ".engine" else read_contract(path, metadata(path))
+        )
+    except ArtefactError:
+        return ()
+    return (said.spec.weights_sha256, said.graph.face, said.graph.precision)
+
+
 def precision_of(path: Path) -> Precision:
     """The precision of an ONNX file, as `graph_of`."""
     return graph_of(path).precision
@@ -68,16 +83,17 @@ def ways_by_name(name: str, backend: str, io: Io | None, precision: Wanted) -> l
     """How an engine on the CPU can run a model by name, the most exact first.
 
     Where `precision` is "auto", that is every way for which there are files: those of 8 bits count
-    only where the CPU has instructions for them, and where the model's phases are there in 8 bits,
-    too, as nothing could be passed through without them. Raises ArtefactError for a missing file,
+    only where the CPU has instructions for them, where their weights and their face are those of
+    the newest file in floating point, and where the model's phases are there in 8 bits, too, as
+    nothing could be passed through without them. Raises ArtefactError for a missing file,
     BackendError for what does not compute.
     """
     if precision != "auto":
         return [_way(name, backend, io, precision)]
-    base = find_onnx(name, "whole", io)
+    base = find_onnx(name, "whole", io)[0]
     ways = [Way(backend, base, each) for each in _computed(backend, precision_of(base))]
-    if not lacks("int8") and _in_8_bits(name, backend, io):
-        ways.append(_way(name, backend, io, "int8"))
+    if not lacks("int8"):
+        ways += _in_8_bits(name, backend, io, base)
     return ways
 
 
@@ -100,15 +116,19 @@ def _warn_slow() -> None:
 def _way(name: str, backend: str, io: Io | None, precision: Precision) -> Way:
     if precision == "int8":
         _warn_slow()
-    file = find_onnx(name, "whole", io, _file(backend, precision), backend)
-    return Way(backend, file, precision)
+    files = find_onnx(name, "whole", io, _file(backend, precision), backend)
+    return Way(backend, files[0], precision)
 
 
 def ways_of_file(path: Path, backend: str, precision: Wanted) -> list[Way]:
-    """How an engine can run this ONNX file; raises BackendError where not in `precision`."""
+    """How an engine can run this ONNX file; raises BackendError where it cannot, or not in
+    `precision`."""
     own = precision_of(path)
     if precision == "auto":
-        return [Way(backend, path, each) for each in _computed(backend, own)]
+        able = _computed(backend, own)
+        if not able:
+            raise BackendError(_no_way(backend, own))
+        return [Way(backend, path, each) for each in able]
     if precision not in _possible(backend, own):
         raise BackendError(f"{backend} computes a file of {own} not in {precision}")
     return [Way(backend, path, precision)]
@@ -141,7 +161,17 @@ def _file(backend: str, precision: Precision) -> Precision:
 
 def _possible(backend: str, own: Precision) -> tuple[Precision, ...]:
     """What a file of this precision may be computed in."""
+    if backend == "cpu" and own == "bf16":
+        return ()
     return COMPUTES.get(own, ()) if backend == "openvino" else (own,)
+
+
+def _no_way(backend: str, own: Precision) -> str:
+    """Why a file of this precision cannot be computed."""
+    return (
+        f"{backend} computes no file of {own} on this CPU: export it in fp32, which OpenVINO "
+        "computes in bf16 too, where a CPU has instructions for it"
+    )
 
 
 def _computed(backend: str, own: Precision) -> tuple[Precision, ...]:
@@ -149,20 +179,29 @@ def _computed(backend: str, own: Precision) -> tuple[Precision, ...]:
     return tuple(p for p in _possible(backend, own) if p != "bf16" or not lacks("bf16"))
 
 
-def _in_8_bits(name: str, backend: str, io: Io | None) -> bool:
-    """Whether a model is there in 8 bits, with every phase that is there at all."""
-    signatures = entry(name).signatures
-    phases: list[Phase] = ["whole", *(phase for phase in _PHASES if phase in signatures)]
-    return all(
-        _is_there(name, backend, phase, io, "int8")
-        or not _is_there(name, backend, phase, io, "auto")
-        for phase in phases
-    ) and _is_there(name, backend, "whole", io, "int8")
+def _in_8_bits(name: str, backend: str, io: Io | None, base: Path) -> list[Way]:
+    """How to run what `base` is in 8 bits; nothing where a phase that is there at all lacks them.
+
+    The newest file of another training, or for frames of another matrix, is another model.
+    """
+    wanted = model_of(base)[:2]
+    found: list[Path] = []
+    for phase in ("whole", *(phase for phase in _PHASES if phase in entry(name).signatures)):
+        small = _alike(_files(name, backend, phase, io, "int8"), wanted)
+        if not small and _alike(_files(name, backend, phase, io, "auto"), wanted):
+            return []
+        found += small[:1] if phase == "whole" else []
+    return [Way(backend, path, "int8") for path in found]
 
 
-def _is_there(name: str, backend: str, phase: Phase, io: Io | None, precision: Wanted) -> bool:
+def _alike(files: Sequence[Path], wanted: tuple[str, ...]) -> list[Path]:
+    """Those that have these weights and this face."""
+    return [path for path in files if model_of(path)[:2] == wanted]
+
+
+def _files(name: str, backend: str, phase: Phase, io: Io | None, precision: Wanted) -> list[Path]:
+    """As `find_onnx`, but nothing is an empty list."""
     try:
-        find_onnx(name, phase, io, precision, backend)
+        return find_onnx(name, phase, io, precision, backend)
     except ArtefactError:
-        return False
-    return True
+        return []

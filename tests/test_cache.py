@@ -128,6 +128,19 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         cache.key_of(PLAN)
 
 
+def test_the_module_of_a_gpu_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`allfocus[gpu]` brings onnxruntime-gpu, beside which there must be no onnxruntime."""
+    real = metadata.version
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return "1.31.0" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert cache.versions()["onnxruntime-gpu"] == "1.31.0"
+
+
 def test_each_key_has_a_folder_of_its_own(own_cache: Path) -> None:
     assert cache.folder_of(PLAN, "a" * 64) == own_cache / f"didanet-tiny-{'a' * 16}"
     assert cache.folder_of(PLAN, "b" * 64) != cache.folder_of(PLAN, "a" * 64)

@@ -147,8 +147,8 @@ def test_a_name_takes_the_newest_file_of_the_cache(tiny: Exported, own_cache: Pa
         folder.mkdir()
         shutil.copy(tiny.float, folder / f"{stem}.onnx")
         os.utime(folder / f"{stem}.onnx", (10**9 - age, 10**9 - age))
-    assert artefacts.find_onnx(NAME).stem == f"{NAME}-fp16-64x48"
-    assert artefacts.find_onnx("didanet-tiny").parent != artefacts.find_onnx("didanet").parent
+    assert artefacts.find_onnx(NAME)[0].stem == f"{NAME}-fp16-64x48"
+    assert artefacts.find_onnx("didanet-tiny")[0].parent != artefacts.find_onnx("didanet")[0].parent
     with allfocus.load(NAME) as deblur:
         assert deblur.backend == "cpu"
 
@@ -162,8 +162,8 @@ def test_files_of_other_faces_are_taken_where_they_are_asked_for(
         (own_cache / stem).mkdir()
         shutil.copy(tiny.float, own_cache / stem / f"{stem}.onnx")
         os.utime(own_cache / stem / f"{stem}.onnx", (10**9 - age, 10**9 - age))
-    assert artefacts.find_onnx(NAME).stem == f"{NAME}-fp32"
-    assert artefacts.find_onnx(NAME, io="nv12").stem == f"{NAME}-nv12-fp32"
+    assert artefacts.find_onnx(NAME)[0].stem == f"{NAME}-fp32"
+    assert artefacts.find_onnx(NAME, io="nv12")[0].stem == f"{NAME}-nv12-fp32"
     with pytest.raises(ArtefactError, match=f"--model {NAME} --io p010"):
         artefacts.find_onnx(NAME, io="p010")
     put_engine(own_cache, tiny.spec, "eight")

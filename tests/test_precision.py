@@ -12,12 +12,12 @@ import pytest
 from test_ort import rewritten
 
 import allfocus
-from allfocus.runtime import abilities, artefacts, fastest, ways
+from allfocus.runtime import abilities, artefacts, contract, fastest, onnx_file, ways
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.canary import Canary, draw, sampled, size_for
 from allfocus.runtime.errors import ArtefactError, BackendError, UsageError
 from allfocus.runtime.ort import OrtBackend
-from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, LOSS_KEY, Precision
+from allfocus.runtime.spec import CANARY_KEY, GRAPH_KEY, LOSS_KEY, SPEC_KEY, Precision
 
 if TYPE_CHECKING:
     from conftest import Exported
@@ -135,6 +135,46 @@ def test_without_phases_in_8_bits_auto_leaves_them_alone(both: Path) -> None:
         assert deblur.precision == "int8"
     with pytest.raises(UsageError, match="files of both phases"):
         allfocus.load(NAME, backend="cpu", precision="int8", skip=1.0)
+
+
+def of_other_weights(path: Path) -> None:
+    """The same file, as if it had been trained once more."""
+    spec = contract.read_contract(path, onnx_file.metadata(path)).spec
+    changed = replace(spec, weights_sha256="0" * 64)
+    rewritten(path, path, **{SPEC_KEY: changed.to_json()})
+
+
+@pytest.mark.usefixtures("clock", "vnni")
+def test_8_bits_of_other_weights_are_another_model(both: Path) -> None:
+    with allfocus.load(NAME, backend="cpu") as deblur:
+        assert deblur.precision == "int8"
+    of_other_weights(both / f"{NAME}-int8.onnx")
+    with allfocus.load(NAME, backend="cpu") as deblur:
+        assert deblur.precision == "fp32"
+
+
+@pytest.mark.parametrize("phase", ["estimate", "restore"])
+def test_phases_of_other_weights_are_told_and_left_alone(
+    both: Path, phase: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    of_other_weights(both / f"{NAME}-{phase}.onnx")
+    with allfocus.load(NAME, backend="cpu", precision="fp32") as deblur:
+        assert deblur(FRAME).image.shape == FRAME.shape
+    assert "nothing is passed through: export them again" in caplog.text
+    with pytest.raises(UsageError, match="files of both phases"):
+        allfocus.load(NAME, backend="cpu", precision="fp32", skip=1.0)
+
+
+def test_a_file_in_bf16_says_what_can_run_it(
+    both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "lacks", lambda precision: precision == "bf16")
+    folder = tmp_path / "bf16"
+    folder.mkdir()
+    path = put(folder, both / f"{NAME}.onnx", "bf16")
+    for backend in ("cpu", "openvino"):
+        with pytest.raises(BackendError, match="computes no file of bf16 on this CPU: export it"):
+            ways.ways_of_file(path, backend, "auto")
 
 
 def test_files_in_8_bits_of_the_cache(floats: Any, own_cache: Path) -> None:
@@ -290,7 +330,7 @@ def test_the_cache_tells_files_for_one_engine_from_others(own_cache: Path, float
             floats.file(NAME, "whole").read_bytes()
         )
     found = {
-        (precision, backend): artefacts.find_onnx(NAME, "whole", None, precision, backend).stem
+        (precision, backend): artefacts.find_onnx(NAME, "whole", None, precision, backend)[0].stem
         for precision in ("int8", "auto")
         for backend in ("cpu", "openvino")
     }

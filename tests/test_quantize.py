@@ -19,6 +19,7 @@ from allfocus.export.quant_layers import find_layers
 from allfocus.export.quantize import DIALECTS, Dialect, added, never_in_8_bits, quantize
 from allfocus.export.ranges import Around
 from allfocus.runtime.errors import ArtefactError
+from allfocus.runtime.spec import Io, Shapes, Size
 from allfocus.train import checkpoint
 
 
@@ -218,3 +219,16 @@ def test_weights_and_biases_that_serve_twice() -> None:
     reduced = quantize(model, spec, replace(ranges(), layers=around), "ort")
     onnx.checker.check_model(reduced, full_check=True)
     assert psnr(sharp(reduced, picture()), sharp(model, picture())) > 30
+
+
+@pytest.mark.parametrize("io", ["frame", "frame16", "nv12"])
+def test_a_face_changes_nothing_of_what_is_rounded(io: Io) -> None:
+    """What is added to the picture, and the map, are rounded in no face of the graph."""
+    net, spec = net_and_spec()
+    bits = EightBits(ranges=ranges(), dialect="ort")
+    shapes = Shapes.static(Size(64, 48))
+    rounded = {}
+    for face in ("float", io):
+        graph = replace(graph_of(TINY), io=face, shapes=shapes)
+        rounded[face] = kinds(bits.applied(to_onnx.trace(net, graph), spec))["QuantizeLinear"]
+    assert rounded[io] == rounded["float"] > 0

@@ -142,7 +142,9 @@ def test_the_command_writes_a_checked_file(
     out = tmp_path / "deep" / "tiny.onnx"
     arguments = ["--weights", "random:1", "--size", "30x21", "--json", "--out", str(out)]
     assert to_onnx.main(["--model", "didanet-tiny", *arguments]) == 0
-    report = json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert "--size 30x21: rounded up to 32x24" in told.err
     assert report["bytes"] == out.stat().st_size
     assert report["parity"]["max_abs"] <= 1e-4
     assert shape(onnx.load(str(out)).graph.input[0]) == [1, 3, 24, 32]
@@ -155,12 +157,13 @@ def test_the_command_writes_a_checked_file(
         (["--model", "didanet-tin"], "did you mean 'didanet-tiny'"),
         (["--model", "didanet-tiny", "--color", "bgr"], "RGB only"),
         (["--model", "didanet-tiny", "--size", "x"], "expected WIDTHxHEIGHT"),
+        (["--model", "didanet-tiny", "--out", "x.engine"], "expected the name of an ONNX file"),
     ],
 )
 def test_the_command_refuses_wrong_use(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     out = tmp_path / "tiny.onnx"
-    assert to_onnx.main([*arguments, "--weights", "random:1", "--out", str(out)]) == 2
+    assert to_onnx.main(["--weights", "random:1", "--out", str(out), *arguments]) == 2
     assert says in capsys.readouterr().err
     assert not out.exists()

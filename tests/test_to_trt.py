@@ -178,6 +178,20 @@ def test_onnx_alone(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("traced_once")
+def test_what_a_killed_export_left_is_removed(run: Run, tmp_path: Path) -> None:
+    words = (*ARGUMENTS, "--onnx-only", "--out", str(tmp_path))
+    assert run(*words)[0] == 0
+    (made,) = tmp_path.glob("*.onnx")
+    draft = tmp_path / f".{made.stem}-allfocus-5eccccb2.onnx"
+    draft.touch()
+    other = tmp_path / ".another-allfocus-5eccccb2.onnx"
+    other.touch()
+    assert run(*words)[0] == 0
+    assert not draft.exists()
+    assert other.exists()
+
+
+@pytest.mark.usefixtures("traced_once")
 def test_without_json_it_prints_a_short_table(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
