@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from allfocus.runtime.errors import UsageError
 from allfocus.train.blur_kernels import BlurKernels, map_objective
 from allfocus.train.blur_kernels import Config as KernelConfig
 from allfocus.train.checkpoint import random
@@ -14,6 +15,7 @@ from allfocus.train.models import build
 from allfocus.train.models.base import Net
 from allfocus.train.models.count import count_macs, count_parameters
 from allfocus.train.models.dualpixel_map import CONFIGS, DualPixelMap
+from allfocus.train.models.matching import planes
 
 
 def drawn() -> Net:
@@ -65,12 +67,20 @@ def test_a_new_net_looks_at_what_differs_between_the_views(name: str) -> None:
     enter = net.scales.blocks[0].branches[0].enter[0]  # type: ignore[index, union-attr]
 
     def seen(right: Tensor) -> float:
-        both = torch.cat((left, right), dim=1)
-        return float(
-            (enter(F.pixel_unshuffle(both, folded)) - enter.bias[:, None, None]).detach().std()
-        )
+        both = F.pixel_unshuffle(torch.cat((left, right), dim=1), folded)
+        weight = enter.weight[:, : both.shape[1]]  # after these: how well the views match
+        return float(F.conv2d(both, weight).detach().std())
 
     assert 8 < seen(-left) / seen(left) < 32
+
+
+def test_the_lite_net_is_told_how_well_the_views_match() -> None:
+    net = build("dualpixel-map-lite")
+    assert isinstance(net, DualPixelMap)
+    enter = net.scales.blocks[0].branches[0].enter[0]  # type: ignore[index, union-attr]
+    assert enter.weight.shape[1] == 2 * 3 * 4 + planes(8)
+    with pytest.raises(UsageError, match="shifts: expected at least 0, got -1"):
+        build("dualpixel-map-lite", {"shifts": -1})
 
 
 def test_it_tells_left_from_right() -> None:

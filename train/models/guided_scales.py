@@ -4,7 +4,8 @@ A defocus-guided block sees the picture at its full size, the next one the first
 1/4, the last one those at 1/8. The paper goes no further than "downsample" and "repeat": here each
 square of features becomes one position by a convolution of the square's size, and on the way back
 one position becomes a square (pixel-shuffle), which is added to the features of the larger scale.
-Two convolutions follow. `fold` makes the full size one of folded squares of pixels.
+Two convolutions follow. `fold` makes the full size one of folded squares of pixels; planes of that
+size can be given beside the picture.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -58,14 +60,14 @@ class Config:
 class GuidedScales(nn.Module):
     """[N, inputs, H, W] -> [N, outputs, H, W], zeros while new; see the module's text."""
 
-    def __init__(self, config: Config, inputs: int, outputs: int) -> None:
+    def __init__(self, config: Config, inputs: int, outputs: int, beside: int = 0) -> None:
         super().__init__()
         self.fold = config.fold
         folded, features = config.fold**2, config.features
         self.blocks = nn.ModuleList(
             GuidedBlock(before, width, deep, config.reduction)
             for before, width, deep in zip(
-                (folded * inputs, *features[1:]), features, config.deep, strict=True
+                (folded * inputs + beside, *features[1:]), features, config.deep, strict=True
             )
         )
         self.down = nn.ModuleList(
@@ -85,31 +87,39 @@ class GuidedScales(nn.Module):
         start(self.tail, 0.0)
 
     def forward(
-        self, x: Tensor, context: Tensor | None = None, masks: Masks | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        masks: Masks | None = None,
+        beside: Tensor | None = None,
     ) -> Tensor:
         """[N, inputs, H, W] -> [N, outputs, H, W].
 
         `context` [N, context, 1, 1] are the picture's means; None: `x` is the whole picture.
+        `beside` [N, beside, H/fold, W/fold] are planes of the folded size, where there are such.
         """
         means = Means(context)
-        levels = self._descend(x, means, masks)
+        levels = self._descend(x, means, masks, beside)
         small = self.blocks[-1](levels.pop(), means, None if masks is None else masks[-1])
         for up, ratio in zip(reversed(self.up), reversed(_RATIOS), strict=True):
             small = levels.pop() + F.pixel_shuffle(up(small), ratio)
         out: Tensor = self.tail(F.relu(self.body(small)))
         return F.pixel_shuffle(out, self.fold) if self.fold > 1 else out
 
-    def means(self, x: Tensor) -> Tensor:
-        """The means [N, context, 1, 1] of a whole picture [N, inputs, H, W]."""
+    def means(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """The means [N, context, 1, 1] of a whole picture [N, inputs, H, W]; see forward."""
         means = Means()
         last = self.blocks[-1]
         assert isinstance(last, GuidedBlock)
-        last.look(self._descend(x, means, None)[-1], means)
+        last.look(self._descend(x, means, None, beside)[-1], means)
         return means.joined()
 
-    def _descend(self, x: Tensor, means: Means, masks: Masks | None) -> list[Tensor]:
+    def _descend(
+        self, x: Tensor, means: Means, masks: Masks | None, beside: Tensor | None
+    ) -> list[Tensor]:
         """The features of the first two blocks, and what goes into the third."""
         x = F.pixel_unshuffle(x, self.fold) if self.fold > 1 else x
+        x = x if beside is None else torch.cat((x, beside), dim=1)
         levels: list[Tensor] = []
         for index, down in enumerate(self.down):
             levels.append(self.blocks[index](x, means, None if masks is None else masks[index]))
