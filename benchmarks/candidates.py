@@ -38,7 +38,8 @@ Guide = Callable[[Pair, Given], NDArray[np.float32]]  # a picture's blur radii [
 
 NO_VIEWS = (
     "takes the two views of a dual-pixel sensor, which these data do not have; take data that do "
-    "(DPDD's l_view and r_view, or the built-in set), or a model of single pictures"
+    "(inputL and inputR beside inputC, DPDD as published, or the built-in set), or a model of "
+    "single pictures"
 )
 _VIEWS = ("left", "right")
 _TAKEN = (("image",), _VIEWS)  # what a Pair has for a model

@@ -37,7 +37,7 @@ exit code is 1. EXIF, colour profile, XMP, bit depth, grey and alpha stay as the
 processed as stored and the orientation tag is kept, so that a viewer turns both pictures alike.
 NAME-defocus.png is 16-bit grey: the blur radius in pixels times {MAP_UNITS}.
 --map-from reads such maps, so that one can be mended, or come from elsewhere: a depth camera and
-the lens, or the two views of a dual-pixel sensor.
+the lens, or the two views of a dual-pixel sensor (`allfocus map`).
 NAME-trust.png is 8-bit grey: white where the output, blurred again, is the input.
 """
 

@@ -82,7 +82,7 @@ def plan(
     """
     one = _is_one_file(inputs)
     if one:
-        _refuse_mistyped(out)
+        refuse_mistyped(out)
     if one and names_a_file(out):
         pairs = [(Path(inputs[0]), out)]
     else:
@@ -139,8 +139,8 @@ def under_maps(jobs: Sequence[Job], maps: Path, out: Path) -> list[Job]:
             f"{len(jobs)} pictures, got {'a file' if maps.exists() else 'nothing there'}"
         )
     found = [replace(job, given=_map_of(job, maps, out)) for job in jobs]
-    taken = {_file(job.given) for job in found if job.given is not None and job.given.is_file()}
-    left = [job for job in found if _file(job.source) not in taken]
+    taken = {file_key(job.given) for job in found if job.given is not None and job.given.is_file()}
+    left = [job for job in found if file_key(job.source) not in taken]
     if not left:
         raise UsageError(f"--map-from {maps}: no picture is left, but maps; expected pictures too")
     _refuse_maps(left, maps)
@@ -162,12 +162,12 @@ def _refuse_maps(jobs: Sequence[Job], maps: Path) -> None:
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UsageError(f"{missing[0]}: no map {given[missing[0]]}{more}: --map-from {maps}")
-    written = {_file(path) for job in jobs for path in job.outputs() if path.exists()}
+    written = {file_key(path) for job in jobs for path in job.outputs() if path.exists()}
     owners: dict[object, Path] = {}
     for source, path in given.items():
-        if _file(path) in written:
+        if file_key(path) in written:
             raise UsageError(f"--map-from: {path} would be written over; choose another --out")
-        other = owners.setdefault(_file(path), source)
+        other = owners.setdefault(file_key(path), source)
         if other != source:
             raise UsageError(
                 f"--map-from: {other} and {source} would both be done by {path}; do one after the "
@@ -191,7 +191,7 @@ def names_a_file(out: Path) -> bool:
     return out.suffix.lower() in SUFFIXES and not out.is_dir()
 
 
-def _refuse_mistyped(out: Path) -> None:
+def refuse_mistyped(out: Path) -> None:
     """Raise UsageError for what looks like the name of a file, of no kind that is known."""
     if out.suffix.lower() in SUFFIXES or out.exists():
         return
@@ -317,11 +317,11 @@ def _refuse_clashes(jobs: Sequence[Job]) -> None:
 
 
 def _refuse_existing(jobs: Sequence[Job]) -> None:
-    sources = {_file(job.source) for job in jobs}
+    sources = {file_key(job.source) for job in jobs}
     standing = [path for job in jobs for path in job.outputs() if path.exists()]
     if not standing:
         return
-    first = next((path for path in standing if _file(path) in sources), None)
+    first = next((path for path in standing if file_key(path) in sources), None)
     what = "there already" if first is None else "an input"
     more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
     raise UsageError(
@@ -335,9 +335,11 @@ def _resumed(jobs: Sequence[Job]) -> list[Job]:
 
     Raises UsageError where an input would be written over.
     """
-    sources = {_file(job.source) for job in jobs}
-    written = {_file(p) for job in jobs for p in job.outputs() if _file(p) != _file(job.source)}
-    left = [job for job in jobs if _file(job.source) not in written]
+    sources = {file_key(job.source) for job in jobs}
+    written = {
+        file_key(p) for job in jobs for p in job.outputs() if file_key(p) != file_key(job.source)
+    }
+    left = [job for job in jobs if file_key(job.source) not in written]
     for job in left:
         _refuse_inputs(job, sources)
     return left
@@ -346,7 +348,7 @@ def _resumed(jobs: Sequence[Job]) -> list[Job]:
 def _refuse_inputs(job: Job, sources: set[object]) -> None:
     """Nothing tells whether an earlier run wrote over an input: it would be made sharp twice."""
     standing = [path for path in job.outputs() if path.exists()]
-    if _file(job.source) in map(_file, standing):
+    if file_key(job.source) in map(file_key, standing):
         raise UsageError(
             f"{job.source} is an input and would be written over, and --resume cannot tell whether "
             "it was: choose another folder, or add --suffix=-sharp; --overwrite, without --resume, "
@@ -355,14 +357,14 @@ def _refuse_inputs(job: Job, sources: set[object]) -> None:
     if len(standing) == len(job.outputs()):  # done: nothing will be written
         return
     for path in standing:
-        if _file(path) in sources:
+        if file_key(path) in sources:
             raise UsageError(
                 f"{path} is an input, and would be written again with what is missing beside it: "
                 "remove it if an earlier run wrote it; else choose another folder or --suffix"
             )
 
 
-def _file(path: Path) -> object:
+def file_key(path: Path) -> object:
     """Equal for two names of one file, through hard links and in other letter case too."""
     try:
         found = path.stat()

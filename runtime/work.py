@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +32,8 @@ from allfocus.runtime.pictures.image import (
 from allfocus.runtime.pictures.metadata import Metadata, orientation, orientation_only, upright
 from allfocus.runtime.pictures.radius import coded, read_radius
 from allfocus.runtime.reach import MOST
+
+T = TypeVar("T")
 
 Planes = dict[str, NDArray[np.float32] | None]
 
@@ -76,8 +78,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--suffix", default="", help="put this behind each name, as in --suffix=-sharp")
     quality = "of JPEG and lossy WebP (default: the source's, and at least 95)"
     add("--quality", type=_percent, help=quality)
+    add_max_pixels(parser)
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """How large a picture may be."""
     most = "refuse larger pictures: width times height, such as 500M (200M)"
-    add("--max-pixels", type=_pixels, default=MAX_PIXELS, metavar="N", help=most)
+    parser.add_argument("--max-pixels", type=_pixels, default=MAX_PIXELS, metavar="N", help=most)
 
 
 def naming(args: argparse.Namespace) -> Naming:
@@ -116,15 +123,23 @@ def do_one(deblur: Deblurrer, job: Job, quality: int | None, max_pixels: int) ->
     is only larger than is allowed, or than there is memory for), and AllfocusError where the engine
     fails or an output cannot be written.
     """
+    return within_memory(job.source, lambda: _do_one(deblur, job, quality, max_pixels))
+
+
+def within_memory(source: Path, act: Callable[[], T]) -> T:
+    """What `act` gives, which is done to the picture `source`.
+
+    Raises LimitError where there is too little memory for it, and what `act` raises.
+    """
     try:
-        return _do_one(deblur, job, quality, max_pixels)
+        return act()
     except InputError as error:
         refused = type(error)(str(error))
     except (MemoryError, cv2.error) as error:
         lack = too_little_memory(error)
         if lack is None:
             raise
-        refused = LimitError(f"{job.source}: {lack}")
+        refused = LimitError(f"{source}: {lack}")
     # Raised out here it has no context, whose frames keep the picture: errors may be collected.
     raise refused
 

@@ -75,6 +75,7 @@ COMMANDS = {
         "allfocus.train.data_render", "make training samples once, for many runs"
     ),
     "doctor": Command("allfocus.runtime.doctor", "tell what works on this machine, and why not"),
+    "map": Command("allfocus.runtime.map_command", "blur radii of a dual-pixel sensor's views"),
     "train": Command("allfocus.train.train", "train a model"),
     "video": Command("allfocus.runtime.video_command", "make a video sharp"),
     "watch": Command("allfocus.runtime.watch_command", "make sharp what arrives in a folder"),
