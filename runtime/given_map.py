@@ -14,6 +14,11 @@ from allfocus.runtime.spec import Size
 
 _TAKES = ("image", "defocus")  # what goes into a deblurrer that needs nothing else
 _EXPECTED = "defocus: expected the blur radius in pixels, numbers [H, W]"
+_RESIZE = "enlarge or reduce it, and where it was made for another size, its radii with it"
+_TURNED = (
+    "it looks turned by a quarter: turn it back, or give its file the EXIF orientation of the "
+    "picture's, and where it was made of dual-pixel views, theirs"
+)
 
 
 def guidable(name: str) -> bool:
@@ -49,7 +54,7 @@ def checked_map(defocus: Any, size: Size) -> Array:
     if defocus.shape != (size.height, size.width):
         raise InputError(
             f"{_EXPECTED} of the frame, {[size.height, size.width]}, got {list(defocus.shape)}: "
-            "enlarge or reduce it, and where it was made for another size, its radii with it"
+            + (_TURNED if defocus.shape == (size.width, size.height) else _RESIZE)
         )
     with np.errstate(over="ignore"):
         radii = np.ascontiguousarray(defocus, np.float32)
