@@ -19,14 +19,19 @@ from allfocus.runtime.errors import AllfocusError, InputError
 from allfocus.runtime.load import load_model
 from allfocus.runtime.map_jobs import Views, plan_views
 from allfocus.runtime.model import Model
+from allfocus.runtime.model_options import add_engine_options
 from allfocus.runtime.pictures.image import Picture, read_image, write_image
 from allfocus.runtime.pictures.metadata import orientation, orientation_only
 from allfocus.runtime.pictures.radius import MAP_UNITS, WIDEST, coded
-from allfocus.runtime.probe import BACKENDS
+from allfocus.runtime.spec import Precision
 from allfocus.runtime.views import check_takes_views, radius_of_views
 from allfocus.runtime.work import add_max_pixels, within_memory
 
-_PRECISIONS = ("auto", "fp32", "fp16", "bf16")  # 8 bits are for what makes pictures sharp
+_PRECISIONS: tuple[Precision, ...] = (
+    "fp32",
+    "fp16",
+    "bf16",
+)  # 8 bits are for what makes pictures sharp
 _ABOUT = f"""\
 LEFT and RIGHT are two pictures, or two folders with the views of each picture under one name: what
 the left and the right half of the lens saw, as the sensor had them. If the picture's file says that
@@ -54,12 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("left", type=Path, metavar="LEFT", help="the left views: a file or a folder")
     add("right", type=Path, metavar="RIGHT", help="the right views, named alike")
     add("-o", "--out", type=Path, required=True, help="a folder, or NAME.png for one map")
-    model = "a name, an .onnx or an .engine file (%(default)s)"
-    add("--model", default="dualpixel-map-lite", help=model)
-    add("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (%(default)s)")
-    add("--precision", choices=_PRECISIONS, default="auto", help="what to compute in (%(default)s)")
-    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
-    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
+    add_engine_options(parser, default="dualpixel-map-lite", precisions=_PRECISIONS)
     add_max_pixels(parser)
     add("--recursive", action="store_true", help="look into the folders of folders too")
     add("--overwrite", action="store_true", help="write over maps that are there")

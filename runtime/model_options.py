@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from allfocus.runtime import skip as skips
@@ -13,18 +14,13 @@ from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.load import load
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
-from allfocus.runtime.spec import PRECISIONS, Io
+from allfocus.runtime.spec import PRECISIONS, Io, Precision
 
 
 def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: str) -> None:
     """The options; `default` is a model, `each` what it does one after the other: a picture."""
+    add_engine_options(parser, default=default)
     add = parser.add_argument
-    add("--model", default=default, help="a name, an .onnx or an .engine file (%(default)s)")
-    add("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (%(default)s)")
-    precisions = ("auto", *PRECISIONS)
-    add("--precision", choices=precisions, default="auto", help="what to compute in (%(default)s)")
-    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
-    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
     memory = f"for {each}, beside the model; larger ones: in tiles ({MEMORY})"
     add("--memory", help=memory)
     add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
@@ -33,6 +29,19 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
     add("--reach", type=float, metavar="PIXELS", help=REACH)
     add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
+
+
+def add_engine_options(
+    parser: argparse.ArgumentParser, *, default: str, precisions: Sequence[Precision] = PRECISIONS
+) -> None:
+    """Those of a model of any kind: `default` is one, `precisions` what they may compute in."""
+    add = parser.add_argument
+    add("--model", default=default, help="a name, an .onnx or an .engine file (%(default)s)")
+    add("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (%(default)s)")
+    choices = ("auto", *precisions)
+    add("--precision", choices=choices, default="auto", help="what to compute in (%(default)s)")
+    add("--device", type=int, default=0, help="index of the GPU (%(default)s)")
+    add("--threads", type=int, default=0, help="of the CPU; 0: all there are")
 
 
 def opened(asked: Any, io: Io | None = None) -> Deblurrer:
