@@ -25,13 +25,10 @@ from allfocus.runtime.pictures.metadata import orientation, orientation_only
 from allfocus.runtime.pictures.radius import MAP_UNITS, WIDEST, coded
 from allfocus.runtime.spec import Precision
 from allfocus.runtime.views import check_takes_views, radius_of_views
-from allfocus.runtime.work import add_max_pixels, within_memory
+from allfocus.runtime.work import about, add_max_pixels, within_memory
 
-_PRECISIONS: tuple[Precision, ...] = (
-    "fp32",
-    "fp16",
-    "bf16",
-)  # 8 bits are for what makes pictures sharp
+# 8 bits are for what makes pictures sharp
+_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 _ABOUT = f"""\
 LEFT and RIGHT are two pictures, or two folders with the views of each picture under one name: what
 the left and the right half of the lens saw, as the sensor had them. If the picture's file says that
@@ -82,14 +79,10 @@ def run(args: argparse.Namespace) -> int:
         if model.spec.untrained:
             print(f"allfocus: {model.spec.name}: {model.spec.weights}", file=sys.stderr)
         outcomes = list(_make_all(model, jobs, args))
-        about = {
-            "model": model.spec.name,
-            "backend": model.backend,
-            "precision": model.precision,
-        }
+        told = about(model)
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if args.json:
-        print(json.dumps({**about, **_as_json(outcomes)}))
+        print(json.dumps({**told, **_as_json(outcomes)}))
     elif failed:
         print(f"allfocus: {len(failed)} of {len(jobs)} maps failed", file=sys.stderr)
     return FAILED if failed else DONE

@@ -19,6 +19,7 @@ from allfocus.runtime.command import positive
 from allfocus.runtime.deblurrer import Deblurrer, Result
 from allfocus.runtime.errors import AllfocusError, InputError, LimitError, UsageError
 from allfocus.runtime.jobs import Job, Naming
+from allfocus.runtime.model import Model
 from allfocus.runtime.model_options import add_model_options
 from allfocus.runtime.pictures.formats import format_for
 from allfocus.runtime.pictures.image import (
@@ -245,12 +246,12 @@ def _tell(outcome: Done | Failure, quiet: bool) -> None:
         tqdm.write(f"{outcome.job.source} -> {outcome.job.target}  {size}, {took:.0f} ms{more}")
 
 
-def about(deblur: Deblurrer) -> dict[str, Any]:
+def about(model: Deblurrer | Model) -> dict[str, Any]:
     """The model and what runs it, in plain values."""
     return {
-        "model": deblur.spec.name,
-        "backend": deblur.backend,
-        "precision": deblur.precision,
+        "model": model.spec.name,
+        "backend": model.backend,
+        "precision": model.precision,
     }
 
 
