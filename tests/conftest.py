@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,31 @@ def no_openvino(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(probe._CHECKS, "openvino", (("openvino",), lambda: reason))
 
 
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the whole run: its processes, where there are several, all have the same."""
+    folder = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):  # one of several processes of pytest-xdist
+        folder = folder.parent
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exports_are_made_once(shared: Path) -> Iterator[None]:
+    """Equal exports by torch are made once a run. Where no test has imported torch, none exports
+    more than it needs, and torch is not imported for it."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch.onnx
+    from export_once import Once
+
+    (shared / "exports").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.onnx, "export", Once(torch.onnx.export, shared / "exports"))
+        yield
+
+
 @pytest.fixture
 def library() -> Iterator[Library]:
     """The TensorRT plugins compiled for the CPU. A test reads what they log: nothing is left."""
@@ -81,14 +107,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="session")
-def floats(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Floats:
+def floats(shared: Path) -> Floats:
     """Every phase of every model for any size, float32, float face, each made when asked for."""
     pytest.importorskip("torch", reason="exporting needs torch")
     pytest.importorskip("onnxscript", reason="exporting needs onnxscript")
     from tiny_graphs import Floats
 
-    folder = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):  # one of several processes of pytest-xdist
-        folder = folder.parent
-    (folder / "floats").mkdir(exist_ok=True)
-    return Floats(folder / "floats")
+    (shared / "floats").mkdir(exist_ok=True)
+    return Floats(shared / "floats")
