@@ -61,8 +61,8 @@ def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session", autouse=True)
 def exports_are_made_once(shared: Path) -> Iterator[None]:
-    """Equal exports by torch are made once a run. Where no test has imported torch, none exports
-    more than it needs, and torch is not imported for it."""
+    """Equal exports by torch are made once a run. Where none of the tests that were collected has
+    imported torch, it is not imported for this either."""
     if "torch" not in sys.modules:
         yield
         return
