@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +21,6 @@ from allfocus.runtime.pictures.formats import SUFFIXES, format_for
 
 log = logging.getLogger("allfocus")
 
-_ENDS = ("defocus", "defocus-view", "trust")
 # Pictures by their names too, which nothing here reads or writes.
 _OTHERS = (
     *(".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".exr", ".hdr", ".psd", ".tga"),
@@ -116,14 +115,23 @@ def job_for(source: Path, target: Path, naming: Naming) -> Job:
     """
     target = target.with_name(f"{target.stem}{naming.suffix}{target.suffix}")
     format_for(target)
-    beside = {end: target.with_name(f"{target.stem}-{end}.png") for end in _ENDS}
+    folder, stem = target.parent, target.stem
     return Job(
         source=source,
         target=target,
-        defocus=beside["defocus"] if naming.defocus else None,
-        view=beside["defocus-view"] if naming.view else None,
-        trust=beside["trust"] if naming.trust else None,
+        defocus=map_in(folder, stem) if naming.defocus else None,
+        view=_beside(folder, stem, "defocus-view") if naming.view else None,
+        trust=_beside(folder, stem, "trust") if naming.trust else None,
     )
+
+
+def map_in(folder: Path, stem: str) -> Path:
+    """The map of blur radii of a picture `stem`, where `--map-from` looks for it too."""
+    return _beside(folder, stem, "defocus")
+
+
+def _beside(folder: Path, stem: str, end: str) -> Path:
+    return folder / f"{stem}-{end}.png"
 
 
 def under_maps(jobs: Sequence[Job], maps: Path, out: Path) -> list[Job]:
@@ -152,7 +160,7 @@ def _map_of(job: Job, maps: Path, out: Path) -> Path:
         return maps
     place = job.target.parent.relative_to(out) if out in job.target.parents else Path()
     stems = dict.fromkeys((job.source.stem, job.target.stem))  # that of a run with --suffix too
-    named = [maps / place / f"{stem}-{_ENDS[0]}.png" for stem in stems]
+    named = [map_in(maps / place, stem) for stem in stems]
     return next((path for path in named if path.is_file()), named[0])
 
 
@@ -160,8 +168,9 @@ def _refuse_maps(jobs: Sequence[Job], maps: Path) -> None:
     given = {job.source: job.given for job in jobs if job.given is not None}
     missing = [source for source, path in given.items() if not path.is_file()]
     if missing:
-        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UsageError(f"{missing[0]}: no map {given[missing[0]]}{more}: --map-from {maps}")
+        raise UsageError(
+            f"{missing[0]}: no map {given[missing[0]]}{and_more(missing)}: --map-from {maps}"
+        )
     written = {file_key(path) for job in jobs for path in job.outputs() if path.exists()}
     owners: dict[object, Path] = {}
     for source, path in given.items():
@@ -323,10 +332,9 @@ def _refuse_existing(jobs: Sequence[Job]) -> None:
         return
     first = next((path for path in standing if file_key(path) in sources), None)
     what = "there already" if first is None else "an input"
-    more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
     raise UsageError(
-        f"{first or standing[0]} is {what}{more}: choose another folder, add --suffix=-sharp, or "
-        "allow it with --overwrite"
+        f"{first or standing[0]} is {what}{and_more(standing)}: choose another folder, add "
+        "--suffix=-sharp, or allow it with --overwrite"
     )
 
 
@@ -362,6 +370,11 @@ def _refuse_inputs(job: Job, sources: set[object]) -> None:
                 f"{path} is an input, and would be written again with what is missing beside it: "
                 "remove it if an earlier run wrote it; else choose another folder or --suffix"
             )
+
+
+def and_more(paths: Collection[Path]) -> str:
+    """How many there are beside the one that an error names; nothing where it is the only one."""
+    return f" (and {len(paths) - 1} more)" if len(paths) > 1 else ""
 
 
 def file_key(path: Path) -> object:

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allfocus.runtime.errors import UsageError
-from allfocus.runtime.jobs import Naming, file_key, names_a_file, plan, refuse_mistyped
-
-_END = "-defocus"
+from allfocus.runtime.jobs import (
+    Naming,
+    and_more,
+    file_key,
+    map_in,
+    names_a_file,
+    plan,
+    refuse_mistyped,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ def plan_views(
         jobs = _of_folders(left, right, out, recursive)
     else:
         refuse_mistyped(out)
-        target = out if names_a_file(out) else _map_in(out, left)
+        target = out if names_a_file(out) else map_in(out, left.stem)
         jobs = [Views(left=left, right=right, target=target)]
     _refuse_outputs(jobs, overwrite)
     return jobs
@@ -60,13 +66,12 @@ def _of_folders(left: Path, right: Path, out: Path, recursive: bool) -> list[Vie
     lefts, rights = (_views_in(folder, out, recursive) for folder in (left, right))
     for here, there, names in ((left, right, lefts - rights), (right, left, rights - lefts)):
         if names:
-            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise UsageError(
-                f"{here / min(names)}: no other view of that name in {there}{more}; give both "
-                "views of a picture the same name"
+                f"{here / min(names)}: no other view of that name in {there}{and_more(names)}; "
+                "give both views of a picture the same name"
             )
     return [
-        Views(left=left / name, right=right / name, target=_map_in(out / name.parent, name))
+        Views(left=left / name, right=right / name, target=map_in(out / name.parent, name.stem))
         for name in sorted(lefts)
     ]
 
@@ -75,12 +80,8 @@ def _views_in(folder: Path, out: Path, recursive: bool) -> set[Path]:
     """The names of the pictures below `folder` that are no maps of others."""
     jobs = plan([str(folder)], out, Naming(), recursive=recursive, overwrite=True)
     names = {job.source.relative_to(folder) for job in jobs}
-    maps = {_map_in(name.parent, name) for name in names}
+    maps = {map_in(name.parent, name.stem) for name in names}
     return names - maps
-
-
-def _map_in(folder: Path, view: Path) -> Path:
-    return folder / f"{view.stem}{_END}.png"
 
 
 def _refuse_outputs(jobs: Sequence[Views], overwrite: bool) -> None:
@@ -100,8 +101,7 @@ def _refuse_outputs(jobs: Sequence[Views], overwrite: bool) -> None:
             )
     standing = [job.target for job in jobs if job.target.exists()]
     if standing and not overwrite:
-        more = f" (and {len(standing) - 1} more)" if len(standing) > 1 else ""
         raise UsageError(
-            f"{standing[0]} is there already{more}: choose another folder, or allow it with "
-            "--overwrite"
+            f"{standing[0]} is there already{and_more(standing)}: choose another folder, or allow "
+            "it with --overwrite"
         )

@@ -17,8 +17,10 @@ from typing import Any
 import onnx
 import torch
 
+from allfocus.runtime.files import publish
 from allfocus.runtime.lock import locked
 
+TABLE = "custom_translation_table"  # the same in every call
 Exporter = Callable[..., Any]
 
 
@@ -42,9 +44,8 @@ class Once:
         path = self._folder / f"{key}.onnx"
         with locked(path.with_suffix(".lock"), lambda: None):
             if not path.exists():
-                part = path.with_suffix(".part")  # a process may be killed while it writes
-                onnx.save(self._made(net, args, options), str(part))
-                part.replace(path)
+                with publish(path) as draft:  # a process may be killed while it writes
+                    onnx.save(self._made(net, args, options), str(draft))
         return SimpleNamespace(model_proto=onnx.load(str(path)))
 
     def _made(
@@ -70,6 +71,3 @@ def _all_of(net: torch.nn.Module) -> bytes:
     file = io.BytesIO()
     _Pickler(file).dump(net)
     return file.getvalue()
-
-
-TABLE = "custom_translation_table"  # the same in every call
