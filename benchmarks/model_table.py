@@ -2,7 +2,7 @@
 
 Counted from the nets: parameters, work, halo, context, phases. Measured on this machine: the ONNX
 file (fp16, frame face, 600x400) and the engine of TensorRT for RTX for three generations of GPUs,
-which needs no GPU. `--write README.md` puts the table between its two marks there.
+which needs no GPU. `--write docs/models.md` puts the table between its two marks there.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _reported(name: str, system: System) -> str:
 def _weights(name: str) -> str:
     path = packaged_weights(name)
     if path.is_file():
-        return f"[packaged](runtime/allfocus/data/{name}.md)"
+        return f"[packaged](../runtime/allfocus/data/{name}.md)"
     return "for tests" if name.endswith("-tiny") else "none yet"
 
 

@@ -13,7 +13,9 @@ from allfocus.cli import COMMANDS
 from allfocus.runtime.command import Parser
 
 ROOT = Path(__file__).parents[1]
-GUIDES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/training.md")
+DOCS = tuple(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))
+GUIDES = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md", *DOCS)
+PROSE = ("CONTRIBUTING.md", "docs/models.md", "docs/program.md", "docs/results.md")  # no commands
 
 
 def commands(text: str) -> list[list[str]]:
@@ -42,7 +44,7 @@ def module_of(words: list[str]) -> tuple[str, list[str]] | None:
 @pytest.mark.parametrize("guide", GUIDES)
 def test_commands_are_understood(guide: str) -> None:
     found = commands((ROOT / guide).read_text(encoding="utf-8"))
-    assert found or guide == "CONTRIBUTING.md"
+    assert found or guide in PROSE
     for words in found:
         known = module_of(words)
         assert known is not None
@@ -58,10 +60,30 @@ def test_a_command_that_is_not_understood_would_be_seen() -> None:
     assert module_of(words) == ("allfocus.train.train", ["--modle", "x"])
 
 
+def test_every_command_is_listed() -> None:
+    text = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    listed = [" ".join(words) + " " for words in commands(text)]
+    assert [name for name in COMMANDS if not any(f"allfocus {name} " in x for x in listed)] == []
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
 @pytest.mark.parametrize("guide", GUIDES)
 def test_links_lead_somewhere(guide: str) -> None:
-    text = (ROOT / guide).read_text(encoding="utf-8")
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    for target in targets:
-        if not target.startswith("http"):
-            assert ((ROOT / guide).parent / target).exists(), target
+    page = ROOT / guide
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found.read_text("utf-8")), f"{target}#{anchor}"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page for page in DOCS if f"]({page})" not in text] == []

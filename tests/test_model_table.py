@@ -1,4 +1,4 @@
-"""The table of models in the README is that of the nets as they are."""
+"""The table of models in docs/models.md is that of the nets as they are."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from allfocus.runtime.catalogue import MODELS
 from allfocus.runtime.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
-AGAIN = "run `allfocus bench models --write README.md` (`--model NAME` for one) and commit it"
+AGAIN = "run `allfocus bench models --write docs/models.md` (`--model NAME` for one) and commit it"
 
 
-def test_the_readme_holds_the_table_of_the_results() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_holds_the_table_of_the_results() -> None:
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     rows = model_table.read(ROOT / model_table.RESULTS)
     assert model_table.written(text, rows) == text, AGAIN
 

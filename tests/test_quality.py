@@ -117,11 +117,11 @@ def test_files_of_one_name_are_told_apart(
     assert names == ["input", "x/m.onnx", "y/m.onnx"]
 
 
-def test_the_readme_holds_the_tables_of_the_results() -> None:
+def test_the_page_holds_the_tables_of_the_results() -> None:
     root = Path(__file__).parent.parent
     kept = root / "benchmarks" / "results" / "quality-epyc-2core.json"
     report = decode(QualityReport, kept.read_text(encoding="utf-8"))
-    shown = (root / "README.md").read_text(encoding="utf-8")
+    shown = (root / "docs" / "results.md").read_text(encoding="utf-8")
     assert all(table in shown for table in tables(report, by_radius=True))
 
 
