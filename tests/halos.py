@@ -64,27 +64,41 @@ def _reach(net: Net, signatures: Signatures, phase: Phase, turned: bool) -> int:
     """
     shape = (2 * _middle(net) + net.multiple, net.multiple)
     given = _inputs(signatures, phase, shape[::-1] if turned else shape)
-    return max(
-        (
-            _farthest(output.select(3 if turned else 2, row).sum(), given, row, turned)
-            for name, output in _outputs(net, signatures, phase, given).items()
-            if KINDS[name] != "vector"
-            for row in range(_middle(net), _middle(net) + net.multiple)
-        ),
-        default=0,
-    )
-
-
-def _farthest(of_row: Tensor, given: Named, row: int, turned: bool) -> int:
-    """The farthest row of `given` from `row`, whose sum is `of_row`, with a gradient at all."""
+    tried = range(_middle(net), _middle(net) + net.multiple)
     farthest = 0
+    for name, output in _outputs(net, signatures, phase, given).items():
+        if KINDS[name] != "vector":
+            rows = output.mT if turned else output
+            for part in (tried[:1], tried[-1:], tried[1:-1]):
+                farthest = _farther(rows, given, part, turned, farthest)
+    return farthest
+
+
+def _farther(output: Tensor, given: Named, rows: range, turned: bool, than: int) -> int:
+    """`than`, or how far those of `rows` see that see farther.
+
+    All of them at once tell how far each may see at most; where that is more, its halves are tried.
+    """
+    if not rows:
+        return than
+    seen = _seen(output[:, :, rows.start : rows.stop].sum(), given, turned)
+    bound = max(rows[-1] - seen.start, seen.stop - 1 - rows[0]) if seen else 0
+    if bound <= than or len(rows) == 1:
+        return max(bound, than)
+    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        than = _farther(output, given, half, turned, than)
+    return than
+
+
+def _seen(total: Tensor, given: Named, turned: bool) -> range:
+    """From the first to the last row of `given` that `total` depends on."""
     inputs = list(given.values())
-    for gradient in torch.autograd.grad(of_row, inputs, retain_graph=True, allow_unused=True):
+    found: list[int] = []
+    for gradient in torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True):
         if gradient is not None:
             rows = gradient.mT if turned else gradient
-            found = rows.abs().amax((0, 1, 3)).nonzero()[:, 0]
-            farthest = max(farthest, int((found - row).abs().max()))
-    return farthest
+            found += rows.abs().amax((0, 1, 3)).nonzero()[:, 0].tolist()
+    return range(min(found), max(found) + 1) if found else range(0)
 
 
 def _inputs(signatures: Signatures, phase: Phase, shape: tuple[int, ...]) -> Named:
