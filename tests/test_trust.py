@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import allfocus
+from allfocus.benchmarks.schema import decode
 from allfocus.runtime.deblurrer import Deblurrer
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.trust import check_fallback, trust
@@ -160,23 +161,19 @@ def test_a_model_without_check_judges_nothing(blurry: np.ndarray) -> None:
             plain.trust(blurry, blurry)
 
 
-def test_failures_are_told_from_what_is_right() -> None:
-    """The full figures are `allfocus bench trust`'s."""
+def test_the_command_tells_failures_from_what_is_right(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The full figures are those of all pictures."""
     from allfocus.benchmarks import trust as bench
-    from allfocus.benchmarks.machine import describe
 
-    report = bench.measure("didanet-lite", 2, describe())
+    out = tmp_path / "trust.json"
+    assert bench.main(["--pictures", "2", "--out", str(out)]) == 0
+    assert "didanet-lite: outputs as they are have a median trust of" in capsys.readouterr().out
+    report = decode(bench.Report, out.read_text())
+    assert report.schema == "allfocus/trust/1"
     assert {row.name for row in report.rows} == {
         "ringing", "fine ringing", "painted texture", "damaged weights"
     }  # fmt: skip
     assert min(row.auc for row in report.rows) >= 0.9
     assert all(row.failed < row.elsewhere for row in report.rows)
-    assert "didanet-lite: outputs as they are have a median trust of" in bench.text(report)
-
-
-def test_the_command_writes_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from allfocus.benchmarks import trust as bench
-
-    assert bench.main(["--pictures", "1", "--out", str(tmp_path / "trust.json")]) == 0
-    assert "painted texture" in capsys.readouterr().out
-    assert '"allfocus/trust/1"' in (tmp_path / "trust.json").read_text()
