@@ -43,11 +43,19 @@ if TYPE_CHECKING:
     from allfocus.train.models.base import Net
 
 
+ALL = "all"  # phases
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--model", default="didanet", help="a model's name (default didanet)")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
-    parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
+    parser.add_argument(
+        "--phase",
+        default="whole",
+        help=f"one of {', '.join(PHASES)}, or {ALL} of the model's, each in files of its own: what "
+        "is in focus is passed through then, and maps may be given (whole)",
+    )
     add_precision(parser)
     parser.add_argument("--size", help=f"one size, WIDTHxHEIGHT (default {DEFAULT_SIZE})")
     for end in ("min", "opt", "max"):
@@ -79,17 +87,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the files, or find them in the cache, and report."""
-    plan, notes = make_plan(_options(args))
-    for note in notes:
-        print(f"allfocus: {note}", file=sys.stderr)
+    plans = _plans(_options(args))
     if args.out is not None and args.out.suffix in (".onnx", ".engine") and not args.out.is_dir():
         raise UsageError(
             f"--out {args.out}: expected a folder; files get names of model, precision and size. "
             "One ONNX file of any name is made by `python export/to_onnx.py --out FILE`"
         )
-    report = export(plan, out=args.out, force=args.force)
-    print(json.dumps(report) if args.json else _table(report))
+    reports = {}
+    for plan in plans:
+        report = export(plan, out=args.out, force=args.force)
+        reports[plan.graph.phase] = report
+        if not args.json:
+            print(_table(report))
+    if args.json:
+        print(json.dumps({"phases": reports} if args.phase == ALL else report))
     return DONE
+
+
+def _plans(options: Options) -> list[Plan]:
+    """One for each phase that is asked for; notes about them are told."""
+    phases = [options.phase]
+    if options.phase == ALL:
+        phases = list(entry(options.model).signatures)
+    made = [make_plan(replace(options, phase=phase)) for phase in phases]
+    for note in dict.fromkeys(note for _, notes in made for note in notes):
+        print(f"allfocus: {note}", file=sys.stderr)
+    return [plan for plan, _ in made]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

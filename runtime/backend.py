@@ -17,6 +17,7 @@ from allfocus.runtime.errors import ArtefactError, InputError, UsageError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.memory import Allowance
 from allfocus.runtime.real import whole
+from allfocus.runtime.remake import larger_command
 from allfocus.runtime.spec import PRECISIONS, Graph, Precision, Size, Spec, Wanted
 
 Array = NDArray[Any]
@@ -161,9 +162,13 @@ class Backend(Closing):
         if not wanted.within(shapes.max):
             raise InputError(
                 f"frame of {size}: {self.artefact.name} takes at most {shapes.max}; export one for "
-                f"larger frames: `allfocus export --model {self.spec.name} --size {padded}`"
+                f"larger frames: `{self.larger(padded)}`"
             )
         return wanted
+
+    def larger(self, size: Size) -> str:
+        """The command that exports a graph like this one, for frames of `size`."""
+        return larger_command(self.spec, self.graph, self.artefact, self.name, size)
 
     def check_open(self) -> None:
         """Raise ArtefactError after `close`."""

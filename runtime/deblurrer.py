@@ -120,9 +120,8 @@ class Deblurrer(Closing):
         if phases is None and not isinstance(skip, str):
             raise UsageError(
                 f"skip={skip:g}: the map must come before the rest, which takes files of both "
-                f"phases beside {backend.artefact.name}. They are found by a model's name only: "
-                f"load a packaged one by it, or after `allfocus export --model {self.spec.name}`, "
-                "the same with `--phase estimate`, and with `--phase restore`"
+                f"phases beside {backend.artefact.name}; `allfocus export --model "
+                f"{self.spec.name} --phase all` makes all three"
             )
         self._backend = backend
         self.streams = backend.options.streams
@@ -209,8 +208,8 @@ class Deblurrer(Closing):
         if self._phases is None and coarse_map:
             raise UsageError(
                 f"coarse_map: {self._backend.artefact.name} has no files of its two phases, so "
-                "that its map cannot come first; load a packaged model that has them, such as "
-                "didanet-lite, by its name"
+                f"that its map cannot come first; `allfocus export --model {self.spec.name} "
+                "--phase all` makes them"
             )
         return Deblurrer(
             self._backend,

@@ -37,9 +37,8 @@ def check_guided(model: Backend, *, phased: bool) -> None:
     if not phased:
         raise UsageError(
             f"defocus: {model.artefact.name} estimates the map in the same graph, and there are no "
-            f"files of its phases. They are found by a model's name only: load a packaged one by "
-            f"it, or after `allfocus export --model {name}`, the same with `--phase estimate`, and "
-            "with `--phase restore`"
+            f"files of its phases beside it; `allfocus export --model {name} --phase all` makes "
+            "all three"
         )
 
 

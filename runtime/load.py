@@ -30,6 +30,7 @@ from allfocus.runtime.ways import model_of
 log = logging.getLogger("allfocus")
 
 _TWO: tuple[Phase, Phase] = ("estimate", "restore")
+Files = Sequence[Sequence[Path]]  # of each of the two
 
 
 def load(
@@ -77,8 +78,9 @@ def load(
     for which the `memory` that is given does not suffice, beside those of the model's phases and of
     the check that are loaded already, is not taken: BackendError.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
-    (none where a model makes no map); a radius in pixels, or "off". A model by name with files of
-    its two phases only, and not of frames in GPU memory; see `Result.skipped`.
+    (none where a model makes no map); a radius in pixels, or "off". Only with files of its two
+    phases, which `allfocus export --phase all` makes (by path: beside its own, under the names that
+    they were given), and not of frames in GPU memory; see `Result.skipped`.
     `check`: blur every output again by `jdrl-reblur` and compare it with its input; see
     `Result.trust`. It takes two to three times as long as didanet-lite.
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
@@ -118,7 +120,9 @@ def load(
     if not signature.deblurs:
         loaded.close()
         raise UsageError(_not_a_deblurrer(str(model), signature))
-    phases = _phases(loaded, options, io) if as_path(model) is None else None
+    path = as_path(model)
+    files = _in_store(loaded, io) if path is None else _beside(path, loaded.spec.name)
+    phases = _phases(loaded, options, files)
     with ExitStack() as stack:
         stack.callback(loaded.close)
         checker = None
@@ -172,23 +176,33 @@ def load_model(
     return Model(loaded, color=color, reasons=reasons)
 
 
-def _phases(whole: Backend, options: Options, io: Io | None) -> Phases | None:
-    """How to open the two phases of a model; None where there are no files of them, or none that
-    go with the whole, such as after another training."""
+def _in_store(whole: Backend, io: Io | None) -> Files | None:
+    """Files of a model's phases in the package and the cache; None where those of one are not."""
     name = whole.spec.name
-    if "restore" not in entry(name).signatures:
-        return None
     try:
-        estimates, restores = (
-            _told_alike(whole, find(name, whole.name, phase, io, whole.graph.precision))
-            for phase in _TWO
-        )
+        return [find(name, whole.name, phase, io, whole.graph.precision) for phase in _TWO]
     except ArtefactError:
         return None
+
+
+def _beside(path: Path, name: str) -> Files | None:
+    """Files of the phases beside one of the whole, called as `allfocus export` calls them."""
+    files = [path.with_name(path.name.replace(name, f"{name}-{phase}", 1)) for phase in _TWO]
+    if not path.name.startswith(name) or not all(file.is_file() for file in files):
+        return None
+    return [[file] for file in files]
+
+
+def _phases(whole: Backend, options: Options, files: Files | None) -> Phases | None:
+    """How to open the two phases of a model; None where there are no files of them, or none that
+    go with the whole, such as after another training."""
+    if files is None or "restore" not in entry(whole.spec.name).signatures:
+        return None
+    estimates, restores = (_told_alike(whole, each) for each in files)
     if not estimates or not restores:
         log.warning(
             "%s: its phases are of other weights or another face, so nothing is passed through: "
-            "export them again, with --phase estimate and --phase restore",
+            "export them all again, with --phase all",
             whole.artefact,
         )
         return None

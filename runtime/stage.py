@@ -221,24 +221,17 @@ class Stage:
         graph, spec, name = self.backend.graph, self.backend.spec, self.backend.artefact.name
         pools = f"{name} averages over the whole picture, and"
         if graph.shapes is not None and self._beyond(frame):
-            return f"{pools} takes at most {graph.shapes.max}, got {frame}; {self._advice(frame)}"
+            return f"{pools} takes at most {graph.shapes.max}, got {frame}; {self._larger(frame)}"
         advice = "raise the memory budget, or take a smaller frame"
         if graph.phase == "whole":
-            advice += f", or load {spec.name!r} by its name, so that its two phases can be used"
+            made = f"allfocus export --model {spec.name} --phase all"
+            advice += f", or export its two phases beside it (`{made}`)"
         memory = format_bytes(self.memory)
         return f"{pools} one of {frame} does not fit into {memory} at once: {advice}"
 
-    def _advice(self, need: Size) -> str:
+    def _larger(self, need: Size) -> str:
         """How to come by a graph of a fixed size that takes frames of `need`."""
-        graph = self.backend.graph
-        phase = "" if graph.phase == "whole" else f" --phase {graph.phase}"
-        made = f" --precision {graph.precision}"
-        if self.backend.artefact.suffix == ".onnx":
-            made += " --onnx-only"
-            if graph.precision == "int8" and self.backend.name == "openvino":
-                made += " --for openvino"  # other precisions are for any engine, and refuse it
-        command = f"allfocus export --model {self.backend.spec.name}{phase} --size {need}{made}"
-        return f"export it larger: `{command}`"
+        return f"export it larger: `{self.backend.larger(need)}`"
 
     def _too_little(self, need: Size) -> str:
         spec, shapes, name = (
@@ -250,7 +243,7 @@ class Stage:
             return (
                 f"{name} takes at most {shapes.max}, of which a margin of {self.grain.margin} "
                 f"pixels on each side is lost: frames of {need} cannot be done in tiles of it; "
-                f"{self._advice(need)}"
+                f"{self._larger(need)}"
             )
         wanted = self.least_bytes(need)
         return (

@@ -22,6 +22,7 @@ from allfocus.runtime.errors import ArtefactError, BackendError
 from allfocus.runtime.layout import layout
 from allfocus.runtime.manifest import Flavour, Manifest
 from allfocus.runtime.memory import Allowance, format_bytes, sufficient_bytes
+from allfocus.runtime.remake import engine_command
 from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Io
 from allfocus.runtime.trt_plugins import load_plugins
@@ -67,7 +68,8 @@ def check_version(engine: Path, manifest: Manifest, trt: Any) -> None:
     if _release(manifest.flavour_version) != _release(trt.__version__):
         raise ArtefactError(
             f"{engine}: built by {FLAVOURS[manifest.flavour].title} {manifest.flavour_version}, "
-            f"{trt.__version__} is installed, and engines fit one release only; {again(manifest)}"
+            f"{trt.__version__} is installed, and engines fit one release only; "
+            f"{again(engine, manifest)}"
         )
 
 
@@ -81,15 +83,15 @@ def check_target(engine: Path, manifest: Manifest, device: Device, trt: Any) -> 
     )
     if manifest.flavour == "tensorrt":
         where = f", with CUDA_VISIBLE_DEVICES={device.index}" if device.index else ""
-        raise ArtefactError(f"{mismatch}; on this machine{where}, {again(manifest)}")
+        raise ArtefactError(f"{mismatch}; on this machine{where}, {again(engine, manifest)}")
     known = {name.lower() for name in trt.ComputeCapability.__members__}
     if device.target not in known:
         raise ArtefactError(
             f"{mismatch}, which TensorRT for RTX {trt.__version__} cannot build for; use TensorRT: "
-            f"`allfocus export --model {manifest.spec.name} --backend tensorrt`"
+            f"`{engine_command(manifest.spec, manifest.graph, engine, 'tensorrt')}`"
         )
     targets = ",".join((*manifest.targets, device.target))
-    raise ArtefactError(f"{mismatch}; {again(manifest, f'--target {targets} ')}")
+    raise ArtefactError(f"{mismatch}; {again(engine, manifest, f'--target {targets}')}")
 
 
 def check_plugins(engine: Path, manifest: Manifest) -> None:
@@ -101,16 +103,15 @@ def check_plugins(engine: Path, manifest: Manifest) -> None:
     except BackendError as error:
         raise BackendError(
             f"{engine}: built with plugins: {error}; or, to do without them, "
-            f"{again(manifest, '--plugins off ')}"
+            f"{again(engine, manifest, '--plugins off')}"
         ) from None
 
 
-def again(manifest: Manifest, option: str = "") -> str:
+def again(engine: Path, manifest: Manifest, *options: str) -> str:
     """The command that mends an engine."""
-    return (
-        f"export it again with `allfocus export --model {manifest.spec.name} "
-        f"--backend {manifest.flavour} {option}--force`"
-    )
+    flavour = manifest.flavour
+    command = engine_command(manifest.spec, manifest.graph, engine, flavour, *options, "--force")
+    return f"export it again with `{command}`"
 
 
 class LoadedEngine:
@@ -130,7 +131,7 @@ class LoadedEngine:
         if self.engine is None:
             raise ArtefactError(
                 f"{path}: {FLAVOURS[manifest.flavour].title} {trt.__version__} cannot load it: "
-                f"{self._diagnosis(data)}{self.log.tail()}; {again(manifest)}"
+                f"{self._diagnosis(data)}{self.log.tail()}; {again(path, manifest)}"
             )
         self._check_tensors(path)
         self._creating = Lock()
@@ -210,7 +211,7 @@ class LoadedEngine:
         if found != wanted:
             raise ArtefactError(
                 f"{path}: its tensors are {found}, a graph with the face {io!r} has {wanted}; "
-                f"{again(self.manifest)}"
+                f"{again(path, self.manifest)}"
             )
 
     def _diagnosis(self, data: bytes) -> str:

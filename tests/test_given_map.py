@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from conftest import Exported
 
 import allfocus
 from allfocus.runtime.artefacts import packaged_onnx
@@ -167,10 +168,17 @@ def test_a_model_that_takes_none_says_which_do(name: str) -> None:
     assert "didanet-lite" in str(told.value)
 
 
-def test_a_file_without_its_phases_says_where_they_come_from() -> None:
+def test_a_file_has_its_phases_beside_it(deblur: Deblurrer) -> None:
+    picture = blurred()
+    with allfocus.load(packaged_onnx(NANO), **EXACT) as by_path:
+        found = by_path(picture, defocus=half(3)).image
+    assert np.array_equal(found, deblur(picture, defocus=half(3)).image)
+
+
+def test_a_file_without_its_phases_says_where_they_come_from(tiny: Exported) -> None:
     with (
-        allfocus.load(packaged_onnx(NANO), **EXACT) as deblur,
-        pytest.raises(UsageError, match=r"no files of its phases.*--phase restore"),
+        allfocus.load(tiny.frame, **EXACT) as deblur,
+        pytest.raises(UsageError, match=r"no files of its phases beside it.*--phase all` makes"),
     ):
         deblur(blurred(), defocus=half(4.0))
 

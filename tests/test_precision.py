@@ -160,7 +160,7 @@ def test_phases_of_other_weights_are_told_and_left_alone(
     of_other_weights(both / f"{NAME}-{phase}.onnx")
     with allfocus.load(NAME, backend="cpu", precision="fp32") as deblur:
         assert deblur(FRAME).image.shape == FRAME.shape
-    assert "nothing is passed through: export them again" in caplog.text
+    assert "nothing is passed through: export them all again" in caplog.text
     with pytest.raises(UsageError, match="files of both phases"):
         allfocus.load(NAME, backend="cpu", precision="fp32", skip=1.0)
 

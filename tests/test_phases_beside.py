@@ -1,0 +1,87 @@
+"""Files of a model's phases beside one of the whole: made at once, and found by its path."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import allfocus
+from allfocus.export import to_trt
+from allfocus.runtime.errors import UsageError
+
+SHARED = ("--precision", "fp32", "--onnx-only", "--json")
+
+
+def exported(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    assert to_trt.main([*options, *SHARED]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+@pytest.fixture
+def three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Path]:
+    options = ("--model", "didanet-tiny", "--weights", "random:0", "--size", "128x96")
+    report = exported(capsys, *options, "--phase", "all", "--out", str(tmp_path / "all"))
+    return {phase: Path(each["onnx"]) for phase, each in report["phases"].items()}
+
+
+def photo() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+
+
+def test_all_phases_are_made_and_do_what_one_by_name_does(three: dict[str, Path]) -> None:
+    names = [path.name for path in three.values()]
+    assert names == [f"didanet-tiny{x}-fp32-128x96.onnx" for x in ("", "-estimate", "-restore")]
+    with allfocus.load(three["whole"], backend="cpu", skip="off") as plain:
+        expected = plain(photo())
+    with allfocus.load(three["whole"], backend="cpu", skip="off") as phased:
+        assert expected.defocus is not None
+        given = phased(photo(), defocus=expected.defocus)
+        assert np.abs(given.image.astype(int) - expected.image).max() <= 1
+        assert phased.variant(skip=1.0, coarse_map=True)(photo()).skipped is not None
+
+
+def test_without_them_it_is_said_how_to_make_them(three: dict[str, Path], tmp_path: Path) -> None:
+    alone = tmp_path / three["whole"].name
+    shutil.copy(three["whole"], alone)
+    with pytest.raises(UsageError, match="export --model didanet-tiny --phase all` makes all"):
+        allfocus.load(alone, backend="cpu", skip=1.0)
+    renamed = three["whole"].with_name("mine.onnx")
+    shutil.copy(three["whole"], renamed)
+    with (
+        allfocus.load(renamed, backend="cpu") as deblur,
+        pytest.raises(UsageError, match="--phase all` makes them"),
+    ):
+        deblur.variant(coarse_map=True)
+
+
+def test_those_of_other_weights_are_told_of_and_left(
+    three: dict[str, Path],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    options = ("--model", "didanet-tiny", "--weights", "random:1", "--size", "128x96")
+    folder = str(three["whole"].parent)
+    exported(capsys, *options, "--phase", "restore", "--out", folder)
+    with (
+        allfocus.load(three["whole"], backend="cpu") as deblur,
+        pytest.raises(UsageError, match="no files of its phases"),
+    ):
+        deblur(photo(), defocus=np.zeros((96, 128), np.float32))
+    assert "its phases are of other weights or another face" in caplog.text
+    assert "with --phase all" in caplog.text
+
+
+def test_a_model_of_one_phase_has_one_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--model", "jdrl-unet-tiny", "--weights", "random:0", "--size", "64x64")
+    report = exported(capsys, *options, "--phase", "all", "--out", str(tmp_path))
+    assert list(report["phases"]) == ["whole"]
+    assert to_trt.main([*options, "--phase", "some", *SHARED]) == 2
+    assert "no phase 'some'" in capsys.readouterr().err
