@@ -13,7 +13,7 @@ from allfocus.train.data import find, make_samples
 from allfocus.train.disparity import draw_layers, layers_of, read_disparity, span_of
 from allfocus.train.psf import Aperture
 from allfocus.train.render import render
-from allfocus.train.synthetic import Recipe
+from allfocus.train.synthetic import IN_FOCUS, Recipe
 
 PICTURE = np.random.default_rng(0).random((48, 48, 3), dtype=np.float32)
 RAMP = np.tile(np.linspace(0, 20, 48, dtype=np.float32), (48, 1))
@@ -34,6 +34,14 @@ def test_blur_follows_the_distance_from_the_focus() -> None:
     assert layers[0].radius[0, 0] > 0 > layers[-1].radius[0, 0]  # far ones first, behind the focus
     error = np.abs(blurry - PICTURE).mean(axis=(0, 2))
     assert error[23:25].mean() < 0.3 * error[:4].mean()
+
+
+def test_no_layer_is_where_focus_ends() -> None:
+    """A disc of half a pixel blurs nothing, and would not count as in focus."""
+    for layer in layers_of(PICTURE, RAMP, 10.0, 0.5):
+        radius = abs(float(layer.radius[0, 0]))
+        assert radius % 0.5 == 0.25
+        assert (radius < IN_FOCUS) == (len(np.flatnonzero(Aperture().kernel(radius))) == 1)
 
 
 def test_nothing_shows_through_between_the_layers() -> None:
@@ -94,4 +102,4 @@ def test_errors_of_the_disparity_are_no_depth() -> None:
     radii = [float(layer.radius[0, 0]) for layer in layers]
     assert max(radii) - min(radii) < 4
     layers = draw_layers(rng, PICTURE, RAMP, 8.0, span_of(RAMP))
-    assert max(abs(float(layer.radius[0, 0])) for layer in layers) == 8.0
+    assert max(abs(float(layer.radius[0, 0])) for layer in layers) == 7.75  # half a step less

@@ -15,10 +15,10 @@ from allfocus.cli import main
 from allfocus.train.alone import alone
 from allfocus.train.camera import Image, clip, to_srgb
 from allfocus.train.data import find, make_samples
-from allfocus.train.maps import Search, estimate
+from allfocus.train.maps import Search, best_radius, estimate
 from allfocus.train.pairs import read_map
 from allfocus.train.psf import Aperture
-from allfocus.train.render import Layer, render
+from allfocus.train.render import Layer, convolve, render
 from allfocus.train.scenes import leaves_texture
 from allfocus.train.synthetic import Recipe
 
@@ -68,6 +68,24 @@ def test_where_nothing_is_to_be_seen_the_surroundings_decide() -> None:
     made, confidence = estimate(blurry, flat, Search(max_radius=9))
     assert confidence[44:46, 44:46].max() < 0.1
     assert 2.0 < made[44:46, 44:46].mean() < 6.0
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.7, 0.8, 1.0, 1.3, 1.5, 2.0, 2.5, 3.3, 5.2, 7.7])
+def test_one_blur_all_over_is_found(radius: float) -> None:
+    sharp = leaves_texture(np.random.default_rng(2), SIDE).mean(axis=2).astype(np.float32)
+    blurry = convolve(sharp, Aperture().kernel(radius))
+    found, sure = best_radius(blurry, sharp, Search(max_radius=9))
+    middle = (slice(12, -12),) * 2
+    assert np.abs(found - radius)[middle][sure[middle] > 0.3].mean() < 0.1
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.5, 0.55])
+def test_what_blurs_nothing_is_in_focus(radius: float) -> None:
+    _, sharp, _ = scene(1)
+    grey = sharp.mean(axis=2)
+    for search in (Search(max_radius=4), Search(max_radius=1, step=1), Search(max_radius=0.5)):
+        found, _ = best_radius(convolve(grey, Aperture().kernel(radius)), grey, search)
+        assert found.max() == 0
 
 
 def test_equal_pictures_are_in_focus() -> None:

@@ -20,7 +20,8 @@ def patch_weight(defocus: Tensor, side: int) -> Tensor:
     """phi of DefocusGAN's eq. 7: how much each patch's score weighs, [N, 1, H/side, W/side].
 
     The paper says: the more, the larger the radius. Here in proportion to the map's [N, 1, H, W]
-    mean over the patch, and 1 on the average over a picture that is blurred.
+    mean over the patch, and 1 on the average over a picture that is blurred: by 0.05 of the map's
+    range or more (MEAN_FLOOR); of what is blurred less, less.
     """
     return defocus_weight(F.avg_pool2d(defocus, side), 0.0)
 
@@ -45,7 +46,8 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, weight: Tensor)
         total = score(critic, between, weight.float()).sum()
         (slope,) = torch.autograd.grad(total, between, create_graph=True)
         length = (slope.square().sum((1, 2, 3)) + _SMALLEST).sqrt()
-        return (length - 1).square().mean()
+        scored = weight.flatten(1).any(1)  # a crop that is sharp all over has no score, nor slope
+        return torch.where(scored, (length - 1).square(), 0.0).mean()
 
 
 def says(logits: Tensor, answer: float) -> Tensor:

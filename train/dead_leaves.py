@@ -96,7 +96,8 @@ def _texture(rng: np.random.Generator, labels: _Labels, count: int) -> Image:
 
 
 def _grain(rng: np.random.Generator, side: int) -> Image:
-    """Noise [side, side] of unit variance with as much at each octave: from 1 to 8 pixels."""
+    """Noise [side, side] with as much at each octave, from 1 to 8 pixels, of a standard deviation
+    of about 0.65: enlarging takes some."""
     total = np.zeros((side, side), np.float32)
     for octave in range(1, 5):
         cells = -(-side // 2**octave)

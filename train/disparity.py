@@ -83,19 +83,25 @@ def fill(plane: Image, known: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -
 
 
 def layers_of(picture: Image, disparity: Image, focus: float, strength: float) -> list[Layer]:
-    """A picture, linear [H, W, 3], as layers, back to front, of radii half a pixel apart.
+    """A picture, linear [H, W, 3], as layers, back to front, of radii half a pixel apart: of 0.25
+    pixels, which blur nothing, 0.75, and so on. None is of half a pixel, where focus ends: that
+    blurs nothing either, and would not count as in focus.
 
     The radius is strength * (focus - disparity) pixels: above 0 behind what is in focus. A layer
     covers all that is as near as it or nearer, and goes on behind what is nearer with the colours
     at its edge: so nothing shows through where a nearer layer's blurred edge is thin, and with all
-    radii 0 the layers are the picture.
+    radii 0 there is one, the picture.
     """
-    steps = np.rint(strength * (disparity - focus) / _STEP).astype(np.int32)  # larger nearer
+    if strength == 0:
+        plane = np.zeros(disparity.shape, np.float32)
+        return [Layer(picture, np.ones_like(plane), plane)]
+    places = strength * (disparity - focus) / _STEP  # larger nearer
+    steps = np.minimum(np.floor(places), np.ceil(places.max()) - 1).astype(np.int32)
     layers = []
     for step in np.unique(steps):
         here = steps == step
         coverage = (steps >= step).astype(np.float32)
-        radius = np.full(steps.shape, -step * _STEP, np.float32)
+        radius = np.full(steps.shape, -(step + 0.5) * _STEP, np.float32)
         layers.append(Layer(fill(picture, here), coverage, radius))
     return layers
 

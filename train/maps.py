@@ -12,20 +12,28 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from allfocus.runtime.pictures.radius import WIDEST
 from allfocus.train.camera import Image, to_linear
-from allfocus.train.psf import Aperture
+from allfocus.train.psf import Aperture, Kernel
 from allfocus.train.render import convolve
 
 _FLAT = 1e-6  # of linear light, squared: differences between blurs below this are noise
 _SMOOTH = 1e-3  # the guided filter's epsilon, of sRGB codes, squared
 _ENOUGH = 0.05  # mean confidence of a window that a value is taken from
+_FINE = 2.0  # pixels of radius, under which twice as many are tried
+
+Radii = NDArray[np.float64]
+Places = NDArray[np.intp]  # in what is tried
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Which blurs are tried. Radii and `window` (L of eq. 8) in pixels."""
+    """Which blurs are tried. Radii and `window` (L of eq. 8) in pixels.
+
+    Radii are a `step` apart, under 2 pixels half a step.
+    """
 
     max_radius: float = 12.0
     step: float = 0.5
@@ -53,30 +61,68 @@ def estimate(blurry: Image, sharp: Image, search: Search) -> tuple[Image, Image]
 def best_radius(blurry: Image, sharp: Image, search: Search) -> tuple[Image, Image]:
     """Eq. 8 and 9 on luminance [H, W] in linear light: radius in pixels, and confidence.
 
-    Between two tried radii a parabola through the errors decides. Confidence: how much worse the
-    radii a pixel off explain the picture, against what noise makes of it.
+    Between three tried blurs a parabola through the errors decides, over how far each spreads
+    light: over the radius itself errors are no parabola where blur is small. Confidence: how much
+    worse the radii a pixel off explain the picture, against what noise makes of it.
     """
-    radii = np.arange(0, search.max_radius + search.step / 2, search.step)
+    radii, kernels = _tried(search)
     size = (search.window, search.window)
     errors: Image = np.stack(
-        [
-            cv2.boxFilter((blurry - convolve(sharp, search.aperture.kernel(r))) ** 2, -1, size)
-            for r in radii
-        ]
+        [cv2.boxFilter((blurry - convolve(sharp, kernel)) ** 2, -1, size) for kernel in kernels]
     )
     best = errors.argmin(axis=0)
-    before, here, after = (
-        np.take_along_axis(errors, np.clip(best + k, 0, len(radii) - 1)[None], 0)[0]
+    spread = np.array([_spread(kernel) for kernel in kernels])
+    found = np.interp(np.sqrt(_lowest(errors, best, spread)), np.sqrt(spread), radii)
+    here = _at(errors, best, np.arange(len(radii)))
+    off = np.minimum(*(_at(errors, best, _off(radii, pixels)) for pixels in (-1.0, 1.0)))
+    sure = (off - here) / (off + here + _FLAT)
+    return found.astype(np.float32), np.clip(sure, 0, 1).astype(np.float32)
+
+
+def _tried(search: Search) -> tuple[Radii, list[Kernel]]:
+    """The radii, twice as dense where blur is small, and their kernels. Of equal blurs, such as
+    those under 0.6 pixels, which change nothing, the first is left: they cannot be told apart."""
+    half, fine = search.step / 2, min(_FINE, search.max_radius)
+    radii = np.concatenate(
+        (np.arange(0, fine, half), np.arange(fine, search.max_radius + half, search.step))
+    )
+    kernels = [search.aperture.kernel(radius) for radius in radii]
+    widest = np.maximum.accumulate([-1.0, *(_spread(kernel) for kernel in kernels)])
+    kept = np.flatnonzero(np.diff(widest) > 0)
+    return radii[kept], [kernels[i] for i in kept]
+
+
+def _spread(kernel: Kernel) -> float:
+    """The variance of where a kernel [K, K] lays light, in pixels squared."""
+    steps = np.arange(len(kernel)) - len(kernel) // 2
+    squared = steps[:, None] ** 2 + steps**2
+    return float((kernel * squared).sum())
+
+
+def _lowest(errors: Image, best: Places, spread: Radii) -> Radii:
+    """Where the parabola through the errors at `best` and next to it is lowest, [H, W]."""
+    if len(spread) < 3:
+        return spread[best]
+    middle = np.clip(best, 1, len(spread) - 2)
+    (x0, e0), (x1, e1), (x2, e2) = (
+        (spread[middle + k], np.take_along_axis(errors, (middle + k)[None], 0)[0].astype(float))
         for k in (-1, 0, 1)
     )
-    bend = before - 2 * here + after
-    inside = (best > 0) & (best < len(radii) - 1) & (bend > 0)
-    offset = np.where(inside, 0.5 * (before - after) / np.maximum(bend, 1e-20), 0)
-    radius = search.step * (best + np.clip(offset, -0.5, 0.5))
-    reach = max(1, round(1 / search.step))
-    off = np.minimum(*(_at(errors, best, k) for k in (-reach, reach)))
-    sure = (off - here) / (off + here + _FLAT)
-    return radius.astype(np.float32), np.clip(sure, 0, 1).astype(np.float32)
+    slope, next_slope = (e1 - e0) / (x1 - x0), (e2 - e1) / (x2 - x1)
+    bend = (next_slope - slope) / (x2 - x0)
+    inside = (best == middle) & (bend > 0)
+    low = (x0 + x1) / 2 - slope / (2 * np.where(inside, bend, 1.0))
+    kept: Radii = np.where(inside, np.clip(low, (x0 + x1) / 2, (x1 + x2) / 2), spread[best])
+    return kept
+
+
+def _off(radii: Radii, pixels: float) -> Places:
+    """For each radius the place of the one nearest to `pixels` more; beyond an end as many less."""
+    wanted = radii + pixels
+    outside = (wanted < 0) | (wanted > radii[-1])
+    wanted = np.where(outside, radii - pixels, wanted)
+    nearest: Places = np.abs(radii[:, None] - wanted).argmin(axis=0)
+    return nearest
 
 
 def propagate(radius: Image, confidence: Image, guide: Image, window: int) -> Image:
@@ -114,12 +160,9 @@ def _guided(value: Image, weight: Image, guide: Image, side: int) -> tuple[Image
     return np.asarray(smooth, np.float32), mass
 
 
-def _at(errors: Image, best: np.ndarray[tuple[int, ...], np.dtype[np.intp]], step: int) -> Image:
-    """The errors `step` tries from the best; beyond the ends, those of the other side."""
-    place = best + step
-    place = np.where((place < 0) | (place >= len(errors)), best - step, place)
-    clipped = np.clip(place, 0, len(errors) - 1)
-    return np.asarray(np.take_along_axis(errors, clipped[None], 0)[0], np.float32)
+def _at(errors: Image, best: Places, others: Places) -> Image:
+    """The errors at the place that `others` has for each of `best`."""
+    return np.asarray(np.take_along_axis(errors, others[best][None], 0)[0], np.float32)
 
 
 def _light(code: Image) -> Image:

@@ -97,9 +97,11 @@ class PhotoSamples(Dataset[Sample]):
         picture = self._linear[_scaled(place.cut(self.photos[index]), side)]
         # A crop reduced n times has n times less disparity, but its scale is drawn anyway.
         plane, span = self.disparities[index]
-        depth = _scaled(place.cut(plane), side, cv2.INTER_NEAREST).astype(np.float32)
+        # Of pixels that become one, the middle's: between near and far there is nothing.
+        size = (side, side)
+        depth = cv2.resize(place.cut(plane), size, interpolation=cv2.INTER_NEAREST_EXACT)
         largest = max(0.1, recipe.max_radius * rng.random() ** recipe.small_radii)
-        layers = disparity.draw_layers(rng, picture, depth, largest, span)
+        layers = disparity.draw_layers(rng, picture, depth.astype(np.float32), largest, span)
         return photograph(rng, layers, random_aperture(rng, recipe.shapes), recipe, margin)
 
     def _texture(self, rng: np.random.Generator, side: int) -> Image:
@@ -150,11 +152,11 @@ def _draw_place(
     return _Place(y, x, span)
 
 
-def _scaled(patch: NDArray[Any], side: int, larger: int = cv2.INTER_CUBIC) -> NDArray[Any]:
-    """A square patch in `side` pixels; enlarged by `larger`: by areas, edges would be stairs."""
+def _scaled(patch: NDArray[Any], side: int) -> NDArray[Any]:
+    """A square patch in `side` pixels; enlarged by cubics: by areas, edges would be stairs."""
     if len(patch) == side:
         return patch
-    method = cv2.INTER_AREA if len(patch) > side else larger
+    method = cv2.INTER_AREA if len(patch) > side else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(patch, (side, side), interpolation=method))
 
 

@@ -22,9 +22,11 @@ _SAMPLES = 5  # each pixel is sampled at 5x5 points, so that radii between pixel
 class Aperture:
     """A lens's opening: the shape of its blur, of whatever radius.
 
-    disc: an ideal lens wide open. soft: `softness` of the radius fades out (spherical aberration).
+    disc: an ideal lens wide open. soft: light fades out from 1 - `softness` to 1 + `softness` radii
+    (spherical aberration).
     polygon: a stopped-down iris of `blades` blades, turned by `angle` radians, of the disc's area.
-    ring: brighter by `softness` at the edge (over-corrected lens). gaussian: of the standard
+    ring: at the edge 1 + 2 `softness` times as bright as in
+    the middle (over-corrected lens). gaussian: of the standard
     deviation of a disc of the same radius, radius / 2; what many papers blur with. butterworth:
     a disc dimmed in the middle by a high-pass of cut-off `softness`, in radii (see `butterworth`).
     """

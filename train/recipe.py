@@ -33,7 +33,8 @@ _NEVER_NONE = 0.01  # of the learning rate: the lowest that a cosine falls to
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained, in which order and for how long. The defaults are DID-ANet's.
+    """What is trained, in which order and for how long. The defaults are DID-ANet's, but for the
+    learning rate, which its text does not name: it is SFT's.
 
     `scale` multiplies the `epochs` of all stages; `total` instead sets the steps of all stages
     together, which keep their proportions. `offset` is W0 of DID-ANet's eq. 4. `depths`: blocks of

@@ -86,13 +86,13 @@ class Net(nn.Module, ABC):
 
 
 class Sigmoid(nn.Sigmoid):
-    """The sigmoid of a map, in float32 also where autocast computes in bfloat16.
+    """The sigmoid of a map or a picture, in float32 also where autocast computes in bfloat16.
 
     That rounds to 1 what lies over a logit of 6, where a wrong pixel would learn nothing any more.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, 1, H, W] -> the same."""
+        """[N, C, H, W] -> the same."""
         kind = input.device.type
         wide = kind != "meta" and torch.is_autocast_enabled(kind)  # meta: to count, without values
         return super().forward(input.float() if wide else input)

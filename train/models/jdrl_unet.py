@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from allfocus.train.models.base import Deblurrer, Variant
+from allfocus.train.models.base import Deblurrer, Sigmoid, Variant
 
 _DROPPED = 2  # levels with dropout, the deepest ones
 _DRAWN_TAIL = 0.3
@@ -102,7 +102,7 @@ class JdrlUNet(Deblurrer):
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(config.dropout)
         self.tail = nn.Conv2d(widths[0], channels, 3, padding=1)
-        self.output = nn.Sigmoid()
+        self.output = Sigmoid()
         # By outputs, joined skips make features grow some 30 times, and one step of Adam can then
         # switch all of the last ones off for good: a residual near 0 tells them nothing.
         mode: Literal["fan_in", "fan_out"] = "fan_in" if config.residual else "fan_out"

@@ -118,7 +118,8 @@ class AplRecipe(Recipe):
 
 
 class DetectRecipe(Recipe):
-    """The detector alone: the paper's ablation "single G_ws"."""
+    """The detector alone: the paper's ablation "single G_ws", whose length it does not tell; here
+    as long as for both."""
 
     paper = Plan(batch=1, crop=160, learning_rate=2e-4, stages=1, epochs=(300,), epoch_samples=604)
     knows = frozenset({"labels"})

@@ -117,9 +117,11 @@ class PlainRecipe(Recipe):
     def _map_alone(self, step: int, batch: Batch, seen: Tensor) -> dict[str, Tensor]:
         """The loss of a stage that trains nothing but a map; see the module's text."""
         steps = self.plan.stage_steps(self.stage(step))  # stage 1, or a stage 2 without a first
-        if not self.net.max_radius or step >= steps // 2:
+        if not self.net.max_radius:
             return map_part(self.net, batch, seen)
         compare = losses.cross_entropy if isinstance(self.net, DualPixelMap) else losses.squares
+        if step >= steps // 2:
+            compare = losses.map_loss
         return {"map": compare(seen, batch.defocus)}
 
     def _taught(self, batch: Batch) -> Tensor:
