@@ -7,7 +7,6 @@ the machine that wrote it.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import warnings
@@ -23,13 +22,15 @@ try:
     from numpy.typing import NDArray
 
     from allfocus.export.face_options import add_face, face_of
+    from allfocus.export.phase_option import add_phase, as_json, phases_of
     from allfocus.export.weights import OPTION, parse
+    from allfocus.runtime.artefacts import beside
     from allfocus.runtime.catalogue import entry
     from allfocus.runtime.command import DONE, script
     from allfocus.runtime.errors import UsageError
     from allfocus.runtime.files import publish
     from allfocus.runtime.layout import layout, multiple_in
-    from allfocus.runtime.signature import PHASES
+    from allfocus.runtime.signature import Phase
     from allfocus.runtime.spec import (
         CANARY_KEY,
         GRAPH_KEY,
@@ -161,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a model of the catalogue")
     parser.add_argument("--out", type=Path, required=True, help="the ONNX file to write")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
-    parser.add_argument("--phase", default="whole", help=f"one of {', '.join(PHASES)} (whole)")
+    add_phase(parser)
     parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp32")
     add_face(parser, "float")
     parser.add_argument("--size", help="WIDTHxHEIGHT; default: any size")
@@ -170,34 +171,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, check against PyTorch, write."""
-    from allfocus.export import footprint
     from allfocus.export.plan import one_size
-    from allfocus.export.verify import verify
 
     if args.out.suffix.lower() != ".onnx":
         raise UsageError(f"--out {args.out}: expected the name of an ONNX file, NAME.onnx")
+    phases = phases_of(args.phase, args.model)
     model = entry(args.model)
     face = face_of(args.io, args.color, args.matrix, args.range)
     multiple = multiple_in(args.io, model.multiple)
     shapes, notes = one_size(args.size, multiple) if args.size else (None, [])
     for note in notes:
         print(f"allfocus: {note}", file=sys.stderr)
-    graph = Graph(
-        **face,
-        precision=args.precision,
-        shapes=shapes,
-        phase=args.phase,
-        signature=model.signature(args.phase),
-    )
+    usual = Graph(**face, precision=args.precision, shapes=shapes)
     net, spec = parse(args.weights, args.model).load(args.model)
-    spec = of_graph(spec, net, graph)
-    with publish(args.out) as temporary:
-        write(export(net, spec, graph), temporary)
-        parity = verify(temporary, net, graph, fp16_db=model.fp16_db)
-        footprint.write_down(temporary)
-    report = {"onnx": str(args.out), "bytes": args.out.stat().st_size, "parity": parity}
-    print(json.dumps(report) if args.json else f"{args.out}: {parity}")
+    reports: dict[Phase, dict[str, Any]] = {}
+    for phase in phases:
+        graph = replace(usual, phase=phase, signature=model.signature(phase))
+        path = args.out if phases == [phase] else beside(args.out, phase)
+        parity = _write_checked(net, of_graph(spec, net, graph), graph, path)
+        reports[phase] = {"onnx": str(path), "bytes": path.stat().st_size, "parity": parity}
+        if not args.json:
+            print(f"{path}: {parity}")
+    if args.json:
+        print(as_json(args.phase, reports))
     return DONE
+
+
+def _write_checked(net: Net, spec: Spec, graph: Graph, path: Path) -> dict[str, float]:
+    """Write a graph of `net` to `path`, whole or not at all; its parity with PyTorch."""
+    from allfocus.export import footprint
+    from allfocus.export.verify import verify
+
+    with publish(path) as temporary:
+        write(export(net, spec, graph), temporary)
+        parity = verify(temporary, net, graph, fp16_db=entry(spec.name).fp16_db)
+        footprint.write_down(temporary)
+    return parity
 
 
 def main(argv: Sequence[str] | None = None) -> int:

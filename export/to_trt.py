@@ -19,6 +19,7 @@ try:
     from allfocus.export import cache
     from allfocus.export.face_options import add_face
     from allfocus.export.flavour import BACKENDS, DEFAULT_TARGETS, RTX_TARGETS, Target
+    from allfocus.export.phase_option import add_phase, as_json, phases_of
     from allfocus.export.plan import AUTO, DEFAULT_SIZE, PLUGINS, Options, Plan, make_plan
     from allfocus.export.precision_options import add_precision
     from allfocus.export.steps import Steps
@@ -30,7 +31,7 @@ try:
     from allfocus.runtime.files import publish, remove_drafts
     from allfocus.runtime.lock import locked
     from allfocus.runtime.manifest import SCHEMA, Manifest, manifest_path, sha256
-    from allfocus.runtime.signature import PHASES
+    from allfocus.runtime.signature import Phase
     from allfocus.runtime.spec import CANARY_KEY, LOSS_KEY, Spec
 except ModuleNotFoundError as error:
     sys.exit(f'{error}; install the project first: pip install -e ".[export,trt-rtx]"')
@@ -43,19 +44,11 @@ if TYPE_CHECKING:
     from allfocus.train.models.base import Net
 
 
-ALL = "all"  # phases
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--model", default="didanet", help="a model's name (default didanet)")
     parser.add_argument("--weights", help=f"{OPTION}; default: the package's")
-    parser.add_argument(
-        "--phase",
-        default="whole",
-        help=f"one of {', '.join(PHASES)}, or {ALL} of the model's, each in files of its own: what "
-        "is in focus is passed through then, and maps may be given (whole)",
-    )
+    add_phase(parser)
     add_precision(parser)
     parser.add_argument("--size", help=f"one size, WIDTHxHEIGHT (default {DEFAULT_SIZE})")
     for end in ("min", "opt", "max"):
@@ -93,22 +86,20 @@ def run(args: argparse.Namespace) -> int:
             f"--out {args.out}: expected a folder; files get names of model, precision and size. "
             "One ONNX file of any name is made by `python export/to_onnx.py --out FILE`"
         )
-    reports = {}
+    reports: dict[Phase, dict[str, Any]] = {}
     for plan in plans:
         report = export(plan, out=args.out, force=args.force)
         reports[plan.graph.phase] = report
         if not args.json:
             print(_table(report))
     if args.json:
-        print(json.dumps({"phases": reports} if args.phase == ALL else report))
+        print(as_json(args.phase, reports))
     return DONE
 
 
 def _plans(options: Options) -> list[Plan]:
     """One for each phase that is asked for; notes about them are told."""
-    phases = [options.phase]
-    if options.phase == ALL:
-        phases = list(entry(options.model).signatures)
+    phases = phases_of(options.phase, options.model)
     made = [make_plan(replace(options, phase=phase)) for phase in phases]
     for note in dict.fromkeys(note for _, notes in made for note in notes):
         print(f"allfocus: {note}", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import allfocus
@@ -90,6 +90,28 @@ def _kinds(precision: Wanted, backend: str) -> tuple[str, ...]:
 def _rest(kind: str) -> str:
     """What may follow it in a file's name: a size, but no engine that it is for alone."""
     return "-[0-9]*" if kind == "int8" else "*"
+
+
+def phases_beside(path: Path, name: str) -> list[list[Path]] | None:
+    """Files of the two phases beside one of the whole model `name`; None where one is missing.
+
+    They are called as `allfocus export` calls them, didanet-estimate-fp16-600x400.onnx, or as
+    `export/to_onnx.py --out mine.onnx` does, mine-estimate.onnx.
+    """
+    calls: list[Callable[[Phase], Path]] = [lambda phase: beside(path, phase)]
+    if path.name.startswith(name):
+        end = path.name.removeprefix(name)
+        calls.append(lambda phase: path.with_name(f"{name}-{phase}{end}"))
+    for called in calls:
+        files = [called("estimate"), called("restore")]
+        if all(file.is_file() for file in files):
+            return [[file] for file in files]
+    return None
+
+
+def beside(path: Path, phase: Phase) -> Path:
+    """The file of a phase of the model whose whole is `path`: mine.onnx has mine-estimate.onnx."""
+    return path if phase == "whole" else path.with_stem(f"{path.stem}-{phase}")
 
 
 def packaged_onnx(stem: str) -> Path:

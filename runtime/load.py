@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 
 from allfocus.runtime import skip as skips
+from allfocus.runtime.artefacts import phases_beside
 from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
@@ -121,7 +122,7 @@ def load(
         loaded.close()
         raise UsageError(_not_a_deblurrer(str(model), signature))
     path = as_path(model)
-    files = _in_store(loaded, io) if path is None else _beside(path, loaded.spec.name)
+    files = _in_store(loaded, io) if path is None else phases_beside(path, loaded.spec.name)
     phases = _phases(loaded, options, files)
     with ExitStack() as stack:
         stack.callback(loaded.close)
@@ -183,14 +184,6 @@ def _in_store(whole: Backend, io: Io | None) -> Files | None:
         return [find(name, whole.name, phase, io, whole.graph.precision) for phase in _TWO]
     except ArtefactError:
         return None
-
-
-def _beside(path: Path, name: str) -> Files | None:
-    """Files of the phases beside one of the whole, called as `allfocus export` calls them."""
-    files = [path.with_name(path.name.replace(name, f"{name}-{phase}", 1)) for phase in _TWO]
-    if not path.name.startswith(name) or not all(file.is_file() for file in files):
-        return None
-    return [[file] for file in files]
 
 
 def _phases(whole: Backend, options: Options, files: Files | None) -> Phases | None:

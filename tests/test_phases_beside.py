@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import allfocus
-from allfocus.export import to_trt
+from allfocus.export import to_onnx, to_trt
 from allfocus.runtime.errors import UsageError
 
 SHARED = ("--precision", "fp32", "--onnx-only", "--json")
@@ -46,12 +46,25 @@ def test_all_phases_are_made_and_do_what_one_by_name_does(three: dict[str, Path]
         assert phased.variant(skip=1.0, coarse_map=True)(photo()).skipped is not None
 
 
+def test_files_of_any_size_are_named_after_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine.onnx"
+    options = ["--model", "didanet-tiny", "--weights", "random:0", "--io", "frame"]
+    assert to_onnx.main([*options, "--phase", "all", "--out", str(out), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)["phases"]
+    names = [Path(report[phase]["onnx"]).name for phase in ("whole", "estimate", "restore")]
+    assert names == ["mine.onnx", "mine-estimate.onnx", "mine-restore.onnx"]
+    with allfocus.load(out, backend="cpu") as deblur:
+        assert deblur(photo(), defocus=np.zeros((96, 128), np.float32)).skipped == 1
+
+
 def test_without_them_it_is_said_how_to_make_them(three: dict[str, Path], tmp_path: Path) -> None:
     alone = tmp_path / three["whole"].name
     shutil.copy(three["whole"], alone)
     with pytest.raises(UsageError, match="export --model didanet-tiny --phase all` makes all"):
         allfocus.load(alone, backend="cpu", skip=1.0)
-    renamed = three["whole"].with_name("mine.onnx")
+    renamed = three["whole"].with_name("other.onnx")
     shutil.copy(three["whole"], renamed)
     with (
         allfocus.load(renamed, backend="cpu") as deblur,
