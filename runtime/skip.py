@@ -16,7 +16,7 @@ from allfocus.runtime.signature import Signature
 from allfocus.runtime.spec import Spec
 
 AUTO, OFF = "auto", "off"
-RADIUS = 0.5  # pixels: under it a net that promises nothing is left out; see the README's figures
+RADIUS = 0.5  # pixels: under it a net that promises nothing is left out; see docs/results.md
 FOCUS = 0.5  # the focus over which a pixel is left out, where a model tells that: rather in it
 FADE = 16  # pixels over which the result of such a net gives way to the input
 REACH = 24  # pixels seen around a part: what lies beyond changes one level in a few samples
