@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from clips import decoded, moving, write_clip
 from PIL import Image
 from video_runs import converted
 
+from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.deblurrer import Result
 from allfocus.runtime.streams.frames import StreamFrame
 from allfocus.runtime.streams.simple import Frames
@@ -92,3 +95,19 @@ def test_frames_of_a_program_can_be_motion_jpeg(tmp_path: Path) -> None:
     for image, frame in zip(frames, decoded(tmp_path / "out.avi"), strict=True):
         shown = frame.to_ndarray(format="bgr24").astype(np.float32)
         assert np.abs(shown - image.astype(np.float32)).mean() < 4
+
+
+def test_a_named_colour_profile_does_not_end_the_process() -> None:
+    """The package's photo has one. What ends is a process of its own, and not this one."""
+    photo = packaged_onnx("x").with_name("chelsea.png")
+    with av.open(str(photo)) as container:
+        assert container.streams.video[0].codec_context.name == "png"
+    code = """
+import gc, sys
+from pathlib import Path
+from allfocus.runtime.streams import like_source
+assert like_source._display_matrix(Path(sys.argv[1])) is None
+gc.collect()
+"""
+    done = subprocess.run([sys.executable, "-c", code, photo], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -20,6 +20,9 @@ from allfocus.runtime.streams.video import VideoSource
 
 _TAGS = ("color_range", "color_primaries", "color_trc", "colorspace")
 _GENEROUS = 1.0  # bits a pixel, for encoders that must be told a rate
+# Codecs whose frames may have a named colour profile. PyAV 18 frees the name twice, which ends the
+# process, when it is let go of a frame whose side data were looked at.
+_PROFILED = ("png", "apng")
 _ONE = 1 << 16  # in FFmpeg's matrices of display, whose last number has other units
 
 
@@ -120,6 +123,8 @@ def _display_matrix(path: Path) -> list[int] | None:
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
+                if container.streams.video[0].codec_context.name in _PROFILED:
+                    return _turned(int(getattr(frame, "rotation", 0)))
                 return _matrix_of(frame)
     except av.error.FFmpegError:  # whoever reads the frames will tell
         pass
