@@ -20,8 +20,10 @@ from video_runs import converted
 
 from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.deblurrer import Result
+from allfocus.runtime.errors import InputError
 from allfocus.runtime.streams.frames import StreamFrame
 from allfocus.runtime.streams.simple import Frames
+from allfocus.runtime.streams.video import VideoSource
 from allfocus.runtime.streams.video_sink import Encoding, VideoSink
 
 
@@ -111,3 +113,30 @@ gc.collect()
 """
     done = subprocess.run([sys.executable, "-c", code, photo], capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "encoder"),
+    [("out.mp4", "h264", "libx264"), ("out.webm", "vp9", "libvpx-vp9"), ("out.gif", "gif", None)],
+)
+def test_a_moving_gif_becomes_what_the_container_holds(
+    tmp_path: Path, name: str, codec: str, encoder: str | None
+) -> None:
+    """Its sides are odd, which H.264 takes at the full resolution of colour alone."""
+    pictures = [Image.fromarray(moving(index, 97, 65)) for index in range(3)]
+    path = tmp_path / "in.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=40)
+    sink = converted(path, tmp_path / name)
+    said = [note for note in sink.notes if "holds no gif" in note]
+    assert said == ([f"{name[4:]} holds no gif: written with {encoder}"] if encoder else [])
+    with av.open(str(tmp_path / name)) as written:
+        context = written.streams.video[0].codec_context
+        assert (context.name, context.width, context.height) == (codec, 97, 65)
+        assert not encoder or context.pix_fmt == "yuv444p"
+        assert len(list(written.decode(video=0))) == 3
+
+
+def test_a_text_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("so and so\n" * 50)
+    with pytest.raises(InputError, match="a text file, not a video"):
+        VideoSource(tmp_path / "notes.txt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from typing import Any
 
 from allfocus.runtime.errors import BackendError, UsageError
@@ -74,10 +75,36 @@ def encoder(name: str, wanted: str | None, notes: list[str]) -> str:
     return found
 
 
-def pixel_format(form: str, codec: str, notes: list[str], *, full: bool = False) -> str:
+def held(container: Any, codec: str, notes: list[str]) -> str:
+    """The encoder `codec` where a new container takes what it gives; else another one, which is
+    noted. Where none is taken, the same: adding its stream will tell.
+    """
+    usual = container.default_video_codec
+    others = (*_FALLBACK, *_ENCODERS.get(usual, (usual,)))
+    if container.format.no_file or _holds(container, codec):  # it would write files of its own
+        return codec
+    found = next((c for c in others if _can_encode(c) and _holds(container, c)), codec)
+    if found != codec:
+        notes.append(f"{container.format.name} holds no {codec}: written with {found}")
+    return found
+
+
+def _holds(container: Any, codec: str) -> bool:
+    try:
+        with load().open(BytesIO(), "w", format=container.format.name) as tried:
+            tried.add_stream(codec, rate=25)
+    except ValueError:
+        return False
+    return True
+
+
+def pixel_format(
+    form: str, codec: str, notes: list[str], *, full: bool = False, even: bool = True
+) -> str:
     """The pixel format `form` where the encoder takes it; else another one, which is noted.
 
-    `full`: its values go from 0 to 255. Names with yuvj say so by themselves.
+    `full`: its values go from 0 to 255. Names with yuvj say so by themselves. Without `even` sides
+    chroma is not taken at half the resolution, unless it was.
     """
     av = load()
     if any(part.is_alpha for part in av.VideoFormat(form).components):
@@ -90,7 +117,8 @@ def pixel_format(form: str, codec: str, notes: list[str], *, full: bool = False)
         return chosen
     if not able or form in able:
         return form
-    chosen = "yuv420p" if "yuv420p" in able else able[0]
+    usual = ("yuv420p",) if even else ("yuv444p", "yuv420p")
+    chosen = next((each for each in usual if each in able), able[0])
     notes.append(f"{codec} does not take pixels as {form}: written as {chosen}")
     return chosen
 

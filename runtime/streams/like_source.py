@@ -53,10 +53,13 @@ class LikeSource(Manner):
             )
         codec = ffmpeg.encoder(str(name), encoding.codec, notes)
         width, height = given.codec_context.width, given.codec_context.height
+        if encoding.codec is None:
+            codec = ffmpeg.held(container, codec, notes)
         stream = container.add_stream(codec, rate=self.rate)
         stream.width, stream.height = width, height
         full = given.codec_context.color_range == ffmpeg.FULL
-        self._pixels = ffmpeg.pixel_format(str(form), codec, notes, full=full)
+        even = width % 2 == height % 2 == 0
+        self._pixels = ffmpeg.pixel_format(str(form), codec, notes, full=full, even=even)
         stream.pix_fmt = self._pixels
         fastest = max(self.rate, given.base_rate or self.rate)
         self.base = ffmpeg.time_base(codec, given.time_base, self.rate, fastest)

@@ -37,6 +37,9 @@ class VideoSource(Source):
             self._container = av.open(str(path))
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{path}: not a video that can be read ({error})") from None
+        if self._container.format.name == "tty":  # a text file, which FFmpeg draws as a terminal
+            self._container.close()
+            raise InputError(f"{path}: a text file, not a video")
         if not self._container.streams.video:
             self._container.close()
             raise InputError(f"{path}: no pictures in it")
