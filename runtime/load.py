@@ -14,6 +14,7 @@ import numpy as np
 from allfocus.runtime import skip as skips
 from allfocus.runtime.artefacts import phases_beside
 from allfocus.runtime.backend import Backend, Options
+from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
 from allfocus.runtime.ensemble import turns
@@ -80,8 +81,8 @@ def load(
     the check that are loaded already, is not taken: BackendError.
     `skip`: what the defocus map says is in focus is passed through, where "auto" chooses the radius
     (none where a model makes no map); a radius in pixels, or "off". Only with files of its two
-    phases, which `allfocus export --phase all` makes (by path: beside its own, under the names that
-    they were given), and not of frames in GPU memory; see `Result.skipped`.
+    phases, which `allfocus export --phase all` makes (by path: in the cache, or beside its own
+    under the names that they were given), and not of frames in GPU memory; see `Result.skipped`.
     `check`: blur every output again by `jdrl-reblur` and compare it with its input; see
     `Result.trust`. It takes two to three times as long as didanet-lite.
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
@@ -122,7 +123,7 @@ def load(
         loaded.close()
         raise UsageError(_not_a_deblurrer(str(model), signature))
     path = as_path(model)
-    files = _in_store(loaded, io) if path is None else phases_beside(path, loaded.spec.name)
+    files = _in_store(loaded, io) if path is None else _of_file(path, loaded)
     phases = _phases(loaded, options, files)
     with ExitStack() as stack:
         stack.callback(loaded.close)
@@ -184,6 +185,16 @@ def _in_store(whole: Backend, io: Io | None) -> Files | None:
         return [find(name, whole.name, phase, io, whole.graph.precision) for phase in _TWO]
     except ArtefactError:
         return None
+
+
+def _of_file(path: Path, whole: Backend) -> Files | None:
+    """Files of the phases of a model that was opened by its path: beside it, or, where it is the
+    cache's, which has a folder for each, among those."""
+    beside = phases_beside(path, whole.spec.name)
+    if beside or not path.resolve().is_relative_to(cache_dir().resolve()):
+        return beside
+    face = whole.graph.io
+    return _in_store(whole, None if face in USUAL else face)
 
 
 def _phases(whole: Backend, options: Options, files: Files | None) -> Phases | None:

@@ -71,6 +71,14 @@ def test_files_of_any_size_are_named_after_the_first(
         assert deblur(photo(), defocus=np.zeros((96, 128), np.float32)).skipped == 1
 
 
+def test_those_of_the_cache_are_found_there(three: dict[str, Path], own_cache: Path) -> None:
+    for phase, file in three.items():
+        (own_cache / phase).mkdir(parents=True)
+        file.rename(own_cache / phase / file.name)
+    with allfocus.load(own_cache / "whole" / three["whole"].name, backend="cpu") as deblur:
+        assert deblur(photo(), defocus=np.zeros((96, 128), np.float32)).skipped == 1
+
+
 def test_without_them_it_is_said_how_to_make_them(three: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     alone = tmp_path / "alone" / three["whole"].name
