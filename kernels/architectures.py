@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# Jetson's beside cards of the same major version, each with what it is called since; NVIDIA's
+# rules for integrated GPUs as PyTorch has them in `torch.cuda.DEVICE_REQUIREMENT`.
+_OWN = {87: 87, 101: 110}
+
 
 def listed(text: str) -> tuple[int, ...]:
     """Read "86,89"; 86 is compute capability 8.6."""
@@ -11,11 +15,18 @@ def listed(text: str) -> tuple[int, ...]:
 def covers(architectures: tuple[int, ...], capability: int) -> bool:
     """Whether a library runs on a GPU of this compute capability (86 for 8.6).
 
-    Machine code runs on its own major version from its own minor one on. Each build also holds the
-    PTX of its newest architecture, from which the driver compiles for any later GPU.
+    Machine code runs on its own major version from its own minor one on, but never on a Jetson
+    where it is for cards, nor the other way round. Each build also holds the PTX of its newest
+    architecture, from which the driver compiles for any later GPU.
     """
-    same = any(a // 10 == capability // 10 and a <= capability for a in architectures)
-    return same or (bool(architectures) and max(architectures) <= capability)
+    found = any(_runs(code, capability) for code in architectures)
+    return found or (bool(architectures) and max(architectures) <= capability)
+
+
+def _runs(code: int, capability: int) -> bool:
+    if code in _OWN or capability in _OWN:
+        return capability in (code, _OWN.get(code))
+    return code // 10 == capability // 10 and code <= capability
 
 
 def names(architectures: tuple[int, ...]) -> str:

@@ -132,7 +132,7 @@ def _save_isotropic(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None: 
 
 def _isotropic_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     inputs, wanted = ctx.saved_tensors, list(ctx.needs_input_grad)
-    if grad.is_cuda:
+    if _by_kernel(grad):
         return _spread(isotropic_conv_backward(grad, *inputs, wanted), wanted)
     return _differentiate(reference.isotropic_conv, inputs, wanted, grad)
 
@@ -144,7 +144,7 @@ def _save_sft(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noq
 
 def _sft_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     inputs, slope, wanted = ctx.saved_tensors, ctx.slope, list(ctx.needs_input_grad[:4])
-    if grad.is_cuda:
+    if _by_kernel(grad):
         grads = _spread(sft_modulate_backward(grad, *inputs, slope, wanted), wanted)
     else:
         grads = tuple(rowwise.sft_modulate_backward(grad, inputs, slope, wanted))
@@ -153,6 +153,12 @@ def _sft_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 isotropic_conv.register_autograd(_isotropic_gradients, setup_context=_save_isotropic)
 sft_modulate.register_autograd(_sft_gradients, setup_context=_save_sft)
+
+
+def _by_kernel(grad: Tensor) -> bool:
+    """Whether a gradient is a kernel's work: not where it will be differentiated again
+    (`create_graph`), which is recorded here and which kernels have no formula for."""
+    return grad.is_cuda and not torch.is_grad_enabled()
 
 
 def _differentiate(

@@ -149,6 +149,13 @@ def test_another_architecture(
         ((75, 86, 120), 90, False),  # the PTX is of 12.0, too new for it
         ((100, 120), 103, True),
         ((86,), 75, False),
+        ((80, 90), 87, False),  # code for cards on Jetson Orin, and PTX that is too new
+        ((86, 120), 87, False),
+        ((87, 120), 89, False),  # and Orin's on a card
+        ((87, 120), 87, True),
+        ((86,), 87, True),  # from PTX
+        ((101, 120), 110, True),  # Thor, as CUDA 12 called it
+        ((100, 120), 101, False),
         ((), 90, False),
     ],
 )

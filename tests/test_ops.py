@@ -82,6 +82,38 @@ def test_gradients_of_sft_modulate(changed: dict[str, Any], activation: str) -> 
     assert torch.autograd.gradcheck(function, [t for t in tensors.values() if t is not None])
 
 
+class OnGpu(Tensor):
+    """Says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_a_gradient_that_is_differentiated_again_is_no_kernels_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grad = torch.ones(2)
+    for on_gpu in (False, True):
+        given = grad.as_subclass(OnGpu) if on_gpu else grad
+        assert registered._by_kernel(given) is False  # as with create_graph
+        with torch.no_grad():
+            assert registered._by_kernel(given) is on_gpu
+
+    calls = []
+
+    def kernel(grad: Tensor, *inputs: Any) -> list[Tensor]:
+        *tensors, wanted = inputs
+        calls.append(wanted)
+        found = registered._differentiate(reference.isotropic_conv, tensors, wanted, grad)
+        return [each.detach() for each in found if each is not None]
+
+    monkeypatch.setattr(registered, "isotropic_conv_backward", kernel)
+    monkeypatch.setattr(registered, "_by_kernel", lambda _: not torch.is_grad_enabled())
+    inputs = [t.requires_grad_() for t in SMALL.tensors(torch.float64)]
+    ops.isotropic_conv(*inputs).sum().backward()
+    assert calls == [[True, True, True]]
+    assert torch.autograd.gradgradcheck(ops.isotropic_conv, inputs)
+
+
 def test_only_what_wants_a_gradient_gets_one() -> None:
     image, seeds, weights = SMALL.tensors()
     seeds.requires_grad_()
