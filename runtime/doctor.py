@@ -155,7 +155,7 @@ def _origin(name: str) -> str:
     try:
         found = find_onnx(name)[0]
     except ArtefactError:
-        return f"not here; `allfocus export --model {name}` makes it"
+        return f"no weights here; `allfocus export --model {name} --weights FILE` makes it of yours"
     return "in the package" if found == packaged_onnx(name) else f"in the cache: {found.name}"
 
 

@@ -108,7 +108,10 @@ def test_an_exported_model_is_found_and_really_loaded(
 ) -> None:
     pytest.importorskip("onnxruntime")
     assert cli.main(["doctor", "--model", "didanet-tiny"]) == 1
-    assert "not here; `allfocus export --model didanet-tiny` makes it" in capsys.readouterr().out
+    assert (
+        "no weights here; `allfocus export --model didanet-tiny --weights FILE`"
+        in capsys.readouterr().out
+    )
     place = own_cache / "didanet-tiny-0a"
     place.mkdir()
     (place / tiny.float.name).write_bytes(tiny.float.read_bytes())
