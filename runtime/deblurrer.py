@@ -148,9 +148,8 @@ class Deblurrer(Closing):
         `defocus`: the blur radius in pixels, [H, W], where it is known better than the model could
         estimate it: from the two views of a dual-pixel sensor (`dualpixel-map`), a depth sensor and
         the lens, or a corrected map. Nothing is estimated then; a model's own map makes what the
-        model makes, but near the border of frames that are padded. It takes a model whose
-        deblurring takes nothing but picture and map (the `didanet`s), with files of its phases:
-        UsageError.
+        model makes. It takes a model whose deblurring takes nothing but picture and map (the
+        `didanet`s), with files of its phases: UsageError.
         """
         if defocus is not None:
             self.check_guided()

@@ -1,5 +1,5 @@
 """Ways through a model: all at once or in tiles, in one graph or in two, everywhere or where it is
-blurred. What comes out is the same.
+blurred. What comes out is the same, but beside what is padded: two graphs pad each for itself.
 """
 
 from __future__ import annotations
@@ -58,6 +58,15 @@ class Direct(Flow):
         """Whether a frame of `size` passes without being cut."""
         return self._stage.fits(self._stage.grown(size))
 
+    def mirrors(self, size: Size) -> bool:
+        """Whether it must pad a frame of `size`."""
+        return self._stage.grown(size) != size
+
+    @property
+    def maps(self) -> bool:
+        """Whether a plane comes out, which a second graph can be given."""
+        return any(name in _PLANES for name in self._stage.backend.graph.signature.outputs)
+
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         """See Flow."""
         return [(self._stage, self._stage.grown(size))]
@@ -83,26 +92,30 @@ class Guided(Flow):
     def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow."""
         assert defocus is not None
-        form = self._restore.form
-        size = form.size(image)
-        frame = self._restore.grown(size)
         within = np.clip(defocus, 0, 1)  # beyond the largest radius that it knows it ruins pictures
-        seen = {"defocus": COLOUR.grown(np.asarray(within, np.float32), frame)}
-        return self._restored(form.grown(image, frame), seen, Window.whole(size), clock)
+        seen = {"defocus": np.asarray(within, np.float32)}
+        return self._restored(image, seen, clock)
 
-    def _restored(self, grown: Array, seen: Arrays, real: Window, clock: Clock) -> Drawn:
-        """What becomes of a grown picture, and of planes and vectors that go with it."""
+    def _restored(self, image: Array, seen: Arrays, clock: Clock) -> Drawn:
+        """What becomes of a picture, and of planes of its size and vectors that go with it.
+
+        All are grown to what this graph takes, which is often less than the first one does: what is
+        mirrored costs time, and makes the nets err beside it.
+        """
         form = self._restore.form
-        frame = form.size(grown)
-        given = {"image": grown, **seen}
-        plane = next((seen[name] for name in _PLANES if name in seen), None)
+        real = Window.whole(form.size(image))
+        frame = self._restore.grown(form.size(image))
+        planes = {name: seen[name] for name in _PLANES if name in seen}
+        grown = {name: COLOUR.grown(plane, frame) for name, plane in planes.items()}
+        given = {**seen, **grown, "image": form.grown(image, frame)}
+        plane = next(iter(grown.values()), None)
         if self._skip is None or plane is None:
             tiles = self._restore.tiles(Window.whole(frame), frame)
             whole = _computed(self._restore, tiles, given, frame, clock)["sharp"]
             skipped = 0.0
         else:
             whole, skipped = self._where_blurred(given, plane, self._skip, real, clock)
-        maps = {name: np.maximum(real.of(seen[name]), 0) for name in _PLANES if name in seen}
+        maps = {name: np.maximum(plane, 0) for name, plane in planes.items()}
         sharp = np.ascontiguousarray(form.cut(whole, real))
         return Drawn(sharp, maps.get("defocus"), maps.get("focus"), skipped)
 
@@ -144,18 +157,23 @@ class Phased(Guided):
 
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         """See Flow."""
-        frame = self._restore.grown(self._estimate.grown(size))
-        looked_at = self._estimate.grown(self._half(frame)) if self._coarse_map else frame
-        return [(self._estimate, looked_at), (self._restore, frame)]
+        looked_at = self._estimate.grown(size)
+        if self._coarse_map:
+            looked_at = self._estimate.grown(self._half(looked_at))
+        return [(self._estimate, looked_at), (self._restore, self._restore.grown(size))]
 
     def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow: the map is its own."""
         assert defocus is None
-        form = self._restore.form
+        form = self._estimate.form
         size = form.size(image)
-        grown = form.grown(image, self._restore.grown(self._estimate.grown(size)))
+        grown = form.grown(image, self._estimate.grown(size))
         seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
-        return self._restored(grown, seen, Window.whole(size), clock)
+        real = Window.whole(size)
+        for name in _PLANES:
+            if name in seen:
+                seen[name] = np.ascontiguousarray(real.of(seen[name]))
+        return self._restored(image, seen, clock)
 
     def _look(self, grown: Array, clock: Clock) -> Arrays:
         """What the first graph gives for a grown frame: planes [H, W], vectors [1, K, 1, 1]."""

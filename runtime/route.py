@@ -93,13 +93,16 @@ class Route:
         return Levels(self.smaller, partial(self._one, lane=lane, guided=guided), self.form)
 
     def _one(self, size: Size, times: int = 1, *, lane: Lane, guided: bool) -> Flow:
-        """Two graphs where parts are left out, or where one would have to be cut to pieces. `size`
-        is that of a picture `times` times smaller than the frame.
+        """Two graphs where parts are left out, where one would have to be cut to pieces, and where
+        one would pad the frame: a net that deblurs under a map takes nearly any size, its estimator
+        does not. `size` is that of a picture `times` times smaller than the frame.
         """
         skip = self.skips[times]
         if guided:
             return lane.guided(skip)
-        whole = skip is None and not self.coarse_map and lane.direct.fits(size)
+        direct = lane.direct
+        padded = direct.maps and direct.mirrors(size)
+        whole = skip is None and not self.coarse_map and direct.fits(size) and not padded
         if whole or lane.stages is None:
-            return lane.direct
+            return direct
         return lane.phased(skip, coarse_map=self.coarse_map)

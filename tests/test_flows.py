@@ -93,9 +93,28 @@ def test_tiled_equals_untiled(opened: Any, name: str) -> None:
                 np.testing.assert_allclose(getattr(other, plane), expected, atol=1e-4)
     if name in CUT:
         assert lane(tiled)._phased
-        assert not lane(whole)._phased
+        assert lane(whole).direct.fits(Size(width, height))
     else:
         assert not lane(tiled).direct.fits(Size(width, height))
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_a_frame_is_padded_for_each_of_two_graphs_as_it_needs(opened: Any, name: str) -> None:
+    """One graph does what needs no padding; of two, the second mirrors less than the first."""
+    deblur, apart = opened(name), opened(name)
+    route, one, two = deblur._route, lane(deblur), lane(apart).phased(None, coarse_map=False)
+    multiple = deblur.spec.multiple
+    frame = photo(4 * multiple, 5 * multiple, np.float32)
+    assert route.flow(Size(5 * multiple, 4 * multiple), one) is one.direct
+    drawn = two.draw(frame, Clock())
+    np.testing.assert_allclose(drawn.sharp, deblur(frame).image, atol=1e-5)
+    assert not one._phased
+    size = Size(5 * multiple - 3, 4 * multiple - 3)
+    first, second = (grown for _, grown in route.flow(size, one).frames(size))
+    assert first == Size(5 * multiple, 4 * multiple)
+    least = build(name).multiple_of("restore")
+    assert second == size.padded(least)
+    assert least < multiple
 
 
 @pytest.mark.parametrize("name", ["didanet-tiny", "jdrl-unet-tiny"])

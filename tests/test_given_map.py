@@ -41,8 +41,9 @@ def half(value: float, height: int = 96, width: int = 160) -> np.ndarray:
     return radius
 
 
-def test_its_own_map_gives_what_the_model_gives(deblur: Deblurrer) -> None:
-    frame = blurred()
+@pytest.mark.parametrize("size", [(96, 160), (90, 151)])
+def test_its_own_map_gives_what_the_model_gives(deblur: Deblurrer, size: tuple[int, int]) -> None:
+    frame = blurred(*size)
     own = deblur(frame)
     given = deblur(frame, defocus=own.defocus)
     assert np.abs(own.image.astype(int) - frame).max() > 10
