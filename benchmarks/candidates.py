@@ -21,6 +21,7 @@ from allfocus.benchmarks.quality_schema import Kind
 from allfocus.runtime.artefacts import packaged_onnx
 from allfocus.runtime.catalogue import MODELS, entry
 from allfocus.runtime.deblurrer import Deblurrer, Result
+from allfocus.runtime.ensemble import Ensemble
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.model import Model
 from allfocus.runtime.reach import check as check_reach
@@ -152,7 +153,7 @@ def open_model(
     label: str | None = None,
     *,
     skip: Choice = AUTO,
-    ensemble: int = 1,
+    ensemble: Ensemble = 1,
     reach: float | None = None,
     precision: Wanted | None = None,
     guide: Guide | None = None,

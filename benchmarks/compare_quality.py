@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from allfocus.benchmarks.compare_figures import CpuOf, Figure, Score
+from allfocus.runtime.ensemble import Ensemble
 from allfocus.runtime.errors import ArtefactError
 
 
@@ -119,7 +120,7 @@ class QualityWithWays(Quality):
     rows: tuple[_QualityRowWithWider, ...]
     map_radius: float
     skip: str
-    ensemble: int
+    ensemble: Ensemble
     reach: float | None
 
     def same(self) -> dict[str, str]:

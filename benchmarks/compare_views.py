@@ -15,6 +15,7 @@ from typing import Any
 from allfocus.benchmarks.compare_figures import Count, CpuOf, Figure, Ratio, Result, Score
 from allfocus.benchmarks.compare_quality import Computed, Discs, Quality, QualityWithWays, Trust
 from allfocus.benchmarks.schema import Stats, decode, parsed
+from allfocus.runtime.ensemble import Ensemble
 from allfocus.runtime.errors import ArtefactError, UsageError
 
 
@@ -154,7 +155,7 @@ class _TradeRow:
     model: str
     engine: str
     precision: str
-    passes: int
+    passes: Ensemble
     reach: float | None
     times_as_fast: Stats
     psnr_db: float | None

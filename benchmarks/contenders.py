@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from allfocus.benchmarks.calls import Call, Frame
 from allfocus.benchmarks.schema import Device, Role
+from allfocus.runtime.ensemble import Ensemble
 from allfocus.runtime.probe import ON_CPU
 from allfocus.runtime.skip import OFF, Choice
 from allfocus.runtime.spec import Precision, Spec, Wanted
@@ -50,7 +51,7 @@ class Recipe:
     threads: int
     precision: Wanted = "auto"
     skip: Choice = OFF
-    ensemble: int = 1
+    ensemble: Ensemble = 1
     reach: float | None = None
     way: Way = "eager"
     weights: str = ""

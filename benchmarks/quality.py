@@ -37,11 +37,10 @@ from allfocus.benchmarks.quality_sheet import Sheet
 from allfocus.benchmarks.quality_text import render
 from allfocus.benchmarks.schema import encode
 from allfocus.benchmarks.scoring import Settings, judge
+from allfocus.runtime import ensemble as ensembles
 from allfocus.runtime import skip as skips
 from allfocus.runtime.catalogue import BASELINES
 from allfocus.runtime.command import DONE, positive, script
-from allfocus.runtime.ensemble import COUNTS
-from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.files import check_folder, publish
 from allfocus.runtime.probe import BACKENDS
@@ -118,7 +117,11 @@ def _notes(args: argparse.Namespace, data: DataSet, first: Pair, missing: str) -
             f"--by-radius: {data.name} has no maps (`defocus/` or `filtered/`) to tell radii by"
         )
     skipped = f"what is in focus: --skip {args.skip}, where the usual choice is {AUTO}"
-    turned = f"models: the mean of {args.ensemble} passes of each picture, turned"
+    turned = (
+        "models: one pass under the mean of the maps of two, turned"
+        if args.ensemble == ensembles.MAP
+        else f"models: the mean of {args.ensemble} passes of each picture, turned"
+    )
     figures = (
         *((_SIMILARITY, has_sharp), (_MAPS, has_maps), (_F_MAX, has_maps)),
         *((_F_MAX_MASKS, not has_sharp), (_IN_FOCUS, has_maps)),
@@ -298,7 +301,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("auto", *PRECISIONS), help=text)
     add("--threads", type=positive, help="CPU threads (all there are)")
     add("--skip", type=skips.argument, default=AUTO, help=skips.HELP)
-    add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
+    add("--ensemble", type=ensembles.argument, default=1, metavar="N", help=ensembles.HELP)
     add("--reach", type=float, metavar="PIXELS", help=REACH)
     add("--json", action="store_true", help="print the result as one JSON object")
     add("--out", type=Path, metavar="FOLDER", help="also write JSON, Markdown, a sheet of crops")

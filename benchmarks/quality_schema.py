@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from allfocus.benchmarks.schema import Machine
+from allfocus.runtime.ensemble import Ensemble
 
 QUALITY: Literal["allfocus/quality/2"] = "allfocus/quality/2"
 
@@ -106,7 +107,7 @@ class QualityReport:
     output: Literal["8 bits", "float"]
     map_radius: float  # pixels of blur radius that white stands for in a folder's maps
     skip: str  # what models let through unchanged
-    ensemble: int  # passes of each picture
+    ensemble: Ensemble  # passes of each picture; "map": one, under a map of two
     reach: float | None  # pixels; null: the models' own
     rows: tuple[QualityRow, ...]
     notes: tuple[str, ...]

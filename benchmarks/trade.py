@@ -35,6 +35,7 @@ from allfocus.runtime.artefacts import packaged_onnx, packaged_weights
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.command import DONE, positive, script
 from allfocus.runtime.cpus import available_cpus
+from allfocus.runtime.ensemble import MAP, Ensemble
 from allfocus.runtime.errors import AllfocusError
 from allfocus.runtime.files import publish
 from allfocus.runtime.spec import Precision, Size
@@ -53,8 +54,8 @@ WAYS: tuple[tuple[str, Precision], ...] = (
     ("openvino", "int8"),
 )
 # Passes of a self-ensemble and reach in pixels, in the last of WAYS.
-MORE: dict[str, tuple[tuple[int, float | None], ...]] = {
-    "didanet-lite": ((2, None), (4, None), (8, None), (1, 32.0))
+MORE: dict[str, tuple[tuple[Ensemble, float | None], ...]] = {
+    "didanet-lite": ((MAP, None), (2, None), (4, None), (8, None), (1, 32.0))
 }
 Field = dict[Recipe, Contender]  # what takes turns, by how it was opened
 _PAUSE = 0.02  # seconds before each call, in which the threads of the one before stop spinning
@@ -70,7 +71,7 @@ class Row:
     model: str
     engine: str
     precision: str
-    passes: int
+    passes: Ensemble
     reach: float | None
     milliseconds: float
     times_as_fast: Stats  # as eager PyTorch's `didanet`
@@ -80,7 +81,9 @@ class Row:
     @property
     def name(self) -> str:
         """For the table."""
-        several = f", {self.passes} passes" if self.passes > 1 else ""
+        several = "" if self.passes == 1 else f", {self.passes} passes"
+        if self.passes == MAP:
+            several = ", map of two"
         farther = "" if self.reach is None else f", reach {self.reach:g}"
         return f"{self.engine}, {self.precision}{several}{farther}"
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from allfocus.runtime.cpus import available_cpus
+from allfocus.runtime.ensemble import Ensemble
 from allfocus.runtime.errors import AllfocusError, BackendError
 from allfocus.runtime.files import remove_drafts
 from allfocus.runtime.gpu import find_gpus
@@ -40,7 +41,7 @@ class Settings:
     skip: Choice
     check: bool
     fallback: float | None
-    ensemble: int
+    ensemble: Ensemble
     reach: float | None
     quality: int | None
     max_pixels: int

@@ -13,7 +13,8 @@ import numpy as np
 from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.closing import Closing
-from allfocus.runtime.ensemble import turns
+from allfocus.runtime.ensemble import MAP, Ensemble, check_looks, looks, turns
+from allfocus.runtime.ensemble import check as check_ensemble
 from allfocus.runtime.errors import InputError, UsageError
 from allfocus.runtime.flows import Direct, Drawn, check_room
 from allfocus.runtime.form import form_of
@@ -91,15 +92,17 @@ class Deblurrer(Closing):
         coarse_map: bool = False,
         checker: Backend | None = None,
         fallback: float | None = None,
-        ensemble: int = 1,
+        ensemble: Ensemble = 1,
         reach: float | None = None,
         parent: Deblurrer | None = None,
     ) -> None:
         skip, fallback = check_skip(skip), check_fallback(fallback)
+        ensemble = check_ensemble(ensemble)
         smaller = levels(check_reach(reach), backend.spec, backend.graph.signature)
         self._route = Route(
             form=form_of("image", backend.graph.io),
             ways=turns(ensemble),
+            looks=looks(ensemble),
             smaller=smaller,
             skips={
                 times: skip_for(at_level(skip, times), backend.spec, backend.graph.signature)
@@ -114,7 +117,7 @@ class Deblurrer(Closing):
         self.color: Color = color
         self.reasons = list(reasons)  # (backend, why it was not taken)
         self.memory = parse_bytes(memory)
-        self.ensemble = len(self._route.ways)
+        self.ensemble = ensemble
         self.reach = reach  # pixels; None: the model's own
         self._asked_to_skip = not isinstance(skip, str)
         if phases is None and not isinstance(skip, str):
@@ -123,6 +126,8 @@ class Deblurrer(Closing):
                 f"phases beside {backend.artefact.name}; `allfocus export --model "
                 f"{self.spec.name} --phase all` makes all three"
             )
+        if ensemble == MAP:
+            check_looks(backend, phased=phases is not None)
         self._backend = backend
         self.streams = backend.options.streams
         self._checker = checker
@@ -316,9 +321,9 @@ class Deblurrer(Closing):
                 "frame on a GPU: its map is the engine's own there; give frames from host memory "
                 "with `defocus`, or leave that out"
             )
-        if self.ensemble > 1:
+        if self.ensemble != 1:
             raise InputError(
-                f"frame on a GPU: it is not turned there, as ensemble={self.ensemble} would have "
+                f"frame on a GPU: it is not turned there, as ensemble={self.ensemble!r} would have "
                 "it; give frames from host memory, or load without ensemble"
             )
         if self._route.smaller:

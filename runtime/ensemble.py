@@ -3,39 +3,84 @@
 Timofte et al., "Seven ways to improve example-based single image super resolution", CVPR 2016; the
 "+" behind names in EDSR's and many later tables. What a net gets wrong depends on how a picture
 lies, and some of it cancels. It takes as many times as long; a quarter turn brings most of it.
+Where a map is estimated first, that alone may be done on the picture turned too, for a fraction of
+the work.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from allfocus.runtime.backend import Array
+from allfocus.runtime.backend import Array, Backend
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.errors import UsageError
 from allfocus.runtime.flows import Drawn, Flow
 from allfocus.runtime.form import COLOUR, Form
 from allfocus.runtime.real import whole
+from allfocus.runtime.signature import KINDS
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Stage
 from allfocus.runtime.turn import Turn
 
+Map: TypeAlias = Literal["map"]
+Ensemble: TypeAlias = int | Map
+
 COUNTS = (1, 2, 4, 8)
-HELP = "2, 4 or 8: deblur each turned too, and take the mean; as many times as long (%(default)s)"
+MAP: Map = get_args(Map)[0]
+HELP = (
+    "2, 4 or 8: deblur each turned too, and take the mean; as many times as long. "
+    f"{MAP}: only the map is that of two (%(default)s)"
+)
 _ALL = tuple(Turn(quarters, mirrored) for mirrored in (False, True) for quarters in range(4))
 
 
-def turns(count: Any) -> tuple[Turn, ...]:
-    """How a picture is laid: 1, as it is; 2, by a quarter turn too; 4, by each; 8, mirrored too.
-
-    Raises UsageError for another number.
-    """
-    number = whole(count, 1)
+def check(ensemble: Any) -> Ensemble:
+    """How many passes, or MAP: one under a map of two. Raises UsageError for anything else."""
+    if isinstance(ensemble, str) and ensemble == MAP:
+        return MAP
+    number = whole(ensemble, 1)
     if number not in COUNTS:
-        raise UsageError(f"ensemble: expected one of {COUNTS}, got {count!r}")
-    return _ALL[:number]
+        raise UsageError(f"ensemble: expected one of {(*COUNTS, MAP)}, got {ensemble!r}")
+    return number
+
+
+def argument(text: str) -> Ensemble:
+    """From a command line, as a type for argparse."""
+    try:
+        return check(text if text == MAP else int(text))
+    except ValueError:
+        expected = f"expected one of {', '.join(map(str, (*COUNTS, MAP)))}, got {text!r}"
+        raise argparse.ArgumentTypeError(expected) from None
+
+
+def turns(ensemble: Ensemble) -> tuple[Turn, ...]:
+    """How a picture is laid: 1, as it is; 2, by a quarter turn too; 4, by each; 8, mirrored too."""
+    return _ALL[:1] if ensemble == MAP else _ALL[:ensemble]
+
+
+def looks(ensemble: Ensemble) -> tuple[Turn, ...]:
+    """How a picture that is laid so is laid for its map, of which the mean is taken."""
+    return _ALL[:2] if ensemble == MAP else _ALL[:1]
+
+
+def check_looks(model: Backend, *, phased: bool) -> None:
+    """Raise UsageError where `model` has no map that could be that of two."""
+    name, outputs = model.spec.name, model.graph.signature.outputs
+    if not any(KINDS[output] == "plane" for output in outputs):
+        raise UsageError(
+            f"ensemble={MAP!r}: {name} estimates no map; take a number of passes, such as 2, or a "
+            "model with a map"
+        )
+    if not phased:
+        raise UsageError(
+            f"ensemble={MAP!r}: the map must come before the rest, which takes files of both "
+            f"phases beside {model.artefact.name}; `allfocus export --model {name} --phase all` "
+            "makes all three"
+        )
 
 
 class Turned(Flow):

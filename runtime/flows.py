@@ -5,6 +5,7 @@ blurred. What comes out is the same, but beside what is padded: two graphs pad e
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,7 @@ from allfocus.runtime.skip import REACH, Skip
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Arrays, Stage
 from allfocus.runtime.tiling import Tile, Window
+from allfocus.runtime.turn import Turn
 
 _PLANES = ("defocus", "focus")
 
@@ -146,34 +148,57 @@ class Guided(Flow):
 
 
 class Phased(Guided):
-    """The map, or what is pooled over the picture, first; then the rest, where it is wanted."""
+    """The map, or what is pooled over the picture, first; then the rest, where it is wanted.
+
+    The first is the mean of what is seen of the picture laid in each of `looks`.
+    """
 
     def __init__(
-        self, estimate: Stage, restore: Stage, skip: Skip | None, *, coarse_map: bool = False
+        self,
+        estimate: Stage,
+        restore: Stage,
+        skip: Skip | None,
+        *,
+        looks: Sequence[Turn] = (Turn(),),
+        coarse_map: bool = False,
     ) -> None:
         super().__init__(restore, skip)
         self._estimate = estimate
+        self._looks = looks
         self._coarse_map = coarse_map
 
     def frames(self, size: Size) -> list[tuple[Stage, Size]]:
         """See Flow."""
-        looked_at = self._estimate.grown(size)
+        laid = dict.fromkeys(way.of_size(size) for way in self._looks)
+        looked_at = [self._estimate.grown(each) for each in laid]
         if self._coarse_map:
-            looked_at = self._estimate.grown(self._half(looked_at))
-        return [(self._estimate, looked_at), (self._restore, self._restore.grown(size))]
+            looked_at = [self._estimate.grown(self._half(each)) for each in looked_at]
+        seen = [(self._estimate, each) for each in looked_at]
+        return [*seen, (self._restore, self._restore.grown(size))]
 
     def draw(self, image: Array, clock: Clock, defocus: Array | None = None) -> Drawn:
         """See Flow: the map is its own."""
         assert defocus is None
+        sums: Arrays = {}
+        for way in self._looks:
+            for name, array in self._seen(image, way, clock).items():
+                sums[name] = sums[name] + array if name in sums else array
+        count = np.float32(len(self._looks))
+        means = sums if count == 1 else {name: total / count for name, total in sums.items()}
+        return self._restored(image, means, clock)
+
+    def _seen(self, image: Array, way: Turn, clock: Clock) -> Arrays:
+        """What the first graph sees of a picture laid in a way: planes as it lies, and vectors."""
         form = self._estimate.form
-        size = form.size(image)
-        grown = form.grown(image, self._estimate.grown(size))
+        laid = form.turned(image, way)
+        grown = form.grown(laid, self._estimate.grown(form.size(laid)))
         seen = self._look_coarsely(grown, clock) if self._coarse_map else self._look(grown, clock)
-        real = Window.whole(size)
+        real = Window.whole(form.size(laid))
         for name in _PLANES:
             if name in seen:
-                seen[name] = np.ascontiguousarray(real.of(seen[name]))
-        return self._restored(image, seen, clock)
+                plane = COLOUR.turned(real.of(seen[name]), way.inverse)
+                seen[name] = np.ascontiguousarray(plane)
+        return seen
 
     def _look(self, grown: Array, clock: Clock) -> Arrays:
         """What the first graph gives for a grown frame: planes [H, W], vectors [1, K, 1, 1]."""

@@ -17,7 +17,8 @@ from allfocus.runtime.backend import Backend, Options
 from allfocus.runtime.cachedir import cache_dir
 from allfocus.runtime.catalogue import entry
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer, Phases
-from allfocus.runtime.ensemble import turns
+from allfocus.runtime.ensemble import Ensemble
+from allfocus.runtime.ensemble import check as check_ensemble
 from allfocus.runtime.errors import AllfocusError, ArtefactError, UsageError
 from allfocus.runtime.memory import Allowance, parse_bytes
 from allfocus.runtime.model import Model
@@ -49,7 +50,7 @@ def load(
     skip: Choice = AUTO,
     check: bool = False,
     fallback: float | None = None,
-    ensemble: int = 1,
+    ensemble: Ensemble = 1,
     reach: float | None = None,
     canary: bool = True,
 ) -> Deblurrer:
@@ -88,7 +89,9 @@ def load(
     `fallback`: a trust, above 0 and up to 1, under which the input shows through an output, the
     more the less it is trusted; outputs are checked then.
     `ensemble`: 2, 4 or 8 deblur each frame turned too, and give the mean: better, and that many
-    times as long; see `runtime.ensemble`. Not of frames in GPU memory.
+    times as long; see `runtime.ensemble`. "map": only the map is the mean of two, which costs what
+    estimating it costs; of models with a map, and files of their phases. Not of frames in GPU
+    memory.
     `reach`: a blur radius in pixels that is to be undone, up to eight times the model's own
     (`Spec.max_radius`, 8 pixels of `didanet-lite`): frames are deblurred at a half, a quarter and
     so on of their size too, and the map goes as far; see `runtime.reach`. It takes a third to
@@ -107,7 +110,7 @@ def load(
     _check_switches(check=check, canary=canary)
     skip, fallback = skips.check(skip), check_fallback(fallback)
     check_reach(reach)
-    turns(ensemble)  # refused before anything is opened
+    check_ensemble(ensemble)  # refused before anything is opened
     limit = None if memory is None else parse_bytes(memory)
     options = Options(
         device=device,

@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from allfocus.runtime import ensemble as ensembles
 from allfocus.runtime import skip as skips
 from allfocus.runtime import trust as trusts
 from allfocus.runtime.deblurrer import MEMORY, Deblurrer
-from allfocus.runtime.ensemble import COUNTS
-from allfocus.runtime.ensemble import HELP as ENSEMBLE
 from allfocus.runtime.load import load
 from allfocus.runtime.probe import BACKENDS
 from allfocus.runtime.reach import HELP as REACH
@@ -26,7 +25,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, default: str, each: st
     add("--skip", type=skips.argument, default=skips.AUTO, help=skips.HELP)
     add("--check", action="store_true", help="blur outputs again, and compare with their inputs")
     fallback = "let the input show through where the output is trusted less, 0 to 1 (not)"
-    add("--ensemble", type=int, choices=COUNTS, default=1, help=ENSEMBLE)
+    add("--ensemble", type=ensembles.argument, default=1, metavar="N", help=ensembles.HELP)
     add("--reach", type=float, metavar="PIXELS", help=REACH)
     add("--fallback", type=trusts.argument, metavar="TRUST", help=fallback)
 

@@ -27,15 +27,19 @@ class Lane:
     direct: Direct
     checker: Checker | None
     stages: Stages | None  # None: there are no files of the phases
-    _phased: dict[tuple[Skip | None, bool], Phased] = field(default_factory=dict)  # as needed
+    _phased: dict[tuple[Skip | None, bool, tuple[Turn, ...]], Phased] = field(
+        default_factory=dict
+    )  # as needed
     _guided: dict[Skip | None, Guided] = field(default_factory=dict)
 
-    def phased(self, skip: Skip | None, *, coarse_map: bool) -> Phased:
+    def phased(
+        self, skip: Skip | None, *, coarse_map: bool, looks: tuple[Turn, ...] = (Turn(),)
+    ) -> Phased:
         """The model in two graphs."""
-        way = (skip, coarse_map)
+        way = (skip, coarse_map, looks)
         if way not in self._phased:
             assert self.stages is not None
-            self._phased[way] = Phased(*self.stages(), skip, coarse_map=coarse_map)
+            self._phased[way] = Phased(*self.stages(), skip, looks=looks, coarse_map=coarse_map)
         return self._phased[way]
 
     def guided(self, skip: Skip | None) -> Guided:
@@ -52,14 +56,15 @@ class Route:
     """All that is done to frames which lie as `form` says.
 
     `ways`: how each is laid, of which the mean is taken. `smaller`: how many times smaller it is
-    done too. `skips`: what needs no work, for each of these and for 1. `coarse_map`: the map is
-    that of half the size.
+    done too. `skips`: what needs no work, for each of these and for 1. `looks`: how each is laid
+    for its map. `coarse_map`: that is one of half the size.
     """
 
     form: Form
     ways: Sequence[Turn]
     smaller: tuple[int, ...]
     skips: Mapping[int, Skip | None]
+    looks: tuple[Turn, ...]
     coarse_map: bool
 
     def flow(self, size: Size, lane: Lane, *, guided: bool = False) -> Flow:
@@ -102,7 +107,8 @@ class Route:
             return lane.guided(skip)
         direct = lane.direct
         padded = direct.maps and direct.mirrors(size)
-        whole = skip is None and not self.coarse_map and direct.fits(size) and not padded
+        as_ever = skip is None and not self.coarse_map and len(self.looks) == 1
+        whole = as_ever and direct.fits(size) and not padded
         if whole or lane.stages is None:
             return direct
-        return lane.phased(skip, coarse_map=self.coarse_map)
+        return lane.phased(skip, coarse_map=self.coarse_map, looks=self.looks)

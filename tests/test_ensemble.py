@@ -17,14 +17,16 @@ import allfocus
 from allfocus.runtime.allfocus.cli import main
 from allfocus.runtime.clock import Clock
 from allfocus.runtime.deblurrer import Deblurrer
-from allfocus.runtime.ensemble import COUNTS, Turned, turns
+from allfocus.runtime.ensemble import COUNTS, Turned, looks, turns
 from allfocus.runtime.errors import InputError, UsageError
-from allfocus.runtime.flows import Drawn, Flow
+from allfocus.runtime.flows import Drawn, Flow, Phased
 from allfocus.runtime.form import COLOUR, form_of
+from allfocus.runtime.skip import Choice
 from allfocus.runtime.spec import Size
 from allfocus.runtime.stage import Stage
 
 Array = NDArray[Any]
+ONE: dict[str, Any] = {"backend": "cpu", "precision": "fp32", "threads": 1}
 
 
 class Leaning(Flow):
@@ -92,20 +94,19 @@ def test_whole_numbers_stay_whole_steps_from_the_picture() -> None:
     assert np.abs(drawn.sharp.astype(int) - frame - 64 * 4).max() <= 32
 
 
-@pytest.mark.parametrize("count", [0, 3, 16, -1, True, 2.0, "2", None, [2]])
+@pytest.mark.parametrize("count", [0, 3, 16, -1, True, 2.0, "2", "maps", None, [2]])
 def test_another_number_is_refused_before_anything_is_opened(
     count: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("allfocus.runtime.load.open_first", None)
-    with pytest.raises(UsageError, match=r"ensemble: expected one of \(1, 2, 4, 8\), got "):
+    with pytest.raises(UsageError, match=r"ensemble: expected one of \(1, 2, 4, 8, 'map'\), got "):
         allfocus.load("didanet-lite", ensemble=count)
 
 
 @pytest.fixture(scope="module")
 def passes() -> Iterator[dict[int, Deblurrer]]:
     """The packaged model, of one pass and of more."""
-    exact: Any = {"backend": "cpu", "precision": "fp32", "threads": 1}
-    loaded = {count: allfocus.load("didanet-nano", ensemble=count, **exact) for count in (1, 2, 4)}
+    loaded = {count: allfocus.load("didanet-nano", ensemble=count, **ONE) for count in (1, 2, 4)}
     yield loaded
     for deblur in loaded.values():
         deblur.close()
@@ -133,6 +134,52 @@ def test_a_frame_is_the_mean_of_its_turns(passes: dict[int, Deblurrer], count: i
     assert together.image.dtype == np.uint8
     assert together.defocus is not None
     assert together.defocus.dtype == np.float32
+
+
+@pytest.mark.parametrize("skip", ["off", "auto"])
+def test_the_map_alone_may_be_that_of_two(passes: dict[int, Deblurrer], skip: Choice) -> None:
+    frame = detail()
+    turned = passes[1](np.ascontiguousarray(np.rot90(frame)))
+    upright = passes[1](frame)
+    mean = (upright.defocus + np.rot90(turned.defocus, -1)) / 2
+    with allfocus.load("didanet-nano", ensemble="map", skip=skip, **ONE) as deblur:
+        found = deblur(frame)
+        assert deblur.ensemble == "map"
+    np.testing.assert_allclose(found.defocus, mean, atol=1e-5)
+    assert np.abs(found.defocus - upright.defocus).max() > 0.05  # else nothing is shown
+    under = passes[1](frame, defocus=np.ascontiguousarray(mean, np.float32))
+    assert np.abs(found.image.astype(int) - under.image).max() <= 1
+    assert (found.image != upright.image).any()
+
+
+def test_a_coarse_map_of_half_the_size_may_be_that_of_two(passes: dict[int, Deblurrer]) -> None:
+    estimate, restore = passes[1]._stages()
+    two = Phased(estimate, restore, None, looks=looks("map"), coarse_map=True)
+    ones = [Phased(estimate, restore, None, looks=[way], coarse_map=True) for way in looks("map")]
+    frame = detail()
+    maps = [each.draw(frame, Clock()).defocus for each in ones]
+    assert np.abs(maps[0] - maps[1]).max() > 0.01
+    np.testing.assert_allclose(two.draw(frame, Clock()).defocus, np.mean(maps, 0), atol=1e-6)
+    wide, high, whole = (size for _, size in two.frames(Size(160, 96)))
+    assert (wide, high, whole) == (Size(80, 48), Size(48, 80), Size(160, 96))
+
+
+def test_a_map_of_two_needs_a_map_that_comes_first(passes: dict[int, Deblurrer]) -> None:
+    with pytest.raises(UsageError, match="jdrl-unet-lite estimates no map; take a number of passe"):
+        allfocus.load("jdrl-unet-lite", ensemble="map", **ONE)
+    with pytest.raises(UsageError, match=r"the map must come before the rest.*--phase all"):
+        Deblurrer(passes[1]._backend, ensemble="map")
+
+
+def test_a_map_of_two_in_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.png"
+    cv2.imwrite(str(source), detail())
+    words = ["--model", "didanet-nano", "--backend", "cpu", "--precision", "fp32", "--threads", "1"]
+    assert (
+        main(["deblur", str(source), "-o", str(tmp_path / "out"), "--ensemble", "map", *words]) == 0
+    )
+    assert main(["deblur", str(source), "--ensemble", "3", *words]) == 2
+    assert "expected one of 1, 2, 4, 8, map, got '3'" in capsys.readouterr().err
 
 
 def test_grey_and_alpha_pass_as_ever(passes: dict[int, Deblurrer]) -> None:
