@@ -81,20 +81,21 @@ def test_the_trade_of_a_packaged_model(
     monkeypatch.setattr(trade, "YARDSTICK", "didanet-lite")
     ways = (("cpu", "bf16"), ("cpu", "fp32"))
     monkeypatch.setattr(trade, "WAYS", ways)
-    monkeypatch.setattr(trade, "MORE", {"didanet-lite": ((2, None), (1, 16.0))})
+    monkeypatch.setattr(trade, "MORE", {"didanet-lite": (("map", None), (2, None), (1, 16.0))})
     words = ["--models", "didanet-lite", "--size", "96x64", "--rounds", "2", "--json"]
     assert trade.main([*words, "--out", str(tmp_path)]) == 0
     printed: dict[str, Any] = json.loads(capsys.readouterr().out)
-    eager, plain, twice, farther = printed["rows"]
+    eager, plain, mapped, twice, farther = printed["rows"]
     assert (eager["psnr_db"], eager["times_as_fast"]["median"]) == (None, 1.0)
     assert plain["lost_db"] == 0.0
     assert plain["psnr_db"] > printed["input_psnr_db"]
-    assert (plain["passes"], twice["passes"]) == (1, 2)
-    assert twice["psnr_db"] != plain["psnr_db"]
+    assert [row["passes"] for row in (plain, mapped, twice)] == [1, "map", 2]
+    assert len({row["psnr_db"] for row in (plain, mapped, twice)}) == 3
     assert twice["milliseconds"] > plain["milliseconds"]
     assert [row["reach"] for row in (plain, twice, farther)] == [None, None, 16.0]
     assert list(printed["skipped"]) == ["didanet-lite, ONNX Runtime, CPU, bf16"]
     text = (tmp_path / "trade.md").read_text()
+    assert "CPU, fp32, map of two |" in text
     assert "not measured: didanet-lite, ONNX Runtime, CPU, bf16: " in text
     assert (tmp_path / "trade.png").is_file()
 
@@ -109,7 +110,7 @@ def test_the_pages_show_the_committed_trade() -> None:
     lines = [
         line
         for line in text.splitlines()
-        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes|, reach \d+)? \|", line)
+        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes|, map of two|, reach \d+)? \|", line)
     ]
     rows = [row for row in judged if (row["engine"], row["precision"]) != ("OpenVINO, CPU", "fp32")]
     assert len(lines) == len(rows)
@@ -118,7 +119,8 @@ def test_the_pages_show_the_committed_trade() -> None:
         figures = (
             f"| {row['psnr_db']:.2f} | {row['lost_db'] + 0.0:.3f} | {row['milliseconds']:,.0f} |"
         )
-        more = f", {row['passes']} passes" if row["passes"] > 1 else ""
+        passes = row["passes"]
+        more = {1: "", "map": ", map of two"}.get(passes, f", {passes} passes")
         more += "" if row["reach"] is None else f", reach {row['reach']:g}"
         assert any(f"| {engine}, {row['precision']}{more} {figures}" in x for x in lines), figures
     parts = ("model", "engine", "precision", "passes", "reach")
