@@ -107,11 +107,8 @@ def test_the_pages_show_the_committed_trade() -> None:
     kept = json.loads(file.read_text(encoding="utf-8"))
     judged = [row for row in kept["rows"] if row["psnr_db"] is not None]
     text = (root / "docs" / "results.md").read_text(encoding="utf-8").replace("−", "-")
-    lines = [
-        line
-        for line in text.splitlines()
-        if re.match(r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes|, map of two|, reach \d+)? \|", line)
-    ]
+    ways = r"\|.*\| (ONNX Runtime|OpenVINO), \w+(, \d passes|, map of two|, reach \d+)? \|"
+    lines = [line for line in text.splitlines() if re.match(ways, line)]
     rows = [row for row in judged if (row["engine"], row["precision"]) != ("OpenVINO, CPU", "fp32")]
     assert len(lines) == len(rows)
     for row in rows:
