@@ -103,6 +103,18 @@ def test_a_folder_of_data_sets_names_them_all(
     assert "its folders judged, learnt are each one: give them" in check(tmp_path, capsys)
 
 
+def test_a_folder_in_which_every_pair_is_corrupt_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tmp_path / "sharp", "0.png", "1.png")
+    put(tmp_path / "blurry", "0.png", "1.png")
+    for file in (tmp_path / "blurry").iterdir():
+        file.write_bytes(file.read_bytes()[:60])
+    said = check(tmp_path, capsys)
+    assert "2 pairs; none could be read" in said
+    assert "2 problems" in said
+
+
 def corrupt(folder: Path, total: int, broken: int) -> None:
     for name in ("blurry", "sharp"):
         put(folder / name, *(f"{i:03}.png" for i in range(total)))

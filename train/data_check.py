@@ -179,8 +179,8 @@ def _text(folder: Path, name: str, notes: tuple[str, ...], parts: list[Part]) ->
         sizes = [f"{size} ({n})" for size, n in part.sizes.most_common(3)]
         more = [f"{len(part.sizes) - 3} more sizes"] * (len(part.sizes) > 3)
         depths = [f"{kind} ({n})" for kind, n in part.depths.items()]
-        least = [f"shortest side {_shortest(part)} pixels"] * (len(part.sizes) > 1)
-        told = ", ".join((*sizes, *more, *least, *depths))
+        least = [f"shortest side {_shortest(part)} pixels"] if len(part.sizes) > 1 else []
+        told = ", ".join((*sizes, *more, *least, *depths)) or "none could be read"
         lines.append(f"  {part.name}: {', '.join(kinds)}; {told}")
         lines += [f"    wrong: {problem}" for problem in part.problems[:_SHOWN]]
         if len(part.problems) > _SHOWN:
