@@ -274,8 +274,11 @@ class _Reader:
             return self._object(kind, data, where)
         origin, arguments = get_origin(kind), get_args(kind)
         if origin in (Union, types.UnionType):
-            optional = next(a for a in arguments if a is not type(None))
-            return None if data is None else self.value(optional, data, where)
+            words = [w for a in arguments if get_origin(a) is Literal for w in get_args(a)]
+            if data in words or (data is None and type(None) in arguments):
+                return data
+            first = next(a for a in arguments if a is not type(None))
+            return self.value(first, data, where)
         if origin is Literal:
             return data if data in arguments else _refuse(where, f"one of {list(arguments)}", data)
         if origin is tuple:

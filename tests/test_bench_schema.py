@@ -179,6 +179,16 @@ def test_what_does_not_fit_is_named(damage: Callable[[Any], None], text: str) ->
         decode(LatencyReport, json.dumps(data))
 
 
+@pytest.mark.parametrize("ensemble", ["maps", None, [], 1.0])
+def test_a_number_or_a_word_is_one_of_both(ensemble: Any) -> None:
+    kept = (RESULTS / "quality-map-of-two-epyc-2core.json").read_text(encoding="utf-8")
+    schema = json.loads(kept)["schema"]
+    assert decode(REPORTS[schema], kept).ensemble == "map"
+    damaged = json.dumps(json.loads(kept) | {"ensemble": ensemble})
+    with pytest.raises(ArtefactError, match="ensemble: expected int, got"):
+        decode(REPORTS[schema], damaged)
+
+
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda file: file.stem)
 def test_results_that_are_kept_are_read(file: Path) -> None:
     """Whole where a dataclass of today has all of it, else as far as it is compared."""

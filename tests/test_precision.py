@@ -224,9 +224,11 @@ def test_a_file_of_fp32_by_path_in_bf16(both: Path) -> None:
 @with_openvino
 @needs_bf16
 def test_a_net_whose_pictures_bf16_spoils_is_not_computed_in_it() -> None:
-    """It would lose 0.36 dB on the built-in set, which no export has seen."""
-    with pytest.raises(ArtefactError, match=r"openvino gives 'sharp' off by .* would be wrong"):
-        allfocus.load("defocusgan-lite", backend="openvino", precision="bf16")
+    """With AMX it would lose 0.36 dB on the built-in set, which no export has seen; without, a
+    thousandth: the kernels are others."""
+    if "amx_bf16" in abilities.describe_cpu()[1]:
+        with pytest.raises(ArtefactError, match=r"openvino gives 'sharp' off by .* would be wrong"):
+            allfocus.load("defocusgan-lite", backend="openvino", precision="bf16")
     with allfocus.load("jdrl-unet-lite", backend="openvino", precision="bf16") as deblur:
         assert deblur.precision == "bf16"
 
